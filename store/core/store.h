@@ -1,0 +1,219 @@
+/*
+ * store.h: a store, opened: file-system operations on the live tree, reads of the live tree or any past
+ * moment, durability, and what runs behind (applier, committer). Knows nothing of FUSE or terminals.
+ *
+ * A change is validated against rows in memory (cache.h), appended to the log as ONE record, applied to
+ * the rows in memory by the same function that replays the log (index/apply.h), and answered when every
+ * lower record is written to the page cache. A second thread puts the rows into the index in batches.
+ *
+ * Permissions are not checked here: the kernel does (default_permissions), commands by ownership.
+ *
+ * Waiting. No function that takes a `struct wait *` ever blocks on the applier or on a flush: it returns
+ * ERR_WAIT with *wait filled in, changes nothing, and is called again when store_ready(s, wait) (the
+ * on_progress hook tells when to look). With wait == NULL it waits in place (commands, tests).
+ *
+ * Locking: internal. Threads: everything may be called from any thread, unless said otherwise. With
+ * options.threads == false nothing runs behind: the caller drives store_apply, store_sync, store_flush
+ * (the deterministic simulation), and a NULL wait drives them as needed.
+ */
+#ifndef STORE_CORE_STORE_H
+#define STORE_CORE_STORE_H
+
+#include "store/base/err.h"
+#include "store/base/io.h"
+#include "store/base/super.h"
+#include "store/index/kv.h"
+#include "store/index/rows.h"
+#include "store/log/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct store;
+
+/* A moment: everything up to and including this LSN. AT_LIVE is the tree as it is. */
+#define AT_LIVE UINT64_MAX
+
+/* Who asks. */
+struct caller {
+    uint32_t uid, gid, pid;
+    uint64_t unique;          /* FUSE request, 0 if none */
+    uint32_t umask;           /* for create; 0 if the kernel applied it */
+    bool     kill_priv;       /* KILLPRIV_V2: clear suid/sgid/capability with this change */
+    uint64_t *lsn_out;        /* if not NULL: set to the LSN between append and apply (slot bookkeeping) */
+};
+
+enum wait_kind { WAIT_NONE, WAIT_APPLIED, WAIT_DURABLE, WAIT_BACKLOG };
+struct wait { enum wait_kind kind; uint64_t addr; };
+
+struct store_hooks {
+    void *arg;
+    /* applied, durable or backlog moved, or the store failed: parked requests may be ready. Called without locks. */
+    void (*on_progress)(void *arg);
+    /* a command changed the live tree behind the kernel's back. Called without locks, after the change. */
+    void (*on_inval_ino)(void *arg, uint64_t ino);
+    void (*on_inval_entry)(void *arg, uint64_t parent, const char *name, size_t nlen);
+    /* the log is poisoned or the index failed: nothing more is acknowledged; a daemon leaves by _exit. */
+    void (*on_fatal)(void *arg, const struct err *err);
+};
+
+struct store_options {
+    bool writable;            /* false: read-only, changes nothing on disk, also opens a damaged store */
+    bool threads;             /* run applier and committer */
+    bool keep_orphans;        /* do not reap unlinked-but-open files at open (worker restart) */
+    uint32_t location;        /* enum store_location */
+    uint64_t memory_bytes;    /* bound of caches, overlay and RocksDB; 256 MiB default where 0 */
+    uint32_t commit_ms;       /* group commit at the latest after; 100 default where 0 */
+    struct log_options log;
+    struct store_hooks hooks;
+    /* tests: use this index instead of RocksDB under the store (owned by the store once open succeeded) */
+    struct kv *kv;
+};
+enum store_location { LOCATION_AS_IS = 0, LOCATION_MOVED = 1, LOCATION_COPIED = 2 };
+
+/* ---- life ---- */
+
+/* Set-up of a new store. */
+struct store_init {
+    const char *timezone;     /* for day boundaries; "UTC" where NULL */
+    uint64_t history_max, keep_free;  /* bytes; chosen from free space where 0 */
+    uint32_t root_uid, root_gid, root_mode;
+};
+
+/*
+ * store_create(io, dir, init, err):
+ * Make a store in the existing, empty directory behind ${io}; ${dir} is its path (for the index, and for messages),
+ * NULL for a test without RocksDB. Durable on return: superblock, retained set, log with EPOCH, and CREATE of the root.
+ * Errors: EXIST a store is there; NOTEMPTY; NOSPC; IO.
+ */
+int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err);
+
+/*
+ * store_open(io, dir, opt, out, recovery, err):
+ * Take the lock, read the superblock, recover log and index, replay. *${recovery} (may be NULL) says what was found.
+ * A writable open of a store that was not closed cleanly appends INCARNATION and reaps orphans.
+ * Errors: NOSTORE, VERSION, LOCKED (pid), MOVED (elsewhere than it says: pass location), DAMAGE, NOSPC, IO, ACCES.
+ */
+int store_open(struct io *io, const char *dir, const struct store_options *opt, struct store **out,
+               struct log_recovery *recovery, struct err *err);
+
+/* store_close(s, err): clean close: everything applied, flushed and marked clean. Frees ${s} in any case. A
+ * poisoned store is dropped without writing anything. */
+int store_close(struct store *s, struct err *err);
+
+/* store_drop(s): as a crash: frees memory, writes nothing (simulation, tests). */
+void store_drop(struct store *s);
+
+struct store_info {
+    struct super super;       /* as last written */
+    uint64_t head, written, durable, applied, persisted, first;
+    uint64_t n_inodes, n_bytes;
+    uint64_t unapplied_ops, unapplied_bytes;
+    uint64_t log_bytes;
+    int64_t  oldest_wall_ns;  /* of the first record held */
+    uint64_t memory_bytes;
+    int      failed;          /* 0 or the error that stopped it */
+    bool     writable;
+    uint64_t cache_rows, cache_hits, cache_misses;
+};
+void store_info(struct store *s, struct store_info *info);
+struct io *store_io(struct store *s);
+struct kv *store_kv(struct store *s);       /* reads only */
+struct log *store_log(struct store *s);     /* reads only */
+const char *store_dir(struct store *s);
+
+/* ---- progress ---- */
+
+/* store_ready(s, w): true when a call that returned ERR_WAIT with ${w} is worth repeating (also after a failure). */
+bool store_ready(struct store *s, const struct wait *w);
+/* store_await(s, w): block until ready; drives the work itself where there are no threads. 0, or POISONED. */
+int store_await(struct store *s, const struct wait *w);
+/* store_apply(s, err): put everything pending into the index now (threads == false, or tests). */
+int store_apply(struct store *s, struct err *err);
+/* store_sync(s, err): everything answered so far is durable when it returns 0. */
+int store_sync(struct store *s, struct err *err);
+/* store_flush(s, err): make the index durable up to what is applied and durable. */
+int store_flush(struct store *s, struct err *err);
+
+/* ---- reading: ${at} is AT_LIVE or a moment ---- */
+
+/* Errors of all: NOENT, NOTDIR, STALE (no such inode), DAMAGE, WAIT. `row` is filled in on success. */
+int store_lookup(struct store *s, uint64_t at, uint64_t parent, const char *name, size_t nlen,
+                 uint64_t *ino, struct row_ino *row, struct wait *wait);
+int store_getattr(struct store *s, uint64_t at, uint64_t ino, struct row_ino *row, struct wait *wait);
+/* store_readlink: writes at most ${cap} bytes, returns the length; INVAL when it is no symlink. */
+int store_readlink(struct store *s, uint64_t at, uint64_t ino, char *buf, size_t cap, struct wait *wait);
+
+struct dirent_out { uint64_t ino, cookie; uint32_t type; const char *name; size_t nlen; };  /* type: S_IFMT >> 12 */
+/* store_readdir: entries with cookie > ${after} in cookie order, until ${fn} returns nonzero (that entry counts as
+ * not taken). "." and ".." are the caller's; cookies are >= LOG_FIRST_ADDR. fn runs without the store's lock. */
+int store_readdir(struct store *s, uint64_t at, uint64_t ino, uint64_t after,
+                  int (*fn)(void *arg, const struct dirent_out *d), void *arg, struct wait *wait);
+/* store_read: up to ${len} bytes at ${off}; returns the bytes (short only at end of file). ISDIR, DAMAGE.
+ * nowait: ERR_WAIT with wait->kind WAIT_NONE when the disk would have to be waited for: hand it to a slow thread. */
+int64_t store_read(struct store *s, uint64_t at, uint64_t ino, uint64_t off, void *buf, size_t len,
+                   bool nowait, struct wait *wait, struct err *err);
+/* store_seek: SEEK_DATA / SEEK_HOLE; NXIO. */
+int64_t store_seek(struct store *s, uint64_t at, uint64_t ino, uint64_t off, int whence, struct wait *wait);
+/* store_getxattr: returns the length; with cap 0 only that; RANGE, NODATA. store_listxattr: NUL-terminated names. */
+int64_t store_getxattr(struct store *s, uint64_t at, uint64_t ino, const char *name, void *buf, size_t cap, struct wait *wait);
+int64_t store_listxattr(struct store *s, uint64_t at, uint64_t ino, char *buf, size_t cap, struct wait *wait);
+/* store_parents: calls fn for each (parent, name) of ${ino}: hard links; for paths. */
+int store_parents(struct store *s, uint64_t at, uint64_t ino,
+                  int (*fn)(void *arg, uint64_t parent, const char *name, size_t nlen), void *arg, struct wait *wait);
+
+/* ---- changing the live tree. Errors besides each one's own: ROFS, NOSPC, POISONED, WAIT, STALE ---- */
+
+/* store_create_node: file, directory, symlink (${target}), device, fifo, socket. Applies umask or the parent's default
+ * ACL, setgid inheritance. EXIST, NAMETOOLONG, NOTDIR, MLINK, INVAL. */
+int store_create_node(struct store *s, const struct caller *c, uint64_t parent, const char *name, size_t nlen,
+                      uint32_t mode, uint32_t rdev, const char *target, uint64_t *ino, struct row_ino *row, struct wait *wait);
+int store_link_node(struct store *s, const struct caller *c, uint64_t ino, uint64_t parent, const char *name, size_t nlen,
+                    struct row_ino *row, struct wait *wait);
+/* store_unlink: dir = rmdir. NOTEMPTY, ISDIR, NOTDIR. *gone (may be NULL): set to the inode if it has no name left
+ * (an orphan: the caller appends store_reap when nobody uses it any more), else 0. */
+int store_unlink(struct store *s, const struct caller *c, uint64_t parent, const char *name, size_t nlen, bool dir,
+                 uint64_t *gone, struct wait *wait);
+/* store_rename: flags RRN_*. INVAL when a directory would move below itself. *gone as above, for what was replaced. */
+int store_rename(struct store *s, const struct caller *c, uint64_t src_parent, const char *src, size_t slen,
+                 uint64_t dst_parent, const char *dst, size_t dlen, uint32_t flags, uint64_t *gone, struct wait *wait);
+/* store_setattr: valid RSA_*; atime/mtime with nsec == TIME_NOW take the record's clock. FBIG, ISDIR. valid 0 logs nothing. */
+#define TIME_NOW 0x3fffffffu
+struct setattr_in { uint32_t valid, mode, uid, gid; uint64_t size; struct rec_time atime, mtime; };
+int store_setattr(struct store *s, const struct caller *c, uint64_t ino, const struct setattr_in *in,
+                  struct row_ino *row, struct wait *wait);
+/* store_write: all of it or nothing; returns len. ${off} AT_END (UINT64_MAX): append at the size as of its LSN. FBIG. */
+int64_t store_write(struct store *s, const struct caller *c, uint64_t ino, uint64_t off, const void *buf, size_t len,
+                    struct wait *wait);
+int store_fallocate(struct store *s, const struct caller *c, uint64_t ino, uint32_t mode, uint64_t off, uint64_t len,
+                    struct wait *wait);
+/* store_clone: share extents: ${src_at} AT_LIVE or a moment. Stops at the source's end of file; returns bytes. */
+int64_t store_clone(struct store *s, const struct caller *c, uint64_t src_at, uint64_t src_ino, uint64_t src_off,
+                    uint64_t dst_ino, uint64_t dst_off, uint64_t len, struct wait *wait);
+/* flags XATTR_CREATE 1, XATTR_REPLACE 2. EXIST, NODATA, RANGE, NOTSUP (namespace). */
+int store_setxattr(struct store *s, const struct caller *c, uint64_t ino, const char *name, const void *val, size_t len,
+                   uint32_t flags, bool acl_kill_sgid, struct wait *wait);
+int store_removexattr(struct store *s, const struct caller *c, uint64_t ino, const char *name, struct wait *wait);
+/* store_reap: these orphans are used by nobody any more. Those that have a name again are left out. */
+int store_reap(struct store *s, const uint64_t *inos, size_t n, struct wait *wait);
+
+/* store_fsync: 0 when everything done to ${ino} (0: anything at all) is durable; else WAIT{DURABLE}. The state becomes a
+ * version: the next change of ino begins a new burst. */
+int store_fsync(struct store *s, uint64_t ino, struct wait *wait);
+
+struct statfs_out { uint64_t total, avail, files, files_free; };
+int store_statfs(struct store *s, struct statfs_out *out);
+
+/* ---- markers ---- */
+
+/* store_snapshot: RSN_* actions; for CREATE ${at} AT_LIVE names the present (synced first), *at_out the moment. EXIST, NOENT. */
+int store_snapshot(struct store *s, const struct caller *c, uint32_t action, const char *name, uint64_t at,
+                   const char *reason, const char *person, int64_t until_ns, uint64_t *at_out, struct err *err);
+int store_series(struct store *s, const struct caller *c, bool begin, const char *text, struct err *err);
+int store_mounted(struct store *s, uint64_t mount_id, bool mounted, const char *dir, struct err *err);
+/* store_config: read or change a setting; persisted in the superblock at once. */
+int store_config_get(struct store *s, const char *name, char *buf, size_t cap);
+int store_config_set(struct store *s, const char *name, const char *value, struct err *err);
+
+#endif

@@ -1,0 +1,100 @@
+/*
+ * kv.h: the ordered key-value store under the index, behind few functions so
+ * that it has two implementations: RocksDB (kv_rocks.c) and an in-memory twin
+ * (kv_twin.c) that makes the simulation deterministic.
+ *
+ * Keys order as bytes. One column family, no write-ahead log: what was written
+ * but not flushed is lost at a crash, and the log replays it. Only kv_flush
+ * makes rows durable; nothing is flushed behind our back.
+ *
+ * Threads: reads from any thread at any time; kv_write and kv_flush_* by one
+ * thread at a time (the applier).
+ */
+#ifndef STORE_INDEX_KV_H
+#define STORE_INDEX_KV_H
+
+#include "store/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { KV_KEY_MAX = 600 };
+
+struct kv;
+struct kv_batch;
+struct kv_iter;
+struct kv_snap;
+
+struct kv_ops {
+    /* get: a malloced copy of the value in *val (free it), or ERR_NOENT. */
+    int (*get)(struct kv *kv, const void *key, size_t klen, uint8_t **val, size_t *vlen, struct err *err);
+    /* get_persisted: as get, but what a crash right now would leave. */
+    int (*get_persisted)(struct kv *kv, const void *key, size_t klen, uint8_t **val, size_t *vlen, struct err *err);
+    struct kv_batch *(*batch_new)(struct kv *kv);
+    void (*batch_put)(struct kv_batch *b, const void *key, size_t klen, const void *val, size_t vlen);
+    void (*batch_del)(struct kv_batch *b, const void *key, size_t klen);
+    size_t (*batch_bytes)(const struct kv_batch *b);
+    void (*batch_clear)(struct kv_batch *b);
+    void (*batch_free)(struct kv_batch *b);
+    /* write: the whole batch or nothing, visible at once. */
+    int (*write)(struct kv *kv, struct kv_batch *b, struct err *err);
+    /* flush_start: everything written so far begins to become durable, in the background;
+     * later writes are not part of it. One at a time. flush_wait: until it is durable.
+     * flush_done: 1 done, 0 under way, < 0 failed. */
+    int (*flush_start)(struct kv *kv, struct err *err);
+    int (*flush_done)(struct kv *kv, struct err *err);
+    int (*flush_wait)(struct kv *kv, struct err *err);
+    struct kv_snap *(*snap_new)(struct kv *kv);
+    void (*snap_free)(struct kv *kv, struct kv_snap *s);
+    /* iter_new: over keys in [lower, upper) at snapshot ${s} (NULL: now). Bounds are copied. */
+    struct kv_iter *(*iter_new)(struct kv *kv, struct kv_snap *s, const void *lower, size_t llen,
+                                const void *upper, size_t ulen);
+    void (*iter_seek)(struct kv_iter *it, const void *key, size_t klen);       /* first >= key */
+    void (*iter_seek_prev)(struct kv_iter *it, const void *key, size_t klen);  /* last <= key */
+    void (*iter_next)(struct kv_iter *it);
+    void (*iter_prev)(struct kv_iter *it);
+    bool (*iter_valid)(struct kv_iter *it);
+    const uint8_t *(*iter_key)(struct kv_iter *it, size_t *len);
+    const uint8_t *(*iter_val)(struct kv_iter *it, size_t *len);
+    int (*iter_err)(struct kv_iter *it, struct err *err);   /* an iterator that ends early has failed: ask */
+    void (*iter_free)(struct kv_iter *it);
+    /* memory: bytes in memtables and caches. */
+    uint64_t (*memory)(struct kv *kv);
+    /* close: after an error leave by _exit instead: closing RocksDB would persist unflushed rows. */
+    void (*close)(struct kv *kv);
+};
+
+struct kv { const struct kv_ops *ops; };
+
+struct kv_options {
+    uint64_t cache_bytes;   /* block cache */
+    bool     read_only;
+};
+
+/*
+ * kv_rocks_open(path, create, opt, out, err): RocksDB in directory ${path}.
+ * Errors: NOENT missing and not ${create}; DAMAGE with RocksDB's text; IO; BUSY (another process).
+ */
+int kv_rocks_open(const char *path, bool create, const struct kv_options *opt, struct kv **out, struct err *err);
+
+/*
+ * The twin. A kv_twin_disk is its "disk": what was flushed; it outlives the kv, so that a test can
+ * close (or drop, as a crash does) and open again. kv_twin_disk_clone: a copy, cheap (shared structure or
+ * copy on write), for exploring many cuts from one run. Nothing unflushed ever reaches the disk, and
+ * flush_start takes effect at flush_wait/flush_done == 1 (done after a set number of calls), all or nothing.
+ */
+struct kv_twin_disk;
+struct kv_twin_disk *kv_twin_disk_new(void);
+struct kv_twin_disk *kv_twin_disk_clone(const struct kv_twin_disk *d);
+void kv_twin_disk_free(struct kv_twin_disk *d);
+int kv_twin_open(struct kv_twin_disk *disk, struct kv **out, struct err *err);
+/* kv_twin_fail_at(kv, n, code): the n-th call of write/flush from now fails (0 = off). */
+void kv_twin_fail_at(struct kv *kv, unsigned n, int code);
+
+#define kv_get(kv, ...)           ((kv)->ops->get((kv), __VA_ARGS__))
+#define kv_get_persisted(kv, ...) ((kv)->ops->get_persisted((kv), __VA_ARGS__))
+#define kv_write(kv, ...)         ((kv)->ops->write((kv), __VA_ARGS__))
+#define kv_close(kv)              ((kv)->ops->close(kv))
+
+#endif

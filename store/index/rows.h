@@ -1,0 +1,158 @@
+/*
+ * rows.h: keys and values of the index rows. FORMAT.md, "Index rows (not for ever)".
+ *
+ * Keys: a one-byte table tag, then big-endian fields. `_c` rows are current, `_h` rows are
+ * history, valid in [birth, death). Every row knows its birth.
+ *
+ *   'i' ino                      'I' ino death             -> struct row_ino
+ *   'd' parent name              'D' parent name 00 death  -> struct row_den
+ *   'x' parent cookie            'X' parent death cookie   -> struct row_dix
+ *   'p' ino parent name          'P' ino parent name 00 death -> birth
+ *   'm' ino mapgen block         'M' ino mapgen block death -> struct row_map
+ *   'a' ino name                 'A' ino name 00 death     -> birth, value
+ *   'o' ino                      orphans (nlink 0, not reaped) -> birth of the orphan state
+ *   't' run wall                 -> LSN (one row per 64 KiB of stream; wall is biased to sort)
+ *   'r' run                      -> struct row_run
+ *   's' name                     snapshots -> struct row_snap
+ *   'e' begin                    series -> end LSN, 0 while open
+ *   '!' name                     meta: "applied" and the counters
+ *
+ * Decoders validate everything (ERR_DAMAGE); encoders write into a caller's buffer.
+ * Threads: pure functions.
+ */
+#ifndef STORE_INDEX_ROWS_H
+#define STORE_INDEX_ROWS_H
+
+#include "store/base/err.h"
+#include "store/index/kv.h"
+#include "store/base/hash.h"
+#include "store/log/record.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { INO_ROOT = 1, INO_BITS = 44, INO_FIRST = 16 };   /* 2..15 are reserved */
+#define INO_MAX ((1ull << INO_BITS) - 1)
+enum { BLOCK_SHIFT = 20, BLOCK_BYTES = 1 << BLOCK_SHIFT };
+enum { BLOCK_PIECES_MAX = 1024 };     /* beyond it a block is folded by REWRITE */
+enum { MAP_IMAGE_EVERY = 64 };        /* every that many history rows carry the full map */
+#define FILE_SIZE_MAX ((1ull << 43) - 1)   /* 8 TiB - 1 */
+
+enum row_ino_flags {
+    INOF_NEW_BURST = 1,    /* the record that made this row began a new burst */
+    INOF_NOHISTORY = 2,
+    INOF_HAS_ACL   = 4,    /* has system.posix_acl_access */
+};
+
+/* An inode. `content` is the LSN of the last change of its data or size: two rows with the same
+ * content have the same bytes, and a version is named by it. */
+struct row_ino {
+    uint64_t birth;            /* LSN of the record that made this row */
+    uint64_t created;          /* LSN of its CREATE */
+    uint64_t content;
+    uint64_t origin;           /* content LSN of the version this content was restored from, 0 if none */
+    uint64_t mapgen;           /* its map rows; a truncation to 0 starts a new one (the LSN of it) */
+    uint64_t size;             /* bytes; symlink: length of the target */
+    uint64_t blocks;           /* bytes held by pieces */
+    uint64_t entries;          /* directories: number of entries */
+    struct rec_time atime, mtime, ctime, btime;
+    uint32_t mode, uid, gid, rdev, nlink;
+    uint32_t n_xattr;
+    uint32_t flags;
+    uint64_t parent;           /* directories: the parent (".."), else 0 */
+    uint16_t target_len;       /* symlinks: the target follows the row */
+};
+
+struct row_den { uint64_t birth, ino, cookie; uint32_t type; };           /* type: S_IFMT bits >> 12 */
+struct row_dix { uint64_t birth, ino; uint32_t type; uint16_t name_len; const uint8_t *name; };
+
+/* A run of bytes of a block and where they are in the stream. */
+struct piece {
+    uint32_t off, len;         /* in the block, bytes */
+    uint64_t lsn;              /* record that holds them */
+    uint32_t dstart, doff;     /* see log_read_data */
+    uint64_t birth;            /* LSN since which they are here */
+};
+
+/* A map row: pieces ascending by off, not overlapping; what no piece covers reads as zeros.
+ * History row: the pieces that died at `death`; if image, also the whole map just before it. */
+struct row_map {
+    uint64_t birth;            /* last change (current rows) */
+    uint32_t since_image;      /* current rows: history rows since the last image */
+    uint32_t n, n_image;
+    struct piece *piece;       /* n, then n_image of the image */
+};
+
+struct row_run { uint64_t first_lsn; int64_t first_wall, last_wall; };
+struct row_snap { uint64_t lsn, at; int64_t wall_ns, until_ns; bool held;
+                  uint16_t reason_len, person_len; const uint8_t *reason, *person; };
+
+/* Keys: written to ${k} (KV_KEY_MAX bytes), length returned. */
+size_t key_ino(uint8_t *k, uint64_t ino);
+size_t key_ino_h(uint8_t *k, uint64_t ino, uint64_t death);
+size_t key_den(uint8_t *k, uint64_t parent, const void *name, size_t nlen);
+size_t key_den_h(uint8_t *k, uint64_t parent, const void *name, size_t nlen, uint64_t death);
+size_t key_dix(uint8_t *k, uint64_t parent, uint64_t cookie);
+size_t key_dix_h(uint8_t *k, uint64_t parent, uint64_t death, uint64_t cookie);
+size_t key_par(uint8_t *k, uint64_t ino, uint64_t parent, const void *name, size_t nlen);
+size_t key_par_h(uint8_t *k, uint64_t ino, uint64_t parent, const void *name, size_t nlen, uint64_t death);
+size_t key_map(uint8_t *k, uint64_t ino, uint64_t mapgen, uint64_t block);
+size_t key_map_h(uint8_t *k, uint64_t ino, uint64_t mapgen, uint64_t block, uint64_t death);
+size_t key_xat(uint8_t *k, uint64_t ino, const void *name, size_t nlen);
+size_t key_xat_h(uint8_t *k, uint64_t ino, const void *name, size_t nlen, uint64_t death);
+size_t key_orphan(uint8_t *k, uint64_t ino);
+size_t key_time(uint8_t *k, uint32_t run, int64_t wall_ns);
+size_t key_run(uint8_t *k, uint32_t run);
+size_t key_snap(uint8_t *k, const void *name, size_t nlen);
+size_t key_series(uint8_t *k, uint64_t begin);
+size_t key_meta(uint8_t *k, const char *name);
+
+/*
+ * key_parse(k, len, out): take any key apart (dump, check, tests). False if it is none.
+ */
+struct key_parts { char table; uint64_t ino, parent, mapgen, block, death, cookie, begin; uint32_t run;
+                   int64_t wall_ns; const uint8_t *name; size_t name_len; };
+bool key_parse(const uint8_t *k, size_t len, struct key_parts *out);
+
+/* Values. Encoders return the length; ${cap} must be at least the ..._MAX (asserted: our own code).
+ * Decoders: 0, or ERR_DAMAGE saying what. */
+enum { ROW_INO_MAX = 256 + REC_SYMLINK_MAX, ROW_SMALL_MAX = 512 };
+size_t row_ino_encode(const struct row_ino *r, const void *target, uint8_t *buf, size_t cap);
+int    row_ino_decode(const uint8_t *buf, size_t len, struct row_ino *r, const uint8_t **target, struct err *err);
+size_t row_den_encode(const struct row_den *r, uint8_t *buf, size_t cap);
+int    row_den_decode(const uint8_t *buf, size_t len, struct row_den *r, struct err *err);
+size_t row_dix_encode(const struct row_dix *r, uint8_t *buf, size_t cap);
+int    row_dix_decode(const uint8_t *buf, size_t len, struct row_dix *r, struct err *err);
+/* map: pieces delta-coded with varints; sequential writes cost about 10 bytes a piece.
+ * row_map_bound(n): enough bytes for n pieces in all. decode: r->piece is malloced (free it), or NULL if n is 0. */
+size_t row_map_bound(uint32_t n);
+size_t row_map_encode(const struct row_map *r, uint8_t *buf, size_t cap);
+int    row_map_decode(const uint8_t *buf, size_t len, struct row_map *r, struct err *err);
+size_t row_xat_encode(uint64_t birth, const void *val, size_t vlen, uint8_t *buf, size_t cap); /* cap >= vlen + 16 */
+int    row_xat_decode(const uint8_t *buf, size_t len, uint64_t *birth, const uint8_t **val, size_t *vlen, struct err *err);
+size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, time, series */
+int    row_u64_decode(const uint8_t *buf, size_t len, uint64_t *v, struct err *err);
+size_t row_run_encode(const struct row_run *r, uint8_t *buf, size_t cap);
+int    row_run_decode(const uint8_t *buf, size_t len, struct row_run *r, struct err *err);
+size_t row_snap_encode(const struct row_snap *r, uint8_t *buf, size_t cap);  /* cap >= 64 + reason + person */
+int    row_snap_decode(const uint8_t *buf, size_t len, struct row_snap *r, struct err *err);
+
+/* Meta row "applied": where the index stands, and the counters that replay must continue from. */
+struct row_meta {
+    uint64_t applied;          /* exclusive end: every record below this address is in the rows */
+    uint64_t last_lsn;         /* last record applied, and its hash (ties the index to this log) */
+    struct hash128 last_hash;
+    uint64_t next_ino;
+    uint64_t n_inodes, n_bytes;  /* live inodes; sum of `blocks` of live inodes */
+    uint32_t run;              /* current run */
+    int64_t  last_wall;        /* of the last record */
+    uint64_t last_time_lsn;    /* LSN of the last time row */
+    uint64_t series;           /* LSN of an open SERIES_BEGIN, 0 if none */
+    uint64_t snapshots;        /* number of snapshots */
+    uint64_t mount_id;         /* of the last MOUNT */
+    uint32_t epoch;            /* of the last record */
+};
+size_t row_meta_encode(const struct row_meta *r, uint8_t *buf, size_t cap);
+int    row_meta_decode(const uint8_t *buf, size_t len, struct row_meta *r, struct err *err);
+
+#endif

@@ -1,0 +1,180 @@
+/*
+ * log.h: the one ordered log of everything.
+ *
+ * Addresses. All watermarks are exclusive ends: everything below `durable` is
+ * on disk, below `written` is in the page cache, `head` is where the next
+ * record goes.  durable <= written <= head.
+ *
+ * Appending has three steps, so that the caller can apply the operation to
+ * its rows in LSN order while the bytes are still on their way:
+ *   log_append_begin  under the caller's lock: takes the LSN, seals the hash chain
+ *   log_append_write  without that lock: one pwritev
+ *   log_wait_written  returns when every lower record is written too; then answer
+ *
+ * A failed pwritev or fdatasync poisons the log: every later call fails with
+ * ERR_POISONED and nothing more is acknowledged. The process should leave by
+ * _exit and recover from what the disk holds.
+ *
+ * Locking: log.c has one internal mutex, a leaf. log_append_begin calls must be
+ * ordered by the caller's own lock if it wants LSN order to mean something.
+ * Threads: all functions may be called from any thread, unless said otherwise.
+ */
+#ifndef STORE_LOG_LOG_H
+#define STORE_LOG_LOG_H
+
+#include "store/base/err.h"
+#include "store/base/io.h"
+#include "store/log/record.h"
+
+#include <stdint.h>
+
+struct log;
+struct super;
+
+enum { LOG_FIRST_ADDR = 4096 };         /* of a new store; LSN 0 means none */
+
+struct log_options {
+    uint64_t segment_bytes;     /* capacity of new segments; 64 MiB default where 0 */
+    bool     preallocate;       /* reserve the space of a segment when it is made */
+};
+
+/* What recovery found. */
+struct log_recovery {
+    bool     clean;             /* the log ended exactly where the superblock says */
+    bool     torn;              /* a torn tail was cut */
+    uint64_t cut;               /* address of the cut: the new head */
+    uint64_t cut_bytes;         /* bytes of the incomplete record that went (what is known of them) */
+    uint64_t durable_known;     /* the largest address known durable from any source */
+    uint64_t rewritten;         /* bytes copied into a new segment because their sync was unproven */
+    bool     damaged;           /* damage in the middle: the log can be read, not written */
+    struct err damage;          /* segment, offset, expected, found */
+    uint64_t damage_from, damage_to; /* addresses that cannot be read, [from, to); to = next good record */
+    uint64_t last_lsn;          /* last good record (0: none) */
+    struct hash128 last_hash;
+    uint64_t n_records;         /* scanned */
+};
+
+/*
+ * log_create(io, sb, opt, err): make log/ and its first segment for a new store; durable on return.
+ */
+int log_create(struct io *io, const struct super *sb, const struct log_options *opt, struct err *err);
+
+/*
+ * log_open(io, sb, opt, writable, known_durable, out, rec, err):
+ * Open and recover. ${known_durable}: an address that some other witness (persisted index, a
+ * standby's acknowledgement) says was durable; 0 if none. Where the log ends below it, or a
+ * later frame of this site's own incarnation knew a larger durable address than a bad place,
+ * that place is damage, not a torn tail.
+ * After an unclean stop and if ${writable}: everything after the last address proven durable is copied
+ * into a new segment and synced before this returns; the old one is cut there for good.
+ * The caller then sets the incarnation (log_set_writer) and appends INCARNATION.
+ * With damage: fails with ERR_DAMAGE if ${writable}; else opens what is whole (*${rec} says what).
+ * *${rec} is filled in whenever the log could be scanned, also on ERR_DAMAGE.
+ */
+int log_open(struct io *io, const struct super *sb, const struct log_options *opt, bool writable,
+             uint64_t known_durable, struct log **out, struct log_recovery *rec, struct err *err);
+
+/* log_set_writer(log, epoch, epoch_id, incarnation): identity of the records and frames from here on;
+ * starts a new segment if the current one carries another incarnation and is not empty. */
+int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], uint64_t incarnation,
+                   struct err *err);
+
+/* log_close(log): frees; syncs nothing and trims nothing (see log_finish). */
+void log_close(struct log *log);
+
+/* log_finish(log, err): for a clean close: sync, trim the preallocated tail, sync. Nothing may be appended after. */
+int log_finish(struct log *log, struct err *err);
+
+/* One append under way. Small: lives on the caller's stack or in its request. */
+struct log_slot {
+    uint64_t lsn;
+    uint64_t span;              /* bytes of address space, the frame included */
+    uint32_t ring;              /* internal */
+    void    *segment;           /* internal */
+    uint64_t offset;            /* internal: file offset of the frame */
+    uint8_t  frame[48];         /* internal */
+};
+
+/*
+ * log_room(log, rec_bytes, err):
+ * Make sure a record of head_len + data_len = ${rec_bytes} can be appended without needing new disk
+ * space: may create the next segment. Call before changing any state. Not under a lock that
+ * readers need: it may do disk work (a second segment is normally prepared ahead by log_prepare).
+ * Errors: NOSPC, IO, POISONED.
+ */
+int log_room(struct log *log, uint64_t rec_bytes, struct err *err);
+
+/* log_prepare(log): background: make the next segment ahead of need. Returns 0 or an error (not poisoning). */
+int log_prepare(struct log *log, struct err *err);
+
+/*
+ * log_append_begin(log, rec, head, slot):
+ * ${head} is the head as record_encode wrote it (rec->head_len bytes). Takes the LSN and both clocks,
+ * sets rec->lsn, prev_*, wall_ns, boot_ns, hash; patches ${head}; fills ${slot}.
+ * Does no I/O. Cannot fail for want of space after log_room said yes under the same caller lock.
+ * Errors: POISONED, NOSPC (no room was made).
+ */
+int log_append_begin(struct log *log, struct record *rec, uint8_t *head, struct log_slot *slot);
+
+/*
+ * log_append_write(log, slot, head, head_len, data, data_len, err):
+ * One pwritev of frame, head and data. On failure the log is poisoned.
+ */
+int log_append_write(struct log *log, struct log_slot *slot, const uint8_t *head, uint32_t head_len,
+                     const void *data, uint32_t data_len, struct err *err);
+
+/* log_wait_written(log, lsn): wait (microseconds: other threads' pwritev) until written > ${lsn}; 0 or POISONED. */
+int log_wait_written(struct log *log, uint64_t lsn);
+
+/*
+ * log_sync(log, err): fdatasync whatever is written and not yet durable, in segment order; returns 0 with
+ * durable >= the `written` at the time of the call. Concurrent callers share one fdatasync.
+ */
+int log_sync(struct log *log, struct err *err);
+
+uint64_t log_head(struct log *log);
+uint64_t log_written(struct log *log);
+uint64_t log_durable(struct log *log);
+uint64_t log_first(struct log *log);          /* lowest address still held */
+int      log_poisoned(struct log *log);       /* 0 or ERR_POISONED */
+/* The record below head: its LSN (0 none) and hash. */
+void     log_last(struct log *log, uint64_t *lsn, struct hash128 *hash);
+
+/*
+ * log_read_record(log, lsn, with_data, rec, buf, err):
+ * Read and verify the head of the record at ${lsn}. *${buf} is a malloced buffer that backs ${rec}'s pointers;
+ * free it. With ${with_data}, the data too (verified), rec->data set.
+ * Errors: NOENT ${lsn} is outside the log or is no record; DAMAGE.
+ */
+int log_read_record(struct log *log, uint64_t lsn, bool with_data, struct record *rec, void **buf, struct err *err);
+
+/*
+ * log_read_data(log, lsn, dstart, doff, len, out, nowait, err):
+ * Read data bytes [doff, doff + len) of the record at ${lsn}, whose data starts ${dstart} bytes behind its
+ * frame's start, into ${out}, verified against the record's sums (the head is read and verified
+ * too; small reads are one or two preads). ${nowait}: fail with ERR_WAIT rather than wait for the disk.
+ * Errors: DAMAGE names segment, offset, expected, found; never returns unverified bytes. NOENT: not in the log.
+ */
+int log_read_data(struct log *log, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len,
+                  uint8_t *out, bool nowait, struct err *err);
+
+/*
+ * Iteration in LSN order over records, with or without data:
+ *   struct log_iter *it; log_iter_new(log, from, until, flags, &it, err);
+ *   while ((r = log_iter_next(it, &rec, err)) == 1) ...   0 at the end, < 0 on failure
+ * ${from} is an address: the first record at or above it that starts a known place
+ * (a record start, or a segment's first address) - pass a record start, or LOG_FIRST_ADDR / log_first.
+ * Ends before ${until} (an exclusive end; at most `written`). rec's pointers live until the next call.
+ * Verifies frame, head hash and the chain (prev_lsn, prev_hash); with LOG_ITER_DATA also reads and verifies data.
+ */
+enum { LOG_ITER_DATA = 1 };
+struct log_iter;
+int  log_iter_new(struct log *log, uint64_t from, uint64_t until, int flags, struct log_iter **out, struct err *err);
+int  log_iter_next(struct log_iter *it, struct record *rec, struct err *err);
+void log_iter_free(struct log_iter *it);
+
+/* Calls fn for each segment file, oldest first: for status, check, dump. */
+struct log_segment_info { uint64_t first, end, gen, file_bytes; char name[40]; };
+int log_segments(struct log *log, int (*fn)(void *arg, const struct log_segment_info *s), void *arg);
+
+#endif
