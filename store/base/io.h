@@ -1,0 +1,121 @@
+/*
+ * io.h: the one way to the disk, the clock and randomness. Outside RocksDB's
+ * own files, only an implementation of this table syncs, renames or unlinks,
+ * so a test can cut the power at any call (tests/lib/simio.c) or fail the
+ * n-th one.
+ *
+ * All paths are relative to the store's directory, given at io_posix_new.
+ * Return values: >= 0 or a negative err_code, with a message in ${err} (may
+ * be NULL) that names the path and the call.
+ *
+ * Threads: every function may be called from any thread.
+ */
+#ifndef STORE_BASE_IO_H
+#define STORE_BASE_IO_H
+
+#include "store/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct io;
+struct io_file;
+
+enum io_open_flags {
+    IO_RDONLY = 0,
+    IO_RDWR   = 1,
+    IO_CREATE = 2,   /* create, must not exist; mode 0600 */
+};
+
+struct io_stat {
+    uint64_t size;       /* bytes */
+    uint64_t allocated;  /* bytes on disk */
+    uint64_t dev, ino;
+    bool     is_dir;
+};
+
+struct io_space_info {
+    uint64_t total, avail;        /* bytes; avail as an ordinary user sees it */
+    uint64_t files, files_avail;
+};
+
+struct io_ops {
+    /* files */
+    int (*open)(struct io *io, const char *path, int flags, struct io_file **out, struct err *err);
+    void (*close)(struct io_file *f);
+    /* pread: reads until len bytes or end of file; returns the bytes read. */
+    int64_t (*pread)(struct io_file *f, void *buf, size_t len, uint64_t off, struct err *err);
+    /* pread_nowait: as pread, but ERR_WAIT if it would have to wait for the disk. */
+    int64_t (*pread_nowait)(struct io_file *f, void *buf, size_t len, uint64_t off);
+    /* pwritev: writes all of it or fails; after a failure the range is undefined. */
+    int (*pwritev)(struct io_file *f, const struct iovec *iov, int cnt, uint64_t off, struct err *err);
+    int (*fdatasync)(struct io_file *f, struct err *err);
+    int (*ftruncate)(struct io_file *f, uint64_t size, struct err *err);
+    /* allocate: reserve [0, size), extending the file with zeros; ERR_NOSPC early; ERR_NOTSUP
+     * where the file system cannot (go on without). */
+    int (*allocate)(struct io_file *f, uint64_t size, struct err *err);
+    int (*fstat)(struct io_file *f, struct io_stat *st, struct err *err);
+    /* directories and names */
+    int (*stat)(struct io *io, const char *path, struct io_stat *st, struct err *err);
+    int (*mkdir)(struct io *io, const char *path, struct err *err);
+    int (*rename)(struct io *io, const char *from, const char *to, struct err *err);
+    int (*link)(struct io *io, const char *from, const char *to, struct err *err);
+    /* unlink: a file or an empty directory. */
+    int (*unlink)(struct io *io, const char *path, struct err *err);
+    /* syncdir: makes the names in ${path} durable ("." is the store's directory). */
+    int (*syncdir)(struct io *io, const char *path, struct err *err);
+    /* list: calls fn(arg, name) for each entry but . and .., in byte order; stops at
+     * nonzero and returns it. fn may create and remove entries. */
+    int (*list)(struct io *io, const char *path,
+                int (*fn)(void *arg, const char *name), void *arg, struct err *err);
+    int (*space)(struct io *io, struct io_space_info *sp, struct err *err);
+    /* lock: exclusive lock on ${path} (created if missing), held until the returned file is
+     * closed or every process holding it is gone. ERR_LOCKED names the holder's pid. */
+    int (*lock)(struct io *io, const char *path, struct io_file **out, struct err *err);
+    /* clocks and randomness */
+    int64_t  (*wall_ns)(struct io *io);   /* CLOCK_REALTIME */
+    uint64_t (*boot_ns)(struct io *io);   /* CLOCK_BOOTTIME */
+    void     (*random)(struct io *io, void *buf, size_t len);
+    void     (*free)(struct io *io);
+};
+
+struct io { const struct io_ops *ops; };
+
+/*
+ * io_posix_new(dir, out, err):
+ * The real thing on directory ${dir}, which must exist (its descriptor is
+ * kept, so a later rename of ${dir} does no harm). Release with
+ * (*out)->ops->free(*out), after all its files were closed.
+ * Errors: NOSTORE when ${dir} is missing or no directory, NOMEM, ACCES, IO.
+ */
+int io_posix_new(const char *dir, struct io **out, struct err *err);
+
+/* Call forms that read like calls. */
+#define io_open(io, ...)     ((io)->ops->open((io), __VA_ARGS__))
+#define io_stat_path(io, ...) ((io)->ops->stat((io), __VA_ARGS__))
+#define io_mkdir(io, ...)    ((io)->ops->mkdir((io), __VA_ARGS__))
+#define io_rename(io, ...)   ((io)->ops->rename((io), __VA_ARGS__))
+#define io_link(io, ...)     ((io)->ops->link((io), __VA_ARGS__))
+#define io_unlink(io, ...)   ((io)->ops->unlink((io), __VA_ARGS__))
+#define io_syncdir(io, ...)  ((io)->ops->syncdir((io), __VA_ARGS__))
+#define io_list(io, ...)     ((io)->ops->list((io), __VA_ARGS__))
+#define io_space(io, ...)    ((io)->ops->space((io), __VA_ARGS__))
+#define io_lock(io, ...)     ((io)->ops->lock((io), __VA_ARGS__))
+#define io_wall_ns(io)       ((io)->ops->wall_ns(io))
+#define io_boot_ns(io)       ((io)->ops->boot_ns(io))
+#define io_random(io, ...)   ((io)->ops->random((io), __VA_ARGS__))
+
+/* struct io_file starts with its io, so that these need no table argument. */
+struct io_file { struct io *io; };
+#define io_close(f)          ((f)->io->ops->close(f))
+#define io_pread(f, ...)     ((f)->io->ops->pread((f), __VA_ARGS__))
+#define io_pread_nowait(f, ...) ((f)->io->ops->pread_nowait((f), __VA_ARGS__))
+#define io_pwritev(f, ...)   ((f)->io->ops->pwritev((f), __VA_ARGS__))
+#define io_fdatasync(f, err) ((f)->io->ops->fdatasync((f), (err)))
+#define io_ftruncate(f, ...) ((f)->io->ops->ftruncate((f), __VA_ARGS__))
+#define io_allocate(f, ...)  ((f)->io->ops->allocate((f), __VA_ARGS__))
+#define io_fstat(f, ...)     ((f)->io->ops->fstat((f), __VA_ARGS__))
+
+#endif
