@@ -1,0 +1,402 @@
+#include "store/base/super.h"
+#include "store/base/bytes.h"
+#include "store/base/filehead.h"
+#include "store/base/pair.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Places of FORMAT.md, "Superblock". */
+enum {
+    AT_FIXED = FILEHEAD_BYTES, AT_RESERVED = 240, AT_EPOCHS = 1024, EPOCH_BYTES = 64,
+    AT_CONFIG = AT_EPOCHS + SUPER_EPOCHS_MAX * EPOCH_BYTES,
+    AT_TAIL = AT_CONFIG + SUPER_CONFIG_MAX, AT_HASH = SUPER_FILE_BYTES - FILEHEAD_HASH_BYTES,
+};
+static_assert(AT_RESERVED + SUPER_RESERVED_BYTES == AT_EPOCHS, "layout");
+static_assert(AT_CONFIG == 9216 && AT_TAIL == 13312 && AT_HASH == 16368, "layout");
+
+static const char magic[8] = { 'S', 'P', 'A', 'R', 'E', 'S', 'U', 'P' };
+static const char what[] = "superblock";
+
+static bool is_zero(const void *p, size_t len)
+{
+    const uint8_t *b = p;
+
+    for (size_t i = 0; i < len; i++)
+        if (b[i])
+            return false;
+    return true;
+}
+
+void super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_BYTES])
+{
+    struct filehead h = { .version = sb->version, .version_min = sb->version_min,
+                          .compat = sb->compat, .ro_compat = sb->ro_compat, .incompat = sb->incompat,
+                          .size = SUPER_FILE_BYTES, .hash_alg = sb->hash_alg, .key_id = sb->key_id };
+    struct wr w = wr_init(buf + AT_FIXED, SUPER_FILE_BYTES - AT_FIXED);
+    uint32_t n = sb->n_epochs < SUPER_EPOCHS_MAX ? sb->n_epochs : SUPER_EPOCHS_MAX;
+    uint32_t len = sb->config_len < SUPER_CONFIG_MAX ? sb->config_len : SUPER_CONFIG_MAX;
+
+    filehead_encode(&h, magic, buf);
+    wr_u64(&w, sb->gen);
+    wr_bytes(&w, sb->lineage, 16);
+    wr_bytes(&w, sb->site, 16);
+    wr_bytes(&w, sb->key, 32);
+    wr_u32(&w, sb->role);
+    wr_u32(&w, sb->clean);
+    wr_i64(&w, sb->created_wall_ns);
+    wr_bytes(&w, sb->machine, 16);
+    wr_u64(&w, sb->dev);
+    wr_u64(&w, sb->ino);
+    wr_u64(&w, sb->durable);
+    wr_u64(&w, sb->last_lsn);
+    wr_bytes(&w, sb->last_hash.b, 16);
+    wr_u64(&w, sb->incarnation);
+    wr_u64(&w, sb->segment_gen);
+    wr_u32(&w, n);
+    wr_u32(&w, len);
+    wr_bytes(&w, sb->reserved, sizeof sb->reserved);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct epoch_row *e = &sb->epochs[i];
+
+        wr_u32(&w, e->number);
+        wr_u32(&w, 0);
+        wr_bytes(&w, e->site, 16);
+        wr_bytes(&w, e->id, 16);
+        wr_u64(&w, e->first_lsn);
+        wr_bytes(&w, e->prev_hash.b, 16);
+    }
+    wr_zero(&w, (SUPER_EPOCHS_MAX - n) * (size_t)EPOCH_BYTES);
+    wr_bytes(&w, sb->config, len);
+    wr_zero(&w, SUPER_CONFIG_MAX - len);
+    wr_zero(&w, AT_HASH - AT_TAIL);
+    assert(!w.bad && w.len == AT_HASH - AT_FIXED);
+    filehead_seal(buf, SUPER_FILE_BYTES);
+}
+
+static void get_bytes(struct rd *r, void *dst, size_t len)
+{
+    const uint8_t *p = rd_bytes(r, len);
+
+    if (p)
+        memcpy(dst, p, len);
+}
+
+/* Length in bytes of the UTF-8 character at p, 0 if it is none (overlong, surrogate, > U+10FFFF, control). */
+static size_t utf8_char(const uint8_t *p, size_t left)
+{
+    size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    uint32_t c = p[0];
+
+    if (n == 1)
+        return c >= 0x20 && c != 0x7f;
+    if (c < 0xc2 || c > 0xf4 || left < n)
+        return 0;
+    c &= 0x7fu >> n;
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (p[i] & 0x3fu);
+    }
+    if ((n == 3 && c < 0x800) || (n == 4 && (c < 0x10000 || c > 0x10ffff)) || (c >= 0xd800 && c <= 0xdfff))
+        return 0;
+    return n;
+}
+
+static bool is_text(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; ) {
+        size_t n = utf8_char((const uint8_t *)s + i, len - i);
+
+        if (!n)
+            return false;
+        i += n;
+    }
+    return true;
+}
+
+/* The line of setting name[0, n) in the config, or NULL; its length with the newline in *len. */
+static const char *config_line(const struct super *sb, const char *name, size_t n, size_t upto, size_t *len)
+{
+    for (size_t i = 0; i < upto; ) {
+        const char *line = sb->config + i, *nl = memchr(line, '\n', upto - i);
+
+        if (!nl)
+            return NULL;
+        *len = (size_t)(nl - line) + 1;
+        if (*len > n + 1 && line[n] == '=' && memcmp(line, name, n) == 0)
+            return line;
+        i += *len;
+    }
+    return NULL;
+}
+
+static int check_config(const struct super *sb, struct err *err)
+{
+    size_t old;
+
+    for (size_t i = 0; i < sb->config_len; ) {
+        const char *line = sb->config + i, *nl = memchr(line, '\n', sb->config_len - i);
+        const char *eq = nl ? memchr(line, '=', (size_t)(nl - line)) : NULL;
+
+        if (!nl || !eq || eq == line || !is_text(line, (size_t)(nl - line)))
+            return err_set(err, ERR_DAMAGE, "%s: settings at byte %zu are not a line of name=value", what,
+                           AT_CONFIG + i);
+        if (config_line(sb, line, (size_t)(eq - line), i, &old))
+            return err_set(err, ERR_DAMAGE, "%s: settings at byte %zu: \"%.*s\" is there twice", what,
+                           AT_CONFIG + i, (int)(eq - line), line);
+        i += (size_t)(nl - line) + 1;
+    }
+    return 0;
+}
+
+static int check_epochs(const struct super *sb, struct err *err)
+{
+    for (uint32_t i = 0; i < sb->n_epochs; i++) {
+        const struct epoch_row *e = &sb->epochs[i], *p = i ? e - 1 : NULL;
+        unsigned at = AT_EPOCHS + i * EPOCH_BYTES;
+
+        if (e->number <= (p ? p->number : 0))
+            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u has number %" PRIu32
+                           ", expected more than %" PRIu32, what, i, at, e->number, p ? p->number : 0);
+        if (is_zero(e->site, 16) || is_zero(e->id, 16))
+            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u has no site or no id", what,
+                           i, at);
+        if (e->first_lsn <= (p ? p->first_lsn : 0))
+            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u begins at LSN %" PRIu64
+                           ", expected more than %" PRIu64, what, i, at, e->first_lsn, p ? p->first_lsn : 0);
+        if (!p && !is_zero(e->prev_hash.b, 16))
+            return err_set(err, ERR_DAMAGE, "%s: epoch row 0 at byte %u names the hash of a record before it",
+                           what, at);
+    }
+    return 0;
+}
+
+static int check_fields(const struct super *sb, struct err *err)
+{
+    if (sb->gen == 0)
+        return err_set(err, ERR_DAMAGE, "%s: generation at byte 64 is 0", what);
+    if (is_zero(sb->lineage, 16))
+        return err_set(err, ERR_DAMAGE, "%s: lineage at byte 72 is zero", what);
+    if (is_zero(sb->site, 16))
+        return err_set(err, ERR_DAMAGE, "%s: site at byte 88 is zero", what);
+    if (sb->role != ROLE_PRIMARY && sb->role != ROLE_STANDBY)
+        return err_set(err, ERR_DAMAGE, "%s: role at byte 136 is %" PRIu32 ", expected %d or %d", what,
+                       sb->role, ROLE_PRIMARY, ROLE_STANDBY);
+    if (sb->clean > 1)
+        return err_set(err, ERR_DAMAGE, "%s: clean at byte 140 is %" PRIu32 ", expected 0 or 1", what,
+                       sb->clean);
+    if (sb->last_lsn ? sb->last_lsn >= sb->durable : !is_zero(sb->last_hash.b, 16))
+        return err_set(err, ERR_DAMAGE, "%s: last record at byte 192 is LSN %" PRIu64
+                       ", which does not fit durable %" PRIu64 " or its hash", what, sb->last_lsn, sb->durable);
+    if (!(sb->compat | sb->ro_compat) && !is_zero(sb->reserved, sizeof sb->reserved))
+        return err_set(err, ERR_DAMAGE, "%s: reserved bytes from %d on are not zero", what, AT_RESERVED);
+    return 0;
+}
+
+static void get_fixed(struct rd *r, struct super *t)
+{
+    t->gen = rd_u64(r);
+    get_bytes(r, t->lineage, 16);
+    get_bytes(r, t->site, 16);
+    get_bytes(r, t->key, 32);
+    t->role = rd_u32(r);
+    t->clean = rd_u32(r);
+    t->created_wall_ns = rd_i64(r);
+    get_bytes(r, t->machine, 16);
+    t->dev = rd_u64(r);
+    t->ino = rd_u64(r);
+    t->durable = rd_u64(r);
+    t->last_lsn = rd_u64(r);
+    get_bytes(r, t->last_hash.b, 16);
+    t->incarnation = rd_u64(r);
+    t->segment_gen = rd_u64(r);
+    t->n_epochs = rd_u32(r);
+    t->config_len = rd_u32(r);
+    get_bytes(r, t->reserved, sizeof t->reserved);
+}
+
+/* Tables and the gaps behind them. Lengths were checked; r stands at AT_EPOCHS. */
+static int get_tables(struct rd *r, struct super *t, struct err *err)
+{
+    for (uint32_t i = 0; i < t->n_epochs; i++) {
+        struct epoch_row *e = &t->epochs[i];
+
+        e->number = rd_u32(r);
+        rd_zero(r, 4);
+        get_bytes(r, e->site, 16);
+        get_bytes(r, e->id, 16);
+        e->first_lsn = rd_u64(r);
+        get_bytes(r, e->prev_hash.b, 16);
+    }
+    rd_zero(r, (SUPER_EPOCHS_MAX - t->n_epochs) * (size_t)EPOCH_BYTES);
+    if (r->bad)
+        return err_set(err, ERR_DAMAGE, "%s: the epoch table at byte %d has bytes that should be zero", what,
+                       AT_EPOCHS);
+    get_bytes(r, t->config, t->config_len);
+    rd_zero(r, SUPER_CONFIG_MAX - t->config_len);
+    rd_zero(r, AT_HASH - AT_TAIL);
+    if (r->bad)
+        return err_set(err, ERR_DAMAGE, "%s: the bytes behind the settings, from %" PRIu32
+                       " on, are not all zero", what, (uint32_t)AT_CONFIG + t->config_len);
+    return 0;
+}
+
+int super_decode(const uint8_t *buf, size_t len, struct super *sb, struct err *err)
+{
+    struct rd r = rd_init(buf, len);
+    struct filehead h;
+    struct super t = { 0 };
+    int rc = filehead_decode(buf, len, magic, what, &h, err);
+
+    if (rc)
+        return rc;
+    if (len != SUPER_FILE_BYTES)
+        return err_set(err, ERR_DAMAGE, "%s: %zu bytes long, expected %d", what, len, SUPER_FILE_BYTES);
+    rc = filehead_check(buf, len, what, err);
+    if (rc)
+        return rc;
+    t.version = h.version;
+    t.version_min = h.version_min;
+    t.compat = h.compat;
+    t.ro_compat = h.ro_compat;
+    t.incompat = h.incompat;
+    t.hash_alg = h.hash_alg;
+    t.key_id = h.key_id;
+    (void)rd_bytes(&r, AT_FIXED);
+    get_fixed(&r, &t);
+    if (t.n_epochs > SUPER_EPOCHS_MAX)
+        return err_set(err, ERR_DAMAGE, "%s: number of epochs at byte 232 is %" PRIu32 ", at most %d fit",
+                       what, t.n_epochs, SUPER_EPOCHS_MAX);
+    if (t.config_len > SUPER_CONFIG_MAX)
+        return err_set(err, ERR_DAMAGE, "%s: length of the settings at byte 236 is %" PRIu32
+                       ", at most %d fit", what, t.config_len, SUPER_CONFIG_MAX);
+    rc = check_fields(&t, err);
+    if (!rc)
+        rc = get_tables(&r, &t, err);
+    if (!rc)
+        rc = check_epochs(&t, err);
+    if (!rc)
+        rc = check_config(&t, err);
+    if (!rc)
+        *sb = t;
+    return rc;
+}
+
+static int check_copy(const uint8_t *buf, size_t len, uint64_t *gen, struct err *err)
+{
+    struct super t;
+    int rc = super_decode(buf, len, &t, err);
+
+    if (!rc)
+        *gen = t.gen;
+    return rc;
+}
+
+int super_read(struct io *io, struct super *sb, struct err *warn, struct err *err)
+{
+    struct pair p;
+    int i, rc = pair_load(io, "super", SUPER_FILE_BYTES, check_copy, &p, err);
+
+    if (rc)
+        goto out;
+    i = pair_current(&p, warn, err);
+    if (i == ERR_NOENT)
+        i = err_set(err, ERR_NOSTORE, "this is not a store: it has neither super.0 nor super.1");
+    rc = i < 0 ? i : super_decode(p.copy[i].buf, p.copy[i].len, sb, err);
+    if (!rc && p.copy[1 - i].rc)
+        sb->clean = 0;      /* the other copy may have been the newer one: trust no "closed cleanly" */
+out:
+    pair_release(&p);
+    return rc;
+}
+
+int super_write(struct io *io, struct super *sb, struct err *err)
+{
+    struct filehead h = { .ro_compat = sb->ro_compat };
+    uint8_t *buf = NULL;
+    struct super *t = NULL;
+    struct err why = { 0 };
+    int rc = filehead_writable(&h, what, err);
+
+    if (rc)
+        return rc;
+    buf = malloc(SUPER_FILE_BYTES);
+    t = malloc(sizeof *t);
+    if (!buf || !t) {
+        rc = err_set(err, ERR_NOMEM, "%s: out of memory", what);
+        goto out;
+    }
+    *t = *sb;
+    t->gen++;
+    super_encode(t, buf);
+    /* What could not be read back must never get to the disk. */
+    rc = sb->n_epochs > SUPER_EPOCHS_MAX || sb->config_len > SUPER_CONFIG_MAX
+        ? err_set(&why, ERR_INVAL, "%s: a table is too long", what)
+        : super_decode(buf, SUPER_FILE_BYTES, t, &why);
+    if (rc) {
+        rc = err_set(err, ERR_INVAL, "not written: %s", why.msg);
+        goto out;
+    }
+    rc = pair_update(io, "super", SUPER_FILE_BYTES, check_copy, sb->gen, &sb->synced, buf, SUPER_FILE_BYTES,
+                     err);
+    if (!rc)
+        sb->gen++;
+out:
+    free(t);
+    free(buf);
+    return rc;
+}
+
+int super_config_get(const struct super *sb, const char *name, char *buf, size_t cap)
+{
+    size_t n = strlen(name), len = 0;
+    const char *line = config_line(sb, name, n, sb->config_len, &len);
+
+    if (!line || !n)
+        return ERR_NOENT;
+    len -= n + 2;           /* name, '=' and newline */
+    if (len >= cap)
+        return ERR_RANGE;
+    memcpy(buf, line + n + 1, len);
+    buf[len] = '\0';
+    return (int)len;
+}
+
+int super_config_set(struct super *sb, const char *name, const char *value, struct err *err)
+{
+    size_t n = strlen(name), v = value ? strlen(value) : 0, old = 0, add = value ? n + v + 2 : 0;
+    const char *line;
+
+    if (!n || strchr(name, '=') || !is_text(name, n))
+        return err_set(err, ERR_INVAL, "\"%s\" cannot be the name of a setting", name);
+    if (value && !is_text(value, v))
+        return err_set(err, ERR_INVAL, "the value of setting \"%s\" holds control characters or is not UTF-8",
+                       name);
+    line = config_line(sb, name, n, sb->config_len, &old);
+    if (!line)
+        old = 0;
+    if (sb->config_len - old + add > SUPER_CONFIG_MAX)
+        return err_set(err, ERR_TOOLONG, "setting \"%s\": settings would take %zu bytes, at most %d fit", name,
+                       sb->config_len - old + add, SUPER_CONFIG_MAX);
+    if (line) {
+        size_t at = (size_t)(line - sb->config), rest = sb->config_len - at - old;
+
+        memmove(sb->config + at, line + old, rest);
+        sb->config_len -= (uint32_t)old;
+    }
+    if (value) {
+        char *p = sb->config + sb->config_len;
+
+        memcpy(p, name, n);
+        p[n] = '=';
+        memcpy(p + n + 1, value, v);
+        p[n + v + 1] = '\n';
+        sb->config_len += (uint32_t)add;
+    }
+    memset(sb->config + sb->config_len, 0, SUPER_CONFIG_MAX - sb->config_len);
+    return 0;
+}

@@ -1,0 +1,146 @@
+/*
+ * super.h: the superblock (super.0, super.1) and the retained set
+ * (retained.0, retained.1). FORMAT.md, "Superblock" and "Retained set".
+ *
+ * Each is kept in two files of a fixed size, each with a generation and a
+ * hash; a write goes to the older copy, is synced, and only then counts. The
+ * newer valid copy is the current one. Damage of one copy is reported and
+ * healed by the next write; damage of both is ERR_DAMAGE.
+ *
+ * Locking: the caller serialises. Threads: none of its own.
+ */
+#ifndef STORE_BASE_SUPER_H
+#define STORE_BASE_SUPER_H
+
+#include "store/base/err.h"
+#include "store/base/hash.h"
+#include "store/base/io.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    SUPER_FILE_BYTES   = 16384,
+    SUPER_EPOCHS_MAX   = 128,
+    SUPER_CONFIG_MAX   = 4096,
+    SUPER_RESERVED_BYTES = 784,
+    FORMAT_VERSION     = 1,      /* written by this program */
+    FORMAT_VERSION_MIN = 1,      /* oldest this program reads */
+};
+
+enum super_role { ROLE_PRIMARY = 1, ROLE_STANDBY = 2 };
+
+/* A row of the epoch table: in which epoch and incarnation addresses were given out. */
+struct epoch_row {
+    uint32_t number;            /* epoch number, from 1 */
+    uint8_t  site[16];          /* the site that was primary */
+    uint8_t  id[16];            /* random id of the epoch */
+    uint64_t first_lsn;         /* LSN of its EPOCH record */
+    struct hash128 prev_hash;   /* hash of the record before it; zero for the first */
+};
+
+struct super {
+    uint64_t gen;               /* of this copy; set by super_write; 0 in a new store */
+    bool     synced;            /* not stored; super_write's own: this process synced generation gen */
+    uint32_t version, version_min;          /* of the format; 0 = this program's */
+    uint64_t compat, ro_compat, incompat;   /* feature bits, kept as read */
+    uint8_t  lineage[16];       /* shared by a store and its standbys */
+    uint8_t  site[16];          /* this store */
+    uint8_t  key[32];           /* hash key of the lineage (pack dedup) */
+    uint32_t role;              /* enum super_role */
+    uint32_t hash_alg, key_id;
+    int64_t  created_wall_ns;
+    /* where it lives; elsewhere mount asks for --moved or --copied */
+    uint8_t  machine[16];       /* /etc/machine-id, or zero */
+    uint64_t dev, ino;          /* of the store's directory */
+    /* state at the last write of the superblock */
+    uint32_t clean;             /* 1: closed cleanly, head and durable are equal and exact */
+    uint64_t durable;           /* every record below this address is durable */
+    uint64_t last_lsn;          /* the record that ends at durable, and its hash */
+    struct hash128 last_hash;
+    uint64_t incarnation;       /* of the last writer; 0 before the first */
+    uint64_t segment_gen;       /* generation of the newest segment known */
+    uint32_t n_epochs;
+    struct epoch_row epochs[SUPER_EPOCHS_MAX];
+    /* settings: "name=value\n" lines, UTF-8, see cli `config` */
+    uint32_t config_len;
+    char     config[SUPER_CONFIG_MAX];
+    /* fields of a newer program that this one may ignore, kept as read; else zero */
+    uint8_t  reserved[SUPER_RESERVED_BYTES];
+};
+
+/*
+ * super_read(io, sb, warn, err):
+ * Read the current superblock of the store into *${sb}. If one copy is bad,
+ * *${warn} (may be NULL) is set to say which; the other may then be the one
+ * before the last, so sb->clean is 0 whatever it says, and incarnation and
+ * segment_gen are lower bounds.
+ * What was read is only known to be durable after the next super_write.
+ * Errors: NOSTORE neither file exists; VERSION a newer format or an unknown
+ * incompatible feature bit; DAMAGE both copies are bad; IO.
+ */
+int super_read(struct io *io, struct super *sb, struct err *warn, struct err *err);
+
+/*
+ * super_write(io, sb, err):
+ * Write *${sb} as the next generation over the older copy and sync it; creates
+ * both files (and syncs the directory) in a new store, where sb->gen is 0.
+ * On success sb->gen is the new generation. On failure the current copy on disk
+ * is untouched; sb->gen is unchanged; calling again is safe.
+ * Errors: INVAL a field that super_decode would refuse, or another process wrote
+ * since; EXIST sb->gen is 0 and there is a superblock; VERSION a feature forbids
+ * this program to write; IO, NOSPC, NOMEM.
+ */
+int super_write(struct io *io, struct super *sb, struct err *err);
+
+/*
+ * super_decode(buf, len, sb, err), super_encode(sb, buf): bytes of one file <-> struct; for tests, dump
+ * and the fuzzer. decode validates every field and leaves *${sb} alone on failure; encode validates
+ * nothing and reads at most the *_MAX of each table.
+ * Errors: DAMAGE what is wrong, at which byte; VERSION.
+ */
+int super_decode(const uint8_t *buf, size_t len, struct super *sb, struct err *err);
+void super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_BYTES]);
+
+/*
+ * super_config_get(sb, name, buf, cap): the value of a setting into ${buf} (NUL terminated);
+ * returns its length, or ERR_NOENT, or ERR_RANGE if it needs more than ${cap} bytes.
+ * super_config_set(sb, name, value, err): replace or add; NULL removes. TOOLONG when full,
+ * INVAL for an empty name, '=' in the name, or control characters or invalid UTF-8 in either.
+ */
+int super_config_get(const struct super *sb, const char *name, char *buf, size_t cap);
+int super_config_set(struct super *sb, const char *name, const char *value, struct err *err);
+
+/* The retained set R: what is kept of the past. Only rises or shrinks as FORMAT.md says. */
+enum { RETAINED_POINTS_MAX = 4096 };
+enum retained_kind { RETAIN_KEPT = 1, RETAIN_PIN = 2, RETAIN_SNAPSHOT = 3, RETAIN_HOLD = 4 };
+struct retained_point { uint64_t lsn; uint32_t kind; uint32_t reserved; };
+struct retained {
+    uint64_t gen;
+    uint64_t horizon;           /* every moment >= horizon is kept */
+    bool     synced;            /* not stored; retained_write's own */
+    uint32_t version, version_min;          /* as in struct super */
+    uint64_t compat, ro_compat, incompat;
+    uint32_t n;                 /* points below the horizon, ascending by (lsn, kind), each once */
+    struct retained_point point[RETAINED_POINTS_MAX];
+};
+enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 16,
+       RETAINED_FILE_MAX = RETAINED_FIXED_BYTES + RETAINED_POINTS_MAX * RETAINED_POINT_BYTES + 16 };
+
+/*
+ * retained_read(io, lineage, r, warn, err), retained_write(io, lineage, r, err):
+ * As super_read and super_write. A file of another lineage is ERR_DAMAGE. After a ${warn} the set may be
+ * the one before the last: larger than what was meant to be kept, or without the point added last.
+ * Errors: as there, but NOENT where neither file exists.
+ */
+int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *warn, struct err *err);
+int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);
+/*
+ * retained_decode(buf, len, lineage, r, err): as super_decode; ${lineage} is an output.
+ * retained_encode(r, lineage, buf, cap): returns the bytes written, 0 if r->n or ${cap} does not fit.
+ */
+int retained_decode(const uint8_t *buf, size_t len, uint8_t lineage[16], struct retained *r, struct err *err);
+size_t retained_encode(const struct retained *r, const uint8_t lineage[16], uint8_t *buf, size_t cap);
+
+#endif
