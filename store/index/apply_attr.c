@@ -1,0 +1,191 @@
+/* apply_attr.c: attributes, extended attributes, ACLs, and what a change of content does to privileges. */
+#include "store/index/apply_internal.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#define XATTR_ACL "system.posix_acl_access"
+#define XATTR_CAP "security.capability"
+
+/* The kernel's xattr form of a POSIX ACL: le32 version 2, then {le16 tag, le16 perm, le32 id}. */
+enum { ACL_USER_OBJ = 0x01, ACL_GROUP_OBJ = 0x04, ACL_MASK = 0x10, ACL_OTHER = 0x20 };
+
+static bool acl_valid(size_t len)
+{
+    return len >= 4 && (len - 4) % 8 == 0;
+}
+
+static uint32_t acl_find(const uint8_t *val, size_t len, unsigned tag)
+{
+    for (size_t i = 4; i + 8 <= len; i += 8)
+        if (((unsigned)val[i] | (unsigned)val[i + 1] << 8) == tag)
+            return (uint32_t)i;
+    return 0;
+}
+
+bool acl_mode(const uint8_t *val, size_t len, uint32_t *mode)
+{
+    if (!acl_valid(len) || get_u32(val) != 2)
+        return false;
+    uint32_t u = acl_find(val, len, ACL_USER_OBJ), g = acl_find(val, len, ACL_MASK), o = acl_find(val, len, ACL_OTHER);
+    if (g == 0)
+        g = acl_find(val, len, ACL_GROUP_OBJ);
+    if (u == 0 || g == 0 || o == 0)
+        return false;
+    *mode = (*mode & ~0777u) | (uint32_t)(val[u + 2] & 7) << 6 | (uint32_t)(val[g + 2] & 7) << 3 | (uint32_t)(val[o + 2] & 7);
+    return true;
+}
+
+/* chmod of a file that has an access ACL: owner, mask (or group) and other entries follow the mode. */
+static void acl_chmod(uint8_t *val, size_t len, uint32_t mode)
+{
+    uint32_t u = acl_find(val, len, ACL_USER_OBJ), g = acl_find(val, len, ACL_MASK), o = acl_find(val, len, ACL_OTHER);
+    if (g == 0)
+        g = acl_find(val, len, ACL_GROUP_OBJ);
+    if (u != 0)
+        val[u + 2] = (uint8_t)(mode >> 6 & 7);
+    if (g != 0)
+        val[g + 2] = (uint8_t)(mode >> 3 & 7);
+    if (o != 0)
+        val[o + 2] = (uint8_t)(mode & 7);
+}
+
+static void xattr_history(struct apply *a, const struct crow *x)
+{
+    uint8_t key[KV_KEY_MAX], val[REC_XATTR_MAX + 64];
+    if (!x->present || x->u.xat.birth >= a->lsn || x->val_len > REC_XATTR_MAX)
+        return;
+    size_t vlen = row_xat_encode(x->u.xat.birth, x->u.xat.val, x->val_len, val, sizeof val);
+    apply_put(a, key, key_xat_h(key, x->ino, x->name, x->name_len, a->lsn), val, vlen);
+}
+
+static bool is_acl(const void *name, size_t nlen)
+{
+    return nlen == sizeof XATTR_ACL - 1 && memcmp(name, XATTR_ACL, nlen) == 0;
+}
+
+int apply_put_xattr(struct apply *a, struct crow *ino, const struct rec_bytes *name, const struct rec_bytes *value)
+{
+    struct crow *x = NULL;
+    int rc = cache_xat(&a->ix->cache, ino->ino, name->p, name->len, &x, a->err);
+    if (rc < 0)
+        return rc;
+    xattr_history(a, x);
+    ino->u.ino.row.n_xattr += !x->present;
+    if (is_acl(name->p, name->len))
+        ino->u.ino.row.flags |= INOF_HAS_ACL;
+    if (cache_set_val(&a->ix->cache, x, value->p, value->len) < 0)
+        return err_set(a->err, ERR_NOMEM, "index: out of memory");
+    x->present = true;
+    x->u.xat.birth = a->lsn;
+    cache_dirty(&a->ix->cache, x, a->lsn);
+    return 0;
+}
+
+int apply_del_xattr(struct apply *a, struct crow *ino, const void *name, size_t nlen)
+{
+    struct crow *x = NULL;
+    int rc = cache_xat(&a->ix->cache, ino->ino, name, nlen, &x, a->err);
+    if (rc < 0)
+        return rc;
+    if (!x->present)
+        return 0;
+    xattr_history(a, x);
+    if (ino->u.ino.row.n_xattr == 0)
+        return apply_damage(a, "attribute count below zero", ino->ino);
+    ino->u.ino.row.n_xattr--;
+    if (is_acl(name, nlen))
+        ino->u.ino.row.flags &= ~(uint32_t)INOF_HAS_ACL;
+    (void)cache_set_val(&a->ix->cache, x, NULL, 0);
+    x->present = false;
+    cache_dirty(&a->ix->cache, x, a->lsn);
+    return 0;
+}
+
+int apply_kill_priv(struct apply *a, struct crow *ino)
+{
+    struct row_ino *row = &ino->u.ino.row;
+    if (!S_ISREG(row->mode))
+        return 0;
+    if (a->rec->flags & RECF_KILL_PRIV) {
+        row->mode &= ~(uint32_t)S_ISUID;
+        if (row->mode & S_IXGRP)
+            row->mode &= ~(uint32_t)S_ISGID;
+    }
+    return row->n_xattr == 0 ? 0 : apply_del_xattr(a, ino, XATTR_CAP, sizeof XATTR_CAP - 1);
+}
+
+static struct rec_time time_or_now(const struct apply *a, struct rec_time t)
+{
+    return t.nsec > 999999999 ? a->now : t;
+}
+
+static int chmod_acl(struct apply *a, struct crow *ino)
+{
+    struct crow *x = NULL;
+    int rc = cache_xat(&a->ix->cache, ino->ino, XATTR_ACL, sizeof XATTR_ACL - 1, &x, a->err);
+    if (rc < 0 || !x->present || !acl_valid(x->val_len))
+        return rc;
+    xattr_history(a, x);
+    acl_chmod(x->u.xat.val, x->val_len, ino->u.ino.row.mode);
+    x->u.xat.birth = a->lsn;
+    cache_dirty(&a->ix->cache, x, a->lsn);
+    return 0;
+}
+
+int apply_setattr(struct apply *a)
+{
+    const struct record *rec = a->rec;
+    uint32_t valid = rec->u.setattr.valid;
+    struct crow *r = NULL;
+    int rc = apply_touch(a, rec->ino, &r);
+    if (rc < 0)
+        return rc;
+    struct row_ino *row = &r->u.ino.row;
+    row->ctime = a->now;
+    if (valid & RSA_UID)
+        row->uid = rec->u.setattr.uid;
+    if (valid & RSA_GID)
+        row->gid = rec->u.setattr.gid;
+    if (valid & RSA_SIZE) {
+        row->mtime = a->now;
+        rc = apply_resize(a, r, rec->u.setattr.size);
+    }
+    if (rc == 0 && (valid & (RSA_UID | RSA_GID | RSA_SIZE)))
+        rc = apply_kill_priv(a, r);
+    if (rc < 0)
+        return rc;
+    if (valid & RSA_MODE) {
+        row->mode = (row->mode & S_IFMT) | (rec->u.setattr.mode & 07777);
+        if (row->flags & INOF_HAS_ACL)
+            rc = chmod_acl(a, r);
+    }
+    if (valid & RSA_ATIME)
+        row->atime = time_or_now(a, rec->u.setattr.atime);
+    if (valid & RSA_MTIME)
+        row->mtime = time_or_now(a, rec->u.setattr.mtime);
+    return rc;
+}
+
+int apply_setxattr(struct apply *a)
+{
+    const struct record *rec = a->rec;
+    struct crow *r = NULL;
+    int rc = apply_touch(a, rec->ino, &r);
+    if (rc < 0)
+        return rc;
+    r->u.ino.row.ctime = a->now;
+    if (rec->u.xattr.mode != REC_NO_MODE)
+        r->u.ino.row.mode = (r->u.ino.row.mode & S_IFMT) | (rec->u.xattr.mode & 07777);
+    return apply_put_xattr(a, r, &rec->u.xattr.name, &rec->u.xattr.value);
+}
+
+int apply_removexattr(struct apply *a)
+{
+    struct crow *r = NULL;
+    int rc = apply_touch(a, a->rec->ino, &r);
+    if (rc < 0)
+        return rc;
+    r->u.ino.row.ctime = a->now;
+    return apply_del_xattr(a, r, a->rec->u.xattr.name.p, a->rec->u.xattr.name.len);
+}

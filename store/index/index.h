@@ -1,0 +1,61 @@
+/*
+ * index.h: the rows of a store, kept by applying records in LSN order.
+ *
+ * Apply is one function, used by the live path, recovery, rebuild and standby: it changes current rows in memory
+ * (cache.h) and puts history rows into the batch being filled. Draining moves that batch to the key-value store.
+ *
+ * Locking: everything under the caller's one lock, except index_drain_write. Threads: see there.
+ */
+#ifndef STORE_INDEX_INDEX_H
+#define STORE_INDEX_INDEX_H
+
+#include "store/index/cache.h"
+#include "store/log/record.h"
+
+struct index {
+    struct kv *kv;
+    struct cache cache;
+    struct row_meta meta;          /* as of the last record applied in memory */
+    struct kv_batch *filling;      /* history and other rows not kept in the cache */
+    struct kv_batch *draining;     /* being written by index_drain_write */
+    uint64_t drain_to;             /* applied address of the draining batch */
+    uint64_t applied;              /* exclusive end: what the key-value store holds */
+    uint64_t pending_ops;          /* records in the batch being filled */
+    uint64_t draining_ops;
+    struct piece *scratch;         /* for map edits */
+    uint32_t scratch_cap;
+};
+
+/*
+ * index_open(ix, kv, err): start from what the key-value store holds; an empty one starts at address 0.
+ * Errors: DAMAGE, NOMEM, IO. Release with index_release (the kv is the caller's).
+ */
+int  index_open(struct index *ix, struct kv *kv, struct err *err);
+void index_release(struct index *ix);
+
+/*
+ * index_apply(ix, rec, err): apply one record; rec->lsn >= ix->meta.applied. Advances meta.applied to its end.
+ * Errors: DAMAGE where the record contradicts the rows (names both), IO, NOMEM. After any failure the rows in
+ * memory are undefined: drop the index and recover.
+ */
+int index_apply(struct index *ix, const struct record *rec, struct err *err);
+
+/*
+ * Draining: begin (under the lock) takes all that is pending, returns 1, or 0 if there is nothing; write (without the lock,
+ * one thread) puts it into the key-value store atomically with the meta row; end (under the lock).
+ */
+int  index_drain_begin(struct index *ix, struct err *err);
+int  index_drain_write(struct index *ix, struct err *err);
+void index_drain_end(struct index *ix);
+
+/* index_pending_bytes: rows and batches not yet in the key-value store, roughly. */
+size_t index_pending_bytes(const struct index *ix);
+
+/* acl_mode(val, len, mode): the permission bits an access ACL stands for, merged into ${mode}; false: not a valid ACL. */
+bool acl_mode(const uint8_t *val, size_t len, uint32_t *mode);
+
+/* index_fold_range(row, off, len): the longest run of adjacent pieces each shorter than 16 KiB in a map row with more than
+ * BLOCK_PIECES_MAX pieces; false if none is worth folding. */
+bool index_fold_range(const struct row_map *map, uint32_t *off, uint32_t *len);
+
+#endif
