@@ -92,30 +92,53 @@ struct io { const struct io_ops *ops; };
  */
 int io_posix_new(const char *dir, struct io **out, struct err *err);
 
-/* Call forms that read like calls. */
-#define io_open(io, ...)     ((io)->ops->open((io), __VA_ARGS__))
-#define io_stat_path(io, ...) ((io)->ops->stat((io), __VA_ARGS__))
-#define io_mkdir(io, ...)    ((io)->ops->mkdir((io), __VA_ARGS__))
-#define io_rename(io, ...)   ((io)->ops->rename((io), __VA_ARGS__))
-#define io_link(io, ...)     ((io)->ops->link((io), __VA_ARGS__))
-#define io_unlink(io, ...)   ((io)->ops->unlink((io), __VA_ARGS__))
-#define io_syncdir(io, ...)  ((io)->ops->syncdir((io), __VA_ARGS__))
-#define io_list(io, ...)     ((io)->ops->list((io), __VA_ARGS__))
-#define io_space(io, ...)    ((io)->ops->space((io), __VA_ARGS__))
-#define io_lock(io, ...)     ((io)->ops->lock((io), __VA_ARGS__))
-#define io_wall_ns(io)       ((io)->ops->wall_ns(io))
-#define io_boot_ns(io)       ((io)->ops->boot_ns(io))
-#define io_random(io, ...)   ((io)->ops->random((io), __VA_ARGS__))
-
-/* struct io_file starts with its io, so that these need no table argument. */
+/* struct io_file starts with its io, so that calls on it need no table argument. */
 struct io_file { struct io *io; };
-#define io_close(f)          ((f)->io->ops->close(f))
-#define io_pread(f, ...)     ((f)->io->ops->pread((f), __VA_ARGS__))
-#define io_pread_nowait(f, ...) ((f)->io->ops->pread_nowait((f), __VA_ARGS__))
-#define io_pwritev(f, ...)   ((f)->io->ops->pwritev((f), __VA_ARGS__))
-#define io_fdatasync(f, err) ((f)->io->ops->fdatasync((f), (err)))
-#define io_ftruncate(f, ...) ((f)->io->ops->ftruncate((f), __VA_ARGS__))
-#define io_allocate(f, ...)  ((f)->io->ops->allocate((f), __VA_ARGS__))
-#define io_fstat(f, ...)     ((f)->io->ops->fstat((f), __VA_ARGS__))
+
+/* Call forms that read like calls; functions, so that an argument is evaluated once. */
+static inline int io_open(struct io *io, const char *path, int flags, struct io_file **out, struct err *err)
+{ return io->ops->open(io, path, flags, out, err); }
+static inline int io_stat_path(struct io *io, const char *path, struct io_stat *st, struct err *err)
+{ return io->ops->stat(io, path, st, err); }
+static inline int io_mkdir(struct io *io, const char *path, struct err *err)
+{ return io->ops->mkdir(io, path, err); }
+static inline int io_rename(struct io *io, const char *from, const char *to, struct err *err)
+{ return io->ops->rename(io, from, to, err); }
+static inline int io_link(struct io *io, const char *from, const char *to, struct err *err)
+{ return io->ops->link(io, from, to, err); }
+static inline int io_unlink(struct io *io, const char *path, struct err *err)
+{ return io->ops->unlink(io, path, err); }
+static inline int io_syncdir(struct io *io, const char *path, struct err *err)
+{ return io->ops->syncdir(io, path, err); }
+static inline int io_list(struct io *io, const char *path, int (*fn)(void *arg, const char *name), void *arg,
+                          struct err *err)
+{ return io->ops->list(io, path, fn, arg, err); }
+static inline int io_space(struct io *io, struct io_space_info *sp, struct err *err)
+{ return io->ops->space(io, sp, err); }
+static inline int io_lock(struct io *io, const char *path, struct io_file **out, struct err *err)
+{ return io->ops->lock(io, path, out, err); }
+static inline int64_t io_wall_ns(struct io *io)
+{ return io->ops->wall_ns(io); }
+static inline uint64_t io_boot_ns(struct io *io)
+{ return io->ops->boot_ns(io); }
+static inline void io_random(struct io *io, void *buf, size_t len)
+{ io->ops->random(io, buf, len); }
+
+static inline void io_close(struct io_file *f)
+{ f->io->ops->close(f); }
+static inline int64_t io_pread(struct io_file *f, void *buf, size_t len, uint64_t off, struct err *err)
+{ return f->io->ops->pread(f, buf, len, off, err); }
+static inline int64_t io_pread_nowait(struct io_file *f, void *buf, size_t len, uint64_t off)
+{ return f->io->ops->pread_nowait(f, buf, len, off); }
+static inline int io_pwritev(struct io_file *f, const struct iovec *iov, int cnt, uint64_t off, struct err *err)
+{ return f->io->ops->pwritev(f, iov, cnt, off, err); }
+static inline int io_fdatasync(struct io_file *f, struct err *err)
+{ return f->io->ops->fdatasync(f, err); }
+static inline int io_ftruncate(struct io_file *f, uint64_t size, struct err *err)
+{ return f->io->ops->ftruncate(f, size, err); }
+static inline int io_allocate(struct io_file *f, uint64_t size, struct err *err)
+{ return f->io->ops->allocate(f, size, err); }
+static inline int io_fstat(struct io_file *f, struct io_stat *st, struct err *err)
+{ return f->io->ops->fstat(f, st, err); }
 
 #endif
