@@ -37,17 +37,21 @@ struct kv_ops {
     size_t (*batch_bytes)(const struct kv_batch *b);
     void (*batch_clear)(struct kv_batch *b);
     void (*batch_free)(struct kv_batch *b);
-    /* write: the whole batch or nothing, visible at once. */
+    /* write: the whole batch or nothing, visible at once. The batch stays as it is: clear it.
+     * Errors: INVAL a key longer than KV_KEY_MAX was put into it; ROFS; IO; NOSPC; NOMEM. */
     int (*write)(struct kv *kv, struct kv_batch *b, struct err *err);
     /* flush_start: everything written so far begins to become durable, in the background;
      * later writes are not part of it. One at a time. flush_wait: until it is durable.
-     * flush_done: 1 done, 0 under way, < 0 failed. */
+     * flush_done: 1 done (or none was ever begun), 0 under way, < 0 failed; stays so until the next start.
+     * flush_start while one is under way: ERR_BUSY. */
     int (*flush_start)(struct kv *kv, struct err *err);
     int (*flush_done)(struct kv *kv, struct err *err);
     int (*flush_wait)(struct kv *kv, struct err *err);
     struct kv_snap *(*snap_new)(struct kv *kv);
     void (*snap_free)(struct kv *kv, struct kv_snap *s);
-    /* iter_new: over keys in [lower, upper) at snapshot ${s} (NULL: now). Bounds are copied. */
+    /* iter_new: over keys in [lower, upper) at snapshot ${s} (NULL: now). Bounds are copied; a NULL bound
+     * is none. NULL when out of memory, as are snap_new and batch_new. At no row until the first seek;
+     * next and prev from no row do nothing. */
     struct kv_iter *(*iter_new)(struct kv *kv, struct kv_snap *s, const void *lower, size_t llen,
                                 const void *upper, size_t ulen);
     void (*iter_seek)(struct kv_iter *it, const void *key, size_t klen);       /* first >= key */
@@ -61,7 +65,8 @@ struct kv_ops {
     void (*iter_free)(struct kv_iter *it);
     /* memory: bytes in memtables and caches. */
     uint64_t (*memory)(struct kv *kv);
-    /* close: after an error leave by _exit instead: closing RocksDB would persist unflushed rows. */
+    /* close: no flush; what was not flushed is gone, as at a crash (a flush under way may or may not
+     * count). All iterators, snapshots and batches must be freed before. */
     void (*close)(struct kv *kv);
 };
 
@@ -89,7 +94,8 @@ struct kv_twin_disk *kv_twin_disk_new(void);
 struct kv_twin_disk *kv_twin_disk_clone(const struct kv_twin_disk *d);
 void kv_twin_disk_free(struct kv_twin_disk *d);
 int kv_twin_open(struct kv_twin_disk *disk, struct kv **out, struct err *err);
-/* kv_twin_fail_at(kv, n, code): the n-th call of write/flush from now fails (0 = off). */
+/* kv_twin_fail_at(kv, n, code): the n-th call from now of write, flush_start or what ends a flush
+ * (flush_wait, the flush_done that would return 1) fails, once, and does nothing (0 = off). */
 void kv_twin_fail_at(struct kv *kv, unsigned n, int code);
 
 #define kv_get(kv, ...)           ((kv)->ops->get((kv), __VA_ARGS__))
