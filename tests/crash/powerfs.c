@@ -79,6 +79,9 @@ int main(int argc, char **argv)
         return usage();
     pf_fs_init(&fs);
     fs.img->ext4_like = ext4_like;
+    struct pf_inode *root = pf_inode_get(fs.img, PF_ROOT_INO);
+    root->attr.uid = root->dattr.uid = geteuid();
+    root->attr.gid = root->dattr.gid = getegid();
     signal(SIGPIPE, SIG_IGN);
     int fd = pf_ctl_listen(ctl);
     if (fd < 0) {

@@ -122,14 +122,17 @@ static void stale_add(struct pf_inode *in, uint64_t idx)
 
 static void op_unref(struct pf_data_op *op)
 {
-    if (--op->refs == 0)
-        free(op);
+    if (--op->refs > 0)
+        return;
+    page_unref(op->whole);
+    free(op);
 }
 
 static void op_add(struct pf_image *img, struct pf_inode *in, enum pf_data_kind kind,
                    uint64_t page, size_t off, size_t len, uint64_t size, const void *data)
 {
-    struct pf_data_op *op = malloc(sizeof(*op) + (data != NULL ? len : 0));
+    bool whole = data != NULL && len == PF_PAGE;
+    struct pf_data_op *op = malloc(sizeof(*op) + (data != NULL && !whole ? len : 0));
     if (op == NULL)
         abort();
     /* What a truncate zeroes shares the number of the truncate, which follows. */
@@ -137,7 +140,9 @@ static void op_add(struct pf_image *img, struct pf_inode *in, enum pf_data_kind 
     *op = (struct pf_data_op){ .seq = seq, .page = page, .size = size,
                                .refs = 1, .off = (uint16_t)off, .len = (uint16_t)len,
                                .kind = kind };
-    if (data != NULL)
+    if (whole)
+        op->whole = page_ref(map_get(&in->v, page));
+    else if (data != NULL)
         memcpy(op->data, data, len);
     in->op = pf_grow(in->op, &in->ops_cap, in->nops + 1, sizeof(*in->op));
     in->op[in->nops++] = op;
@@ -312,7 +317,12 @@ static void op_apply(struct pf_map *m, const struct pf_data_op *op, unsigned mas
     bool zero = op->kind != PF_DATA_WRITE;
     if (zero && map_get(m, op->page) == NULL)
         return;
+    if (op->whole != NULL && mask == 0xff) {
+        map_set(m, op->page, page_ref(op->whole));
+        return;
+    }
     uint8_t *page = map_own(m, op->page);
+    const uint8_t *data = op->whole != NULL ? op->whole->data : op->data;
     for (unsigned s = 0; s < PF_SECTORS; s++) {
         size_t from = s * PF_SECTOR, to = from + PF_SECTOR;
         size_t end = (size_t)op->off + op->len;
@@ -325,7 +335,7 @@ static void op_apply(struct pf_map *m, const struct pf_data_op *op, unsigned mas
         if (zero)
             memset(page + from, 0, to - from);
         else
-            memcpy(page + from, op->data + (from - op->off), to - from);
+            memcpy(page + from, data + (from - op->off), to - from);
     }
 }
 

@@ -54,6 +54,7 @@ struct pf_data_op {
     uint16_t off;
     uint16_t len;
     enum pf_data_kind kind;
+    struct pf_page *whole; /* a write of all of a page shares it; else data[] */
     uint8_t data[];
 };
 
