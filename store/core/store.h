@@ -10,7 +10,9 @@
  *
  * Waiting. No function that takes a `struct wait *` ever blocks on the applier or on a flush: it returns
  * ERR_WAIT with *wait filled in, changes nothing, and is called again when store_ready(s, wait) (the
- * on_progress hook tells when to look). With wait == NULL it waits in place (commands, tests).
+ * on_progress hook tells when to look). *wait is zeroed before the first call of a request and handed back as it is
+ * when the call is repeated: what was waited for is then enough, however busy the store is. With wait == NULL it waits
+ * in place (commands, tests).
  *
  * Locking: internal. Threads: everything may be called from any thread, unless said otherwise. With
  * options.threads == false nothing runs behind: the caller drives store_apply, store_sync, store_flush
@@ -67,7 +69,7 @@ struct store_options {
     uint32_t commit_ms;       /* group commit at the latest after; 100 default where 0 */
     struct log_options log;
     struct store_hooks hooks;
-    /* tests: use this index instead of RocksDB under the store (owned by the store once open succeeded) */
+    /* tests: use this index instead of RocksDB under the store; closed by the store, also when open fails */
     struct kv *kv;
 };
 enum store_location { LOCATION_AS_IS = 0, LOCATION_MOVED = 1, LOCATION_COPIED = 2 };

@@ -115,11 +115,6 @@ int apply_kill_priv(struct apply *a, struct crow *ino)
     return row->n_xattr == 0 ? 0 : apply_del_xattr(a, ino, XATTR_CAP, sizeof XATTR_CAP - 1);
 }
 
-static struct rec_time time_or_now(const struct apply *a, struct rec_time t)
-{
-    return t.nsec > 999999999 ? a->now : t;
-}
-
 static int chmod_acl(struct apply *a, struct crow *ino)
 {
     struct crow *x = NULL;
@@ -160,11 +155,18 @@ int apply_setattr(struct apply *a)
         if (row->flags & INOF_HAS_ACL)
             rc = chmod_acl(a, r);
     }
-    if (valid & RSA_ATIME)
-        row->atime = time_or_now(a, rec->u.setattr.atime);
-    if (valid & RSA_MTIME)
-        row->mtime = time_or_now(a, rec->u.setattr.mtime);
+    if (valid & (RSA_ATIME | RSA_ATIME_NOW))
+        row->atime = valid & RSA_ATIME ? rec->u.setattr.atime : a->now;
+    if (valid & (RSA_MTIME | RSA_MTIME_NOW))
+        row->mtime = valid & RSA_MTIME ? rec->u.setattr.mtime : a->now;
     return rc;
+}
+
+/* The mode bits an access ACL brings with it. */
+static void set_mode(struct apply *a, struct crow *ino)
+{
+    if (a->rec->u.xattr.mode != REC_NO_MODE)
+        ino->u.ino.row.mode = (ino->u.ino.row.mode & S_IFMT) | (a->rec->u.xattr.mode & 07777);
 }
 
 int apply_setxattr(struct apply *a)
@@ -175,8 +177,7 @@ int apply_setxattr(struct apply *a)
     if (rc < 0)
         return rc;
     r->u.ino.row.ctime = a->now;
-    if (rec->u.xattr.mode != REC_NO_MODE)
-        r->u.ino.row.mode = (r->u.ino.row.mode & S_IFMT) | (rec->u.xattr.mode & 07777);
+    set_mode(a, r);
     return apply_put_xattr(a, r, &rec->u.xattr.name, &rec->u.xattr.value);
 }
 
@@ -187,5 +188,6 @@ int apply_removexattr(struct apply *a)
     if (rc < 0)
         return rc;
     r->u.ino.row.ctime = a->now;
+    set_mode(a, r);
     return apply_del_xattr(a, r, a->rec->u.xattr.name.p, a->rec->u.xattr.name.len);
 }

@@ -131,7 +131,7 @@ inserted:
     memcpy(cur->piece + lo, mid_new, n_new * sizeof *cur->piece);
     cur->n = lo + n_new + tail;
     cur->birth = a->lsn;
-    m->present = cur->n > 0 || cur->since_image > 0;
+    m->present = true;      /* also when empty: the row says that the block has a past */
     cache_dirty(&a->ix->cache, m, a->lsn);
     return 0;
 }

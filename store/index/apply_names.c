@@ -242,8 +242,10 @@ int apply_reap(struct apply *a)
         int rc = cache_ino(&a->ix->cache, ino, &r, a->err);
         if (rc < 0)
             return rc;
-        if (!r->present || r->u.ino.row.nlink != 0)
-            return apply_damage(a, "a reaped inode still has a name, or is gone", ino);
+        if (!r->present)
+            continue;                    /* named twice in the list */
+        if (r->u.ino.row.nlink != 0)
+            return apply_damage(a, "a reaped inode still has a name", ino);
         if (r->u.ino.row.birth < a->lsn)
             apply_ino_history(a, r);
         orphan_del(a, ino);

@@ -63,6 +63,7 @@ enum {
     REC_DATA_MAX     = 16 << 20,    /* data bytes of one record */
     REC_ARGS_MAX     = 1 << 20,     /* args bytes of one record */
     REC_HEAD_MAX     = REC_HEAD_BYTES + 8 * (REC_DATA_MAX / REC_SUM_BYTES) + REC_ARGS_MAX,
+    REC_ROOT_INO     = 1,           /* its CREATE has no name and parent 0 */
     REC_NAME_MAX     = 255,
     REC_SYMLINK_MAX  = 4095,
     REC_XATTR_MAX    = 65536,
@@ -78,7 +79,8 @@ enum { REC_CREATE_XATTRS = 4 };
 
 enum rec_setattr_valid {
     RSA_MODE = 1, RSA_UID = 2, RSA_GID = 4, RSA_SIZE = 8, RSA_ATIME = 16, RSA_MTIME = 32,
-    RSA_ALL = 63,
+    RSA_ATIME_NOW = 64, RSA_MTIME_NOW = 128,   /* the record's own clock; atime/mtime are 0 */
+    RSA_ALL = 255,
 };
 
 enum rec_rename_flags { RRN_NOREPLACE = 1, RRN_EXCHANGE = 2 };

@@ -41,7 +41,8 @@ static const char *check_create(const struct record *rec)
     if (type != S_IFREG && type != S_IFDIR && type != S_IFLNK && type != S_IFCHR &&
         type != S_IFBLK && type != S_IFIFO && type != S_IFSOCK)
         return "unknown kind of file";
-    if (!name_ok(&rec->u.create.name))
+    /* the root alone has no name */
+    if (rec->ino == REC_ROOT_INO ? rec->u.create.name.len != 0 : !name_ok(&rec->u.create.name))
         return "bad name";
     if (type == S_IFLNK ? !text_ok(&rec->u.create.target, 1, REC_SYMLINK_MAX)
                         : rec->u.create.target.len != 0)

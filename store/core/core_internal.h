@@ -1,0 +1,113 @@
+/*
+ * core_internal.h: what the files of core share. Public: store.h.
+ *
+ * Lock order: store.lock, then the log's mutex (a leaf). No hook is called and no reply is sent under store.lock. The
+ * listing cache has a lock of its own, a leaf.
+ */
+#ifndef STORE_CORE_CORE_INTERNAL_H
+#define STORE_CORE_CORE_INTERNAL_H
+
+#include "store/core/store.h"
+#include "store/index/asof.h"
+#include "store/index/index.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    BACKLOG_OPS   = 20000,          /* records not yet in the index; beyond it changes wait */
+    BACKLOG_BYTES = 64 << 20,
+    FLUSH_OPS     = 20000,          /* records in the index and not durable there: flush */
+    FLUSH_BYTES   = 64 << 20,
+    DRAIN_OPS     = 1024,           /* a batch */
+    DRAIN_MS      = 10,
+    LISTINGS      = 8,
+    HEAD_STACK    = 8192,           /* heads up to this many bytes need no malloc */
+    CLONE_PIECES_MAX = 16384,       /* of one record */
+};
+
+/* A sorted listing of a directory at a moment, so that a long readdir does not read the history again. */
+struct listing { uint64_t at, ino, version; struct asof_list list; unsigned refs; uint64_t used; };
+
+struct store {
+    struct io *io;
+    char *dir;                      /* NULL in tests without one */
+    struct store_options opt;
+    struct io_file *lock_file;
+    struct super sb;                /* mark_lock */
+    struct log *log;
+    struct kv *kv;
+    struct retained *retained;
+
+    pthread_mutex_t lock;
+    pthread_cond_t  work;           /* lock; for the applier */
+    pthread_cond_t  commit;         /* lock; for the committer */
+    pthread_cond_t  progress;       /* lock; for store_await */
+    struct index ix;                /* lock */
+    bool want_apply;                /* lock; a reader waits: end the batch early */
+    bool want_sync;                 /* lock; an fsync waits */
+    bool stop;                      /* lock */
+    bool commit_idle;               /* lock; the committer sleeps until something is written */
+    bool series;                    /* lock; between SERIES_BEGIN and END */
+    bool flushing;                  /* drain_lock */
+    uint64_t flush_to;              /* drain_lock; applied address the running flush makes durable */
+    uint64_t unflushed_ops, unflushed_bytes;    /* drain_lock */
+    pthread_mutex_t drain_lock;     /* one drain or flush at a time; taken before lock */
+    _Atomic uint64_t persisted;     /* applied address that is durable in the index */
+    _Atomic uint64_t applied;
+    _Atomic int failed;             /* 0 or the error that stopped it */
+    bool has_threads;
+    pthread_t applier, committer;
+
+    pthread_mutex_t mark_lock;      /* snapshots and settings, one at a time; taken before lock; guards sb */
+    pthread_mutex_t list_lock;
+    struct listing *listing[LISTINGS];   /* list_lock */
+    uint64_t list_clock;                 /* list_lock */
+};
+
+/* ---- run.c ---- */
+int  run_start(struct store *s, struct err *err);
+void run_stop(struct store *s);
+/* run_drain(s, err): one batch: returns 1 something was put, 0 nothing to do, < 0 failed (and the store with it). */
+int  run_drain(struct store *s, struct err *err);
+/* store_fail: remember the first failure, wake everybody, tell the hook. Returns ${code}. */
+int  store_fail(struct store *s, int code, const struct err *err);
+void run_progress(struct store *s);
+/* run_nudge_locked: somebody waits for this kind of progress; under lock. */
+void run_nudge_locked(struct store *s, enum wait_kind kind);
+
+/* ---- change.c: the way of every change ---- */
+
+/*
+ * change_begin(s, wait): take the lock for a change; fails (lock not held) with ROFS, POISONED, WAIT{BACKLOG}.
+ * change_commit(s, c, rec, data): append ${rec} (ino, flags and args set; data_len too) and apply it; releases the lock,
+ * writes, waits for lower records. change_abort(s, rc): releases the lock and returns ${rc}.
+ */
+int change_begin(struct store *s, struct wait *wait);
+int change_commit(struct store *s, const struct caller *c, struct record *rec, const void *data);
+int change_abort(struct store *s, int rc);
+/* change_commit_row: as change_commit, and *${row} (may be NULL) gets inode ${ino} as this very record left it. */
+int change_commit_row(struct store *s, const struct caller *c, struct record *rec, const void *data, uint64_t ino,
+                      struct row_ino *row);
+/* Rows for a change, under the lock. STALE when the inode is not there; NOTDIR. */
+int change_ino(struct store *s, uint64_t ino, struct crow **out);
+int change_dir(struct store *s, uint64_t ino, struct crow **out);
+/* change_name: checks the name and gives its row (present or not). */
+int change_name(struct store *s, uint64_t parent, const char *name, size_t nlen, struct crow **out);
+/* change_err: an internal failure of a look-up under the lock: IO and DAMAGE pass, others as they are. */
+bool change_new_burst(struct store *s, const struct crow *ino);
+
+/* ---- read.c ---- */
+/* read_at(s, at, wait): 0 when rows of moment ${at} can be read; WAIT{APPLIED}. */
+int read_at(struct store *s, uint64_t at, struct wait *wait);
+/* read_applied(s, lsn, wait): 0 when the index holds everything up to and including ${lsn}; WAIT{APPLIED}. */
+int read_applied(struct store *s, uint64_t lsn, struct wait *wait);
+/* The pieces of a block, live or at a moment (malloced). */
+int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64_t block, struct row_map *map, struct err *err);
+
+static inline struct wait *wait_or(struct wait *w, struct wait *own)
+{
+    return w != NULL ? w : own;
+}
+
+#endif

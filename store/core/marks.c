@@ -1,0 +1,140 @@
+/* marks.c: records that mark the stream rather than change the tree, and settings. */
+#include "store/core/core_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct rec_bytes text(const char *s)
+{
+    struct rec_bytes b = { .p = (const uint8_t *)(s != NULL ? s : ""), .len = (uint32_t)(s != NULL ? strlen(s) : 0) };
+    return b;
+}
+
+static int snap_get(struct store *s, const char *name, struct row_snap *row, uint8_t **val, struct err *err)
+{
+    uint8_t key[KV_KEY_MAX];
+    size_t vlen = 0;
+    *val = NULL;
+    int rc = kv_get(s->kv, key, key_snap(key, name, strlen(name)), val, &vlen, err);
+    return rc < 0 ? rc : row_snap_decode(*val, vlen, row, err);
+}
+
+static int snapshot_checks(uint32_t action, const char *name, int found, const struct row_snap *old, struct err *err)
+{
+    if (found < 0 && found != ERR_NOENT)
+        return found;
+    if (action == RSN_CREATE && found == 0)
+        return err_set(err, ERR_EXIST, "snapshot %s: it exists already (moment @%llu); choose another name", name,
+                       (unsigned long long)old->at);
+    if (action != RSN_CREATE && found == ERR_NOENT)
+        return err_set(err, ERR_NOENT, "snapshot %s: there is none of this name; see: spare snapshot list", name);
+    if (action == RSN_DELETE && old->held)
+        return err_set(err, ERR_BUSY, "snapshot %s: it is held (%.*s); release it first", name, (int)old->reason_len,
+                       (const char *)old->reason);
+    return 0;
+}
+
+int store_snapshot(struct store *s, const struct caller *c, uint32_t action, const char *name, uint64_t at, const char *reason,
+                   const char *person, int64_t until_ns, uint64_t *at_out, struct err *err)
+{
+    struct row_snap old = { 0 };
+    struct record rec = { .type = REC_SNAPSHOT };
+    uint8_t *val = NULL;
+    if (strlen(name) > REC_NAME_MAX || strlen(name) == 0)
+        return err_set(err, ERR_NAMETOOLONG, "snapshot: a name has 1 to %d bytes", REC_NAME_MAX);
+    if ((reason != NULL && strlen(reason) > 4096) || (person != NULL && strlen(person) > 4096))
+        return err_set(err, ERR_TOOLONG, "snapshot %s: reason and person have at most 4096 bytes", name);
+    /* two that create one name at once: the second sees the first, since both go through this lock */
+    pthread_mutex_lock(&s->mark_lock);
+    int rc = store_apply(s, err);
+    if (rc == 0)
+        rc = snapshot_checks(action, name, snap_get(s, name, &old, &val, err), &old, err);
+    if (rc == 0 && (rc = change_begin(s, NULL)) < 0)
+        err_set(err, rc, "snapshot %s: %s", name, err_text(rc));
+    if (rc < 0)
+        goto out;
+    rec.u.snapshot.action = action;
+    rec.u.snapshot.at = action != RSN_CREATE ? old.at : at == AT_LIVE ? s->ix.meta.last_lsn : at;
+    rec.u.snapshot.name = text(name);
+    rec.u.snapshot.until_ns = action == RSN_HOLD ? until_ns : 0;
+    rec.u.snapshot.reason = reason != NULL ? text(reason) : (struct rec_bytes){ old.reason, old.reason_len };
+    rec.u.snapshot.person = person != NULL ? text(person) : (struct rec_bytes){ old.person, old.person_len };
+    rc = change_commit(s, c, &rec, NULL);
+    if (rc < 0)
+        err_set(err, rc, "snapshot %s: %s", name, err_text(rc));
+    else
+        rc = store_sync(s, err);             /* what is named is durable */
+    if (rc == 0)
+        rc = store_apply(s, err);
+    if (rc == 0 && at_out != NULL)
+        *at_out = rec.u.snapshot.at;
+out:
+    pthread_mutex_unlock(&s->mark_lock);
+    free(val);
+    return rc < 0 ? rc : 0;
+}
+
+int store_series(struct store *s, const struct caller *c, bool begin, const char *what, struct err *err)
+{
+    struct record rec = { .type = begin ? REC_SERIES_BEGIN : REC_SERIES_END };
+    int rc = change_begin(s, NULL);
+    if (rc < 0)
+        return err_set(err, rc, "series: %s", err_text(rc));
+    if (begin == s->series) {
+        rc = err_set(err, begin ? ERR_BUSY : ERR_INVAL, begin ? "another restore is under way; try again when it is done"
+                                                              : "no series is open");
+        return change_abort(s, rc);
+    }
+    rec.u.series.id = begin ? 0 : s->ix.meta.series;
+    rec.u.series.text = text(what);
+    if (begin)
+        s->series = true;
+    else
+        s->series = false;
+    rc = change_commit(s, c, &rec, NULL);
+    return rc < 0 ? err_set(err, rc, "series: %s", err_text(rc)) : 0;
+}
+
+int store_mounted(struct store *s, uint64_t mount_id, bool mounted, const char *dir, struct err *err)
+{
+    const struct caller nobody = { 0 };
+    char host[256] = "";
+    struct record rec = { .type = REC_MOUNT };
+    (void)gethostname(host, sizeof host - 1);
+    int rc = change_begin(s, NULL);
+    if (rc < 0)
+        return err_set(err, rc, "mount record: %s", err_text(rc));
+    rec.u.mount.id = mount_id;
+    rec.u.mount.action = mounted ? 1 : 2;
+    rec.u.mount.host = text(host);
+    rec.u.mount.dir = text(dir);
+    rc = change_commit(s, &nobody, &rec, NULL);
+    return rc < 0 ? err_set(err, rc, "mount record: %s", err_text(rc)) : 0;
+}
+
+int store_config_get(struct store *s, const char *name, char *buf, size_t cap)
+{
+    pthread_mutex_lock(&s->mark_lock);
+    int rc = super_config_get(&s->sb, name, buf, cap);
+    pthread_mutex_unlock(&s->mark_lock);
+    return rc;
+}
+
+int store_config_set(struct store *s, const char *name, const char *value, struct err *err)
+{
+    if (!s->opt.writable)
+        return err_set(err, ERR_ROFS, "config %s: the store is open read-only", name);
+    pthread_mutex_lock(&s->mark_lock);
+    struct super *old = malloc(sizeof *old);
+    int rc = old != NULL ? 0 : err_set(err, ERR_NOMEM, "config %s: out of memory", name);
+    if (rc == 0) {
+        *old = s->sb;
+        rc = super_config_set(&s->sb, name, value, err);
+        if (rc == 0 && (rc = super_write(s->io, &s->sb, err)) < 0)
+            s->sb = *old;
+    }
+    free(old);
+    pthread_mutex_unlock(&s->mark_lock);
+    return rc < 0 ? rc : 0;
+}

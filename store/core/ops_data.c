@@ -1,0 +1,265 @@
+/* ops_data.c: content: write, fallocate, clone, fsync, and folding of blocks in many small pieces. */
+#include "store/core/core_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { WRITE_MAX = 1 << 20 };         /* bytes of one record */
+
+static int regular(struct store *s, uint64_t ino, struct crow **r)
+{
+    int rc = change_ino(s, ino, r);
+    if (rc == 0 && S_ISDIR((*r)->u.ino.row.mode))
+        return ERR_ISDIR;
+    return rc == 0 && !S_ISREG((*r)->u.ino.row.mode) ? ERR_INVAL : rc;
+}
+
+/*
+ * A block in more than BLOCK_PIECES_MAX pieces gets its longest run of small ones written anew as one, by a REWRITE
+ * record: content and times stay, the row gets short again. Each byte is rewritten once or twice in its life, since
+ * what was folded is no small piece any more.
+ */
+static int fold(struct store *s, uint64_t ino, uint64_t mapgen, uint64_t block)
+{
+    const struct caller nobody = { 0 };
+    struct row_map map = { 0 };
+    struct row_ino row;
+    struct crow *r = NULL;
+    uint32_t off = 0, len = 0;
+    uint8_t *buf = NULL;
+    int rc = store_getattr(s, AT_LIVE, ino, &row, NULL);
+    if (rc < 0 || row.mapgen != mapgen)
+        return 0;
+    rc = read_map(s, AT_LIVE, ino, mapgen, block, &map, NULL);
+    if (rc < 0 || map.n <= BLOCK_PIECES_MAX || !index_fold_range(&map, &off, &len))
+        goto out;
+    uint64_t pos = (block << BLOCK_SHIFT) + off;
+    buf = malloc(len);
+    if (buf == NULL || store_read(s, AT_LIVE, ino, pos, buf, len, false, NULL, NULL) != (int64_t)len)
+        goto out;
+    if (change_begin(s, NULL) < 0)
+        goto out;
+    /* anything done to the file meanwhile: leave it for the next time */
+    rc = change_ino(s, ino, &r);
+    if (rc < 0 || r->u.ino.row.content != row.content || r->u.ino.row.birth != row.birth) {
+        pthread_mutex_unlock(&s->lock);
+        goto out;
+    }
+    struct record rec = { .type = REC_REWRITE, .ino = ino, .data_len = len };
+    rec.u.write.off = pos;
+    rc = change_commit(s, &nobody, &rec, buf);
+out:
+    free(buf);
+    free(map.piece);
+    return rc == ERR_POISONED ? rc : 0;
+}
+
+int64_t store_write(struct store *s, const struct caller *c, uint64_t ino, uint64_t off, const void *buf, size_t len,
+                    struct wait *wait)
+{
+    struct crow *r = NULL, *m;
+    struct record rec = { .type = REC_WRITE, .ino = ino };
+    if (len == 0)
+        return 0;
+    if (len > WRITE_MAX)
+        len = WRITE_MAX;
+    int rc = change_begin(s, wait);
+    if (rc < 0)
+        return rc;
+    rc = regular(s, ino, &r);
+    if (rc == 0 && off == UINT64_MAX)
+        off = r->u.ino.row.size;
+    if (rc == 0 && (off > FILE_SIZE_MAX || len > FILE_SIZE_MAX - off))
+        rc = ERR_FBIG;
+    if (rc < 0)
+        return change_abort(s, rc);
+    uint64_t mapgen = r->u.ino.row.mapgen, block = off >> BLOCK_SHIFT;
+    rec.data_len = (uint32_t)len;
+    rec.u.write.off = off;
+    rc = change_commit(s, c, &rec, buf);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&s->lock);
+    m = cache_peek(&s->ix.cache, CROW_MAP, ino, mapgen, block, NULL, 0);
+    bool many = m != NULL && m->present && m->u.map.row.n > BLOCK_PIECES_MAX;
+    pthread_mutex_unlock(&s->lock);
+    rc = many ? fold(s, ino, mapgen, block) : 0;
+    return rc < 0 ? rc : (int64_t)len;
+}
+
+int store_fallocate(struct store *s, const struct caller *c, uint64_t ino, uint32_t mode, uint64_t off, uint64_t len,
+                    struct wait *wait)
+{
+    struct crow *r = NULL;
+    if (mode != 0 && mode != RFA_KEEP_SIZE && mode != (RFA_PUNCH_HOLE | RFA_KEEP_SIZE) && mode != RFA_ZERO_RANGE &&
+        mode != (RFA_ZERO_RANGE | RFA_KEEP_SIZE))
+        return ERR_NOTSUP;
+    if (len == 0)
+        return ERR_INVAL;
+    int rc = change_begin(s, wait);
+    if (rc < 0)
+        return rc;
+    rc = regular(s, ino, &r);
+    if (rc == 0 && (off > FILE_SIZE_MAX || len > FILE_SIZE_MAX - off))
+        rc = ERR_FBIG;
+    if (rc < 0)
+        return change_abort(s, rc);
+    struct record rec = { .type = REC_FALLOCATE, .ino = ino };
+    rec.u.fallocate.mode = mode;
+    rec.u.fallocate.off = off;
+    rec.u.fallocate.len = len;
+    return change_commit(s, c, &rec, NULL);
+}
+
+/* ---- clone ---- */
+
+static int64_t clone_live(struct store *s, const struct caller *c, uint64_t src, uint64_t src_off, uint64_t dst,
+                          uint64_t dst_off, uint64_t len, struct wait *wait)
+{
+    struct crow *a = NULL, *b = NULL;
+    int rc = change_begin(s, wait);
+    if (rc < 0)
+        return rc;
+    rc = regular(s, src, &a);
+    if (rc == 0)
+        rc = regular(s, dst, &b);
+    if (rc < 0)
+        return change_abort(s, rc);
+    uint64_t size = a->u.ino.row.size;
+    len = src_off >= size ? 0 : len < size - src_off ? len : size - src_off;
+    if (len == 0)
+        return change_abort(s, 0);
+    if (dst_off > FILE_SIZE_MAX || len > FILE_SIZE_MAX - dst_off)
+        return change_abort(s, ERR_FBIG);
+    if (src == dst && src_off < dst_off + len && dst_off < src_off + len)
+        return change_abort(s, ERR_INVAL);
+    struct record rec = { .type = REC_CLONE, .ino = dst };
+    rec.u.clone.src_ino = src;
+    rec.u.clone.src_off = src_off;
+    rec.u.clone.dst_off = dst_off;
+    rec.u.clone.len = len;
+    rc = change_commit(s, c, &rec, NULL);
+    return rc < 0 ? rc : (int64_t)len;
+}
+
+/*
+ * The pieces of [off, off + *len) of a past file, for a record that stays within CLONE_PIECES_MAX: *${len} is cut to
+ * the part they cover. Piece offsets are relative to ${off}.
+ */
+static int past_pieces(struct store *s, uint64_t at, uint64_t ino, const struct row_ino *row, uint64_t off, uint64_t *len,
+                       struct rec_piece *out, uint32_t *n)
+{
+    uint64_t end = off + *len;
+    *n = 0;
+    for (uint64_t pos = off; pos < end;) {
+        uint64_t block = pos >> BLOCK_SHIFT, base = block << BLOCK_SHIFT;
+        uint64_t to = base + BLOCK_BYTES < end ? base + BLOCK_BYTES : end;
+        struct row_map map = { 0 };
+        int rc = read_map(s, at, ino, row->mapgen, block, &map, NULL);
+        if (rc < 0)
+            return rc;
+        if (*n + map.n > CLONE_PIECES_MAX && *n > 0) {
+            free(map.piece);
+            *len = pos - off;
+            return 0;
+        }
+        for (uint32_t i = 0; i < map.n && *n < CLONE_PIECES_MAX; i++) {
+            const struct piece *p = &map.piece[i];
+            uint64_t ps = base + p->off, pe = ps + p->len, f = ps > pos ? ps : pos, t = pe < to ? pe : to;
+            if (f >= t)
+                continue;
+            out[(*n)++] = (struct rec_piece){ .dst_off = f - off, .lsn = p->lsn, .dstart = p->dstart,
+                                              .doff = p->doff + (uint32_t)(f - ps), .len = (uint32_t)(t - f) };
+        }
+        free(map.piece);
+        pos = to;
+    }
+    return 0;
+}
+
+static int64_t clone_past(struct store *s, const struct caller *c, uint64_t at, uint64_t src, uint64_t src_off, uint64_t dst,
+                          uint64_t dst_off, uint64_t len, struct wait *wait)
+{
+    struct row_ino row;
+    struct crow *b = NULL;
+    struct rec_piece *v = NULL;
+    uint8_t *list = NULL;
+    uint32_t n = 0;
+    uint64_t asked = len;
+    int64_t rc = store_getattr(s, at, src, &row, wait);
+    if (rc < 0)
+        return rc;
+    if (!S_ISREG(row.mode))
+        return ERR_INVAL;
+    len = src_off >= row.size ? 0 : len < row.size - src_off ? len : row.size - src_off;
+    if (len == 0)
+        return 0;
+    if (dst_off > FILE_SIZE_MAX || len > FILE_SIZE_MAX - dst_off)
+        return ERR_FBIG;
+    v = malloc(CLONE_PIECES_MAX * sizeof *v);
+    rc = v != NULL ? past_pieces(s, at, src, &row, src_off, &len, v, &n) : ERR_NOMEM;
+    if (rc == 0 && (list = malloc(((size_t)n + 1) * REC_PIECE_BYTES)) == NULL)
+        rc = ERR_NOMEM;
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
+        v[i].dst_off += dst_off;
+        rec_piece_put(list, i, &v[i]);
+    }
+    if (rc == 0)
+        rc = change_begin(s, wait);
+    if (rc == 0) {
+        rc = regular(s, dst, &b);
+        if (rc < 0) {
+            rc = change_abort(s, (int)rc);
+        } else {
+            struct record rec = { .type = REC_CLONE, .ino = dst };
+            rec.u.clone.dst_off = dst_off;
+            rec.u.clone.len = len;
+            rec.u.clone.n_pieces = n;
+            rec.u.clone.pieces = list;
+            /* the whole of a past file over the whole of this one brings that version back */
+            if (src_off == 0 && dst_off == 0 && asked >= row.size && len == row.size && b->u.ino.row.size <= len)
+                rec.u.clone.origin = row.origin != 0 ? row.origin : row.content;
+            rc = change_commit(s, c, &rec, NULL);
+        }
+    }
+    free(v);
+    free(list);
+    return rc < 0 ? rc : (int64_t)len;
+}
+
+int64_t store_clone(struct store *s, const struct caller *c, uint64_t src_at, uint64_t src_ino, uint64_t src_off,
+                    uint64_t dst_ino, uint64_t dst_off, uint64_t len, struct wait *wait)
+{
+    if (src_at == AT_LIVE)
+        return clone_live(s, c, src_ino, src_off, dst_ino, dst_off, len, wait);
+    return clone_past(s, c, src_at, src_ino, src_off, dst_ino, dst_off, len, wait);
+}
+
+/* ---- fsync ---- */
+
+int store_fsync(struct store *s, uint64_t ino, struct wait *wait)
+{
+    struct wait own, *w = wait_or(wait, &own);
+    struct crow *r;
+    if (atomic_load(&s->failed))
+        return ERR_POISONED;
+    if (wait != NULL && wait->kind == WAIT_DURABLE && log_durable(s->log) >= wait->addr)
+        return 0;
+    pthread_mutex_lock(&s->lock);
+    uint64_t upto = s->ix.meta.applied;
+    /* the order of operations is kept whole, so what is durable is a prefix: the file's own last change is enough,
+     * unless names lead to it; everything up to now is simplest and costs the same one flush */
+    if (ino != 0 && (r = cache_peek(&s->ix.cache, CROW_INO, ino, 0, 0, NULL, 0)) != NULL && r->present)
+        r->u.ino.synced = true;
+    if (log_durable(s->log) >= upto) {
+        pthread_mutex_unlock(&s->lock);
+        return 0;
+    }
+    *w = (struct wait){ WAIT_DURABLE, upto };
+    run_nudge_locked(s, WAIT_DURABLE);
+    pthread_mutex_unlock(&s->lock);
+    if (wait != NULL)
+        return ERR_WAIT;
+    return store_await(s, w) < 0 ? ERR_POISONED : 0;
+}

@@ -1,0 +1,306 @@
+/*
+ * run.c: what runs behind: the applier puts pending rows into the index in batches and flushes it, the committer makes
+ * the log durable within commit_ms. Both steps can be driven by hand (threads == false).
+ */
+#include "store/core/core_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void run_progress(struct store *s)
+{
+    if (s->opt.hooks.on_progress != NULL)
+        s->opt.hooks.on_progress(s->opt.hooks.arg);
+}
+
+int store_fail(struct store *s, int code, const struct err *err)
+{
+    int none = 0;
+    bool first = atomic_compare_exchange_strong(&s->failed, &none, code);
+    pthread_mutex_lock(&s->lock);
+    pthread_cond_broadcast(&s->work);
+    pthread_cond_broadcast(&s->commit);
+    pthread_cond_broadcast(&s->progress);
+    pthread_mutex_unlock(&s->lock);
+    if (first && s->opt.hooks.on_fatal != NULL)
+        s->opt.hooks.on_fatal(s->opt.hooks.arg, err);
+    run_progress(s);
+    return code;
+}
+
+/*
+ * Rows may be in the index's memory before their records are durable, but never in its files: the log is synced up to
+ * what is applied before a flush begins. Called with drain_lock held, so nothing is applied meanwhile.
+ */
+static int flush_start(struct store *s, struct err *err)
+{
+    int rc = 0;
+    uint64_t to = atomic_load(&s->applied);
+    if (log_durable(s->log) < to)
+        rc = log_sync(s->log, err);
+    if (rc == 0)
+        rc = s->kv->ops->flush_start(s->kv, err);
+    if (rc < 0)
+        return rc;
+    s->flushing = true;
+    s->flush_to = to;
+    s->unflushed_ops = s->unflushed_bytes = 0;
+    return 0;
+}
+
+static int flush_poll(struct store *s, bool wait, struct err *err)
+{
+    if (!s->flushing)
+        return 0;
+    int rc = wait ? s->kv->ops->flush_wait(s->kv, err) : s->kv->ops->flush_done(s->kv, err);
+    if (rc < 0 || (!wait && rc == 0))
+        return rc;
+    s->flushing = false;
+    atomic_store(&s->persisted, s->flush_to);
+    return 0;
+}
+
+static int drain_locked(struct store *s, struct err *err)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t bytes = index_pending_bytes(&s->ix);
+    uint64_t ops = s->ix.pending_ops;
+    int rc = index_drain_begin(&s->ix, err);
+    s->want_apply = false;
+    pthread_mutex_unlock(&s->lock);
+    if (rc <= 0)
+        return rc;
+    /* a record whose bytes are not all written yet must not be in the index */
+    rc = log_wait_written(s->log, s->ix.drain_to - 1);
+    if (rc < 0)
+        return err_set(err, rc, "log: a write failed");
+    rc = index_drain_write(&s->ix, err);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&s->lock);
+    index_drain_end(&s->ix);
+    atomic_store(&s->applied, s->ix.applied);
+    cache_trim(&s->ix.cache, s->opt.memory_bytes / 4);
+    pthread_cond_broadcast(&s->progress);
+    pthread_mutex_unlock(&s->lock);
+    s->unflushed_ops += ops;
+    s->unflushed_bytes += bytes;
+    return 1;
+}
+
+int run_drain(struct store *s, struct err *err)
+{
+    struct err own = { 0 };
+    struct err *e = err != NULL ? err : &own;
+    if (atomic_load(&s->failed))
+        return err_set(err, atomic_load(&s->failed), "the store has failed");
+    pthread_mutex_lock(&s->drain_lock);
+    int rc = drain_locked(s, e), put = rc;
+    if (rc >= 0 && s->opt.writable)
+        rc = flush_poll(s, s->unflushed_ops >= 2 * FLUSH_OPS || s->unflushed_bytes >= 2 * (uint64_t)FLUSH_BYTES, e);
+    if (rc >= 0 && s->opt.writable && !s->flushing && (s->unflushed_ops >= FLUSH_OPS || s->unflushed_bytes >= FLUSH_BYTES))
+        rc = flush_start(s, e);
+    pthread_mutex_unlock(&s->drain_lock);
+    if (rc < 0)
+        return store_fail(s, rc, e);
+    if (put > 0)
+        run_progress(s);
+    return put;
+}
+
+static void until(struct timespec *ts, uint32_t ms)
+{
+    clock_gettime(CLOCK_MONOTONIC, ts);
+    ts->tv_nsec += (long)(ms % 1000) * 1000000;
+    ts->tv_sec += ms / 1000 + ts->tv_nsec / 1000000000;
+    ts->tv_nsec %= 1000000000;
+}
+
+static void *applier_main(void *arg)
+{
+    struct store *s = arg;
+    struct timespec ts;
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        while (!s->stop && !atomic_load(&s->failed) && s->ix.pending_ops == 0)
+            pthread_cond_wait(&s->work, &s->lock);
+        until(&ts, DRAIN_MS);
+        while (!s->stop && !atomic_load(&s->failed) && !s->want_apply && s->ix.pending_ops < DRAIN_OPS)
+            if (pthread_cond_timedwait(&s->work, &s->lock, &ts) == ETIMEDOUT)
+                break;
+        bool end = atomic_load(&s->failed) != 0 || (s->stop && s->ix.pending_ops == 0);
+        pthread_mutex_unlock(&s->lock);
+        if (end || run_drain(s, NULL) < 0)
+            return NULL;
+    }
+}
+
+static void *committer_main(void *arg)
+{
+    struct store *s = arg;
+    struct timespec ts;
+    struct err err = { 0 };
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        while (!s->stop && !atomic_load(&s->failed) && !s->want_sync && log_head(s->log) == log_durable(s->log)) {
+            s->commit_idle = true;
+            pthread_cond_wait(&s->commit, &s->lock);
+        }
+        s->commit_idle = false;
+        until(&ts, s->opt.commit_ms);
+        while (!s->stop && !atomic_load(&s->failed) && !s->want_sync)
+            if (pthread_cond_timedwait(&s->commit, &s->lock, &ts) == ETIMEDOUT)
+                break;
+        s->want_sync = false;
+        bool end = s->stop || atomic_load(&s->failed);
+        pthread_mutex_unlock(&s->lock);
+        if (end)
+            return NULL;
+        int rc = log_sync(s->log, &err);
+        if (rc < 0) {
+            store_fail(s, rc, &err);
+            return NULL;
+        }
+        (void)log_prepare(s->log, NULL);     /* a failure shows when room is needed */
+        pthread_mutex_lock(&s->lock);
+        pthread_cond_broadcast(&s->progress);
+        pthread_mutex_unlock(&s->lock);
+        run_progress(s);
+    }
+}
+
+int run_start(struct store *s, struct err *err)
+{
+    if (!s->opt.threads)
+        return 0;
+    int e = pthread_create(&s->applier, NULL, applier_main, s);
+    if (e == 0) {
+        e = pthread_create(&s->committer, NULL, committer_main, s);
+        if (e == 0) {
+            s->has_threads = true;
+            return 0;
+        }
+        s->has_threads = false;
+        pthread_mutex_lock(&s->lock);
+        s->stop = true;
+        pthread_cond_broadcast(&s->work);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->applier, NULL);
+    }
+    return err_from_errno(err, e, "store: cannot start a thread");
+}
+
+void run_stop(struct store *s)
+{
+    if (!s->has_threads)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->stop = true;
+    pthread_cond_broadcast(&s->work);
+    pthread_cond_broadcast(&s->commit);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->applier, NULL);
+    pthread_join(s->committer, NULL);
+    s->has_threads = false;
+}
+
+int store_apply(struct store *s, struct err *err)
+{
+    int rc;
+    do {
+        rc = run_drain(s, err);
+    } while (rc > 0);
+    return rc;
+}
+
+int store_sync(struct store *s, struct err *err)
+{
+    struct err own = { 0 };
+    struct err *e = err != NULL ? err : &own;
+    if (atomic_load(&s->failed))
+        return err_set(err, atomic_load(&s->failed), "the store has failed");
+    int rc = log_sync(s->log, e);
+    if (rc < 0)
+        return store_fail(s, rc, e);
+    run_progress(s);
+    return 0;
+}
+
+int store_flush(struct store *s, struct err *err)
+{
+    struct err own = { 0 };
+    struct err *e = err != NULL ? err : &own;
+    int rc = store_apply(s, e);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&s->drain_lock);
+    rc = flush_poll(s, true, e);
+    if (rc == 0 && atomic_load(&s->persisted) < atomic_load(&s->applied)) {
+        rc = flush_start(s, e);
+        if (rc == 0)
+            rc = flush_poll(s, true, e);
+    }
+    pthread_mutex_unlock(&s->drain_lock);
+    return rc < 0 ? store_fail(s, rc, e) : 0;
+}
+
+/* ---- waiting ---- */
+
+void run_nudge_locked(struct store *s, enum wait_kind kind)
+{
+    if (kind == WAIT_DURABLE) {
+        s->want_sync = true;
+        pthread_cond_signal(&s->commit);
+    } else if (kind != WAIT_NONE) {
+        s->want_apply = true;
+        pthread_cond_signal(&s->work);
+    }
+}
+
+bool store_ready(struct store *s, const struct wait *w)
+{
+    bool ready = true;
+    if (atomic_load(&s->failed))
+        return true;
+    switch (w->kind) {
+    case WAIT_NONE:
+        return true;
+    case WAIT_APPLIED:
+        return atomic_load(&s->applied) >= w->addr;
+    case WAIT_DURABLE:
+        return log_durable(s->log) >= w->addr;
+    case WAIT_BACKLOG:
+        pthread_mutex_lock(&s->lock);
+        ready = s->ix.pending_ops + s->ix.draining_ops < BACKLOG_OPS && index_pending_bytes(&s->ix) < BACKLOG_BYTES;
+        pthread_mutex_unlock(&s->lock);
+        return ready;
+    }
+    return true;
+}
+
+static int drive(struct store *s, const struct wait *w)
+{
+    return w->kind == WAIT_DURABLE ? store_sync(s, NULL) : store_apply(s, NULL);
+}
+
+int store_await(struct store *s, const struct wait *w)
+{
+    struct timespec ts;
+    while (!store_ready(s, w)) {
+        if (!s->has_threads) {
+            int rc = drive(s, w);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        pthread_mutex_lock(&s->lock);
+        run_nudge_locked(s, w->kind);
+        /* readiness is looked at outside the lock: the time-out only bounds a wake-up missed in between */
+        until(&ts, 2);
+        pthread_cond_timedwait(&s->progress, &s->lock, &ts);
+        pthread_mutex_unlock(&s->lock);
+    }
+    return atomic_load(&s->failed);
+}

@@ -1,0 +1,605 @@
+/*
+ * store.c: the life of a store: made, opened (lock, superblock, log, index, replay), closed. The only file that wires
+ * the layers together.
+ *
+ * Order of an open, and what a crash at each step leaves:
+ *   lock, superblock        nothing changed
+ *   index opened            nothing changed (RocksDB may rewrite its own manifest)
+ *   log recovered           an unproven tail copied to a new segment; done again next time, with the same result
+ *   superblock: not clean   the next open scans the log's end instead of trusting it
+ *   replay                  rows in memory; done again next time
+ *   INCARNATION, REAP       records like others
+ */
+#include "store/core/core_internal.h"
+
+#include "store/log/frame.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100 };
+
+static void machine_id(uint8_t out[16])
+{
+    char text[33] = "";
+    FILE *f = fopen("/etc/machine-id", "re");
+    memset(out, 0, 16);
+    if (f == NULL)
+        return;
+    if (fread(text, 1, 32, f) == 32)
+        for (int i = 0; i < 16; i++) {
+            unsigned b = 0;
+            if (sscanf(text + 2 * i, "%2x", &b) != 1)
+                break;
+            out[i] = (uint8_t)b;
+        }
+    fclose(f);
+}
+
+static int place_of(struct io *io, const char *dir, struct super *sb, struct err *err)
+{
+    struct io_stat st;
+    memset(sb->machine, 0, sizeof sb->machine);
+    sb->dev = sb->ino = 0;
+    if (dir == NULL)
+        return 0;
+    int rc = io_stat_path(io, ".", &st, err);
+    if (rc < 0)
+        return rc;
+    machine_id(sb->machine);
+    sb->dev = st.dev;
+    sb->ino = st.ino;
+    return 0;
+}
+
+/* ---- making ---- */
+
+/* One record, outside any index: for making a store and for markers at open. */
+static int append_raw(struct log *log, struct record *rec, struct err *err)
+{
+    uint8_t head[HEAD_STACK];
+    struct log_slot slot;
+    int rc = record_encode(rec, NULL, head, sizeof head);
+    if (rc < 0)
+        return err_set(err, rc, "log: a marker record is too long");
+    rc = log_room(log, rec->head_len, err);
+    if (rc == 0)
+        rc = log_append_begin(log, rec, head, &slot);
+    if (rc == 0)
+        rc = log_append_write(log, &slot, head, rec->head_len, NULL, 0, err);
+    return rc == 0 ? log_wait_written(log, rec->lsn) : rc;
+}
+
+static struct rec_bytes text(const char *s)
+{
+    struct rec_bytes b = { .p = (const uint8_t *)s, .len = (uint32_t)strlen(s) };
+    return b;
+}
+
+static int append_incarnation(struct log *log, uint64_t id, struct err *err)
+{
+    char host[256] = "", boot[64] = "";
+    struct record rec = { .type = REC_INCARNATION };
+    (void)gethostname(host, sizeof host - 1);
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (f != NULL) {
+        if (fgets(boot, sizeof boot, f) != NULL)
+            boot[strcspn(boot, "\n")] = '\0';
+        fclose(f);
+    }
+    rec.u.incarnation.id = id;
+    rec.u.incarnation.host = text(host);
+    rec.u.incarnation.boot_id = text(boot);
+    return append_raw(log, &rec, err);
+}
+
+static int entry_seen(void *arg, const char *name)
+{
+    if (strcmp(name, "lost+found") == 0)
+        return 0;
+    snprintf(arg, 64, "%.60s", name);
+    return 1;
+}
+
+static uint64_t random_id(struct io *io)
+{
+    uint64_t id = 0;
+    while (id == 0)
+        io_random(io, &id, sizeof id);
+    return id;
+}
+
+static int first_records(struct log *log, struct super *sb, const struct store_init *init, uint64_t incarnation, struct err *err)
+{
+    struct record epoch = { .type = REC_EPOCH };
+    struct record root = { .type = REC_CREATE, .ino = INO_ROOT };
+    epoch.u.epoch.number = sb->epochs[0].number;
+    memcpy(epoch.u.epoch.site, sb->site, 16);
+    memcpy(epoch.u.epoch.id, sb->epochs[0].id, 16);
+    epoch.u.epoch.reason = text("made");
+    root.u.create.mode = S_IFDIR | (init->root_mode & 07777);
+    root.u.create.uid = init->root_uid;
+    root.u.create.gid = init->root_gid;
+    int rc = append_raw(log, &epoch, err);
+    sb->epochs[0].first_lsn = epoch.lsn;
+    if (rc == 0)
+        rc = append_incarnation(log, incarnation, err);
+    if (rc == 0)
+        rc = append_raw(log, &root, err);
+    return rc;
+}
+
+static int default_config(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+{
+    struct io_space_info sp;
+    char num[32];
+    const uint64_t gib = 1ull << 30;
+    int rc = io->ops->space(io, &sp, err);
+    if (rc < 0)
+        return rc;
+    uint64_t keep = sp.total / 10 < 50 * gib ? sp.total / 10 : 50 * gib;
+    snprintf(num, sizeof num, "%" PRIu64, init->history_max != 0 ? init->history_max : sp.avail / 2);
+    rc = super_config_set(sb, "history-max", num, err);
+    snprintf(num, sizeof num, "%" PRIu64, init->keep_free != 0 ? init->keep_free : keep);
+    if (rc >= 0)
+        rc = super_config_set(sb, "keep-free", num, err);
+    snprintf(num, sizeof num, "%" PRIu64, keep);
+    if (rc >= 0)
+        rc = super_config_set(sb, "hold-log", num, err);
+    if (rc >= 0)
+        rc = super_config_set(sb, "timezone", init->timezone != NULL ? init->timezone : "UTC", err);
+    return rc < 0 ? rc : 0;
+}
+
+static int create_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+{
+    const struct log_options lo = { .preallocate = false };
+    struct log_recovery rec;
+    struct log *log = NULL;
+    uint64_t incarnation = random_id(io);
+    int rc = log_create(io, sb, &lo, err);
+    if (rc == 0)
+        rc = log_open(io, sb, &lo, true, 0, &log, &rec, err);
+    if (rc < 0)
+        return rc;
+    rc = log_set_writer(log, sb->epochs[0].number, sb->epochs[0].id, incarnation, err);
+    if (rc == 0)
+        rc = first_records(log, sb, init, incarnation, err);
+    if (rc == 0)
+        rc = log_sync(log, err);
+    if (rc == 0)
+        rc = log_finish(log, err);
+    sb->incarnation = incarnation;
+    sb->durable = log_durable(log);
+    log_last(log, &sb->last_lsn, &sb->last_hash);
+    sb->clean = 1;
+    log_close(log);
+    return rc;
+}
+
+int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
+{
+    struct super *sb = calloc(1, sizeof *sb);
+    struct retained *r = calloc(1, sizeof *r);
+    struct io_stat st;
+    char found[64] = "";
+    int rc = sb != NULL && r != NULL ? 0 : err_set(err, ERR_NOMEM, "store: out of memory");
+    if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
+        rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
+    if (rc == 0)
+        rc = io_list(io, ".", entry_seen, found, err);
+    if (rc >= 0 && found[0] != '\0')
+        rc = err_set(err, ERR_NOTEMPTY, "%s: expected an empty directory, found %s in it; choose another directory",
+                     dir != NULL ? dir : "store", found);
+    if (rc < 0)
+        goto out;
+    io_random(io, sb->lineage, sizeof sb->lineage);
+    io_random(io, sb->site, sizeof sb->site);
+    io_random(io, sb->key, sizeof sb->key);
+    sb->role = ROLE_PRIMARY;
+    sb->hash_alg = HASH_XXH3;
+    sb->created_wall_ns = io_wall_ns(io);
+    sb->n_epochs = 1;
+    sb->epochs[0].number = 1;
+    memcpy(sb->epochs[0].site, sb->site, 16);
+    io_random(io, sb->epochs[0].id, 16);
+    r->horizon = LOG_FIRST_ADDR;
+    rc = place_of(io, dir, sb, err);
+    if (rc == 0)
+        rc = default_config(io, sb, init, err);
+    if (rc == 0)
+        rc = create_log(io, sb, init, err);
+    if (rc == 0)
+        rc = retained_write(io, sb->lineage, r, err);
+    /* the superblock comes last: with it the directory is a store */
+    if (rc == 0)
+        rc = super_write(io, sb, err);
+out:
+    free(sb);
+    free(r);
+    return rc;
+}
+
+/* ---- opening ---- */
+
+static int check_place(struct store *s, struct err *err)
+{
+    struct super now;
+    const struct super *sb = &s->sb;
+    if (s->dir == NULL || s->opt.location != LOCATION_AS_IS)
+        return 0;
+    int rc = place_of(s->io, s->dir, &now, err);
+    if (rc < 0)
+        return rc;
+    /* device numbers change with every boot on some machines: machine and inode tell */
+    if (now.ino == sb->ino && memcmp(now.machine, sb->machine, 16) == 0)
+        return 0;
+    return err_set(err, ERR_MOVED, "%s: the store was made on %s, inode %" PRIu64 ", and is now on %s, inode %" PRIu64
+                   "; say --moved if this is the store itself, --copied if the other one still exists", s->dir,
+                   memcmp(now.machine, sb->machine, 16) == 0 ? "this machine" : "another machine", sb->ino, "this machine", now.ino);
+}
+
+static int relocate(struct store *s, struct err *err)
+{
+    if (s->opt.location == LOCATION_AS_IS || s->dir == NULL)
+        return 0;
+    if (s->opt.location == LOCATION_COPIED)
+        io_random(s->io, s->sb.site, sizeof s->sb.site);
+    return place_of(s->io, s->dir, &s->sb, err);
+}
+
+static int open_index(struct store *s, struct err *err)
+{
+    char path[PATH_MAX];
+    struct kv_options ko = { .cache_bytes = s->opt.memory_bytes / 4, .read_only = !s->opt.writable };
+    if (s->kv != NULL)
+        return 0;
+    if (s->dir == NULL)
+        return err_set(err, ERR_INVAL, "store: neither a directory nor an index was given");
+    if (snprintf(path, sizeof path, "%s/index", s->dir) >= (int)sizeof path)
+        return err_set(err, ERR_NAMETOOLONG, "%s: the path is too long", s->dir);
+    return kv_rocks_open(path, s->opt.writable, &ko, &s->kv, err);
+}
+
+/* The index must be of this very log: the last record it applied is there, with the same hash. */
+static int check_index(struct store *s, const struct log_recovery *rec, struct err *err)
+{
+    const struct row_meta *m = &s->ix.meta;
+    struct record last;
+    void *buf = NULL;
+    if (m->last_lsn == 0 || m->last_lsn < log_first(s->log))
+        return 0;
+    if (m->applied > log_head(s->log))
+        return err_set(err, ERR_DAMAGE, "index: it has applied up to @%" PRIu64 ", but the log ends at @%" PRIu64
+                       "; records are lost, see spare check", m->applied, log_head(s->log));
+    if (rec->damaged && m->last_lsn >= rec->damage_from && m->last_lsn < rec->damage_to)
+        return 0;
+    int rc = log_read_record(s->log, m->last_lsn, false, &last, &buf, err);
+    if (rc == 0 && !hash128_eq(&last.hash, &m->last_hash))
+        rc = err_set(err, ERR_DAMAGE, "index: its last record @%" PRIu64 " is not the one in the log; the index is of another "
+                     "history, rebuild it", m->last_lsn);
+    free(buf);
+    return rc;
+}
+
+static int replay(struct store *s, struct err *err)
+{
+    struct log_iter *it = NULL;
+    struct record rec;
+    uint64_t from = s->ix.meta.applied != 0 ? s->ix.meta.applied : log_first(s->log);
+    if (s->ix.meta.applied == 0 && from != LOG_FIRST_ADDR)
+        return err_set(err, ERR_DAMAGE, "index: it is empty, and the log begins at @%" PRIu64 "; rebuild the index", from);
+    int rc = log_iter_new(s->log, from, log_head(s->log), 0, &it, err);
+    if (rc < 0)
+        return rc;
+    while ((rc = log_iter_next(it, &rec, err)) == 1) {
+        rc = index_apply(&s->ix, &rec, err);
+        if (rc == 0 && (s->ix.pending_ops >= DRAIN_OPS || index_pending_bytes(&s->ix) > BACKLOG_BYTES / 4))
+            rc = run_drain(s, err);
+        if (rc < 0)
+            break;
+    }
+    log_iter_free(it);
+    return rc < 0 ? rc : store_apply(s, err);
+}
+
+/* Orphans nobody can use any more, since nothing is mounted. */
+static int reap_orphans(struct store *s, struct err *err)
+{
+    uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX];
+    uint64_t *list = NULL;
+    size_t n = 0, cap = 0;
+    struct key_parts parts;
+    int rc = store_apply(s, err);
+    if (rc < 0)
+        return rc;
+    size_t llen = key_orphan(lo, 0), hlen = key_orphan(hi, INO_MAX + 1);
+    struct kv_iter *it = s->kv->ops->iter_new(s->kv, NULL, lo, llen, hi, hlen);
+    if (it == NULL)
+        return err_set(err, ERR_NOMEM, "store: out of memory");
+    for (s->kv->ops->iter_seek(it, lo, llen); rc == 0 && s->kv->ops->iter_valid(it); s->kv->ops->iter_next(it)) {
+        size_t klen;
+        const uint8_t *k = s->kv->ops->iter_key(it, &klen);
+        if (n == cap) {
+            cap = cap == 0 ? 64 : cap * 2;
+            uint64_t *p = realloc(list, cap * sizeof *p);
+            if (p == NULL) {
+                rc = err_set(err, ERR_NOMEM, "store: out of memory");
+                break;
+            }
+            list = p;
+        }
+        if (key_parse(k, klen, &parts))
+            list[n++] = parts.ino;
+    }
+    if (rc == 0)
+        rc = s->kv->ops->iter_err(it, err);
+    s->kv->ops->iter_free(it);
+    if (rc == 0 && n > 0 && (rc = store_reap(s, list, n, NULL)) < 0)
+        err_set(err, rc, "store: cannot reap orphans: %s", err_text(rc));
+    free(list);
+    return rc;
+}
+
+/* From here on the log may grow: who writes, and that the end is not known any more. */
+static int become_writer(struct store *s, bool clean, struct err *err)
+{
+    const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
+    uint64_t id = clean && s->sb.incarnation != 0 ? s->sb.incarnation : random_id(s->io);
+    bool fresh = id != s->sb.incarnation;
+    int rc = relocate(s, err);
+    if (rc < 0)
+        return rc;
+    s->sb.incarnation = id;
+    s->sb.clean = 0;
+    s->sb.durable = log_durable(s->log);
+    log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
+    rc = super_write(s->io, &s->sb, err);
+    if (rc == 0)
+        rc = log_set_writer(s->log, e->number, e->id, id, err);
+    if (rc < 0 || !fresh)
+        return rc;
+    struct record rec = { .type = REC_INCARNATION };
+    const struct caller nobody = { 0 };
+    rec.u.incarnation.id = id;
+    char host[256] = "";
+    (void)gethostname(host, sizeof host - 1);
+    rec.u.incarnation.host = text(host);
+    rec.u.incarnation.boot_id = text("");
+    rc = change_begin(s, NULL);
+    if (rc == 0)
+        rc = change_commit(s, &nobody, &rec, NULL);
+    return rc < 0 ? err_set(err, rc, "store: cannot record its incarnation: %s", err_text(rc)) : 0;
+}
+
+static void store_free(struct store *s)
+{
+    for (int i = 0; i < LISTINGS; i++)
+        if (s->listing[i] != NULL) {
+            asof_list_free(&s->listing[i]->list);
+            free(s->listing[i]);
+        }
+    if (s->ix.kv != NULL)
+        index_release(&s->ix);
+    if (s->log != NULL)
+        log_close(s->log);
+    if (s->lock_file != NULL)
+        io_close(s->lock_file);
+    pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->drain_lock);
+    pthread_mutex_destroy(&s->mark_lock);
+    pthread_mutex_destroy(&s->list_lock);
+    pthread_cond_destroy(&s->work);
+    pthread_cond_destroy(&s->commit);
+    pthread_cond_destroy(&s->progress);
+    free(s->retained);
+    free(s->dir);
+    free(s);
+}
+
+static struct store *store_new(struct io *io, const char *dir, const struct store_options *opt)
+{
+    pthread_condattr_t attr;
+    struct store *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->io = io;
+    s->opt = *opt;
+    s->kv = opt->kv;
+    if (s->opt.memory_bytes == 0)
+        s->opt.memory_bytes = MEMORY_DEFAULT;
+    if (s->opt.commit_ms == 0)
+        s->opt.commit_ms = COMMIT_MS_DEFAULT;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->drain_lock, NULL);
+    pthread_mutex_init(&s->mark_lock, NULL);
+    pthread_mutex_init(&s->list_lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->work, &attr);
+    pthread_cond_init(&s->commit, &attr);
+    pthread_cond_init(&s->progress, &attr);
+    pthread_condattr_destroy(&attr);
+    s->retained = calloc(1, sizeof *s->retained);
+    s->dir = dir != NULL ? strdup(dir) : NULL;
+    if (s->retained == NULL || (dir != NULL && s->dir == NULL)) {
+        store_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
+{
+    int rc = log_open(s->io, &s->sb, &s->opt.log, s->opt.writable, s->ix.meta.applied, &s->log, rec, err);
+    if (rc == 0)
+        rc = check_index(s, rec, err);
+    if (rc < 0)
+        return rc;
+    atomic_store(&s->applied, s->ix.applied);
+    atomic_store(&s->persisted, s->ix.applied);
+    return 0;
+}
+
+static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
+{
+    struct err warn = { 0 };
+    int rc = super_read(s->io, &s->sb, &warn, err);
+    if (rc == 0)
+        rc = check_place(s, err);
+    if (rc == 0)
+        rc = retained_read(s->io, s->sb.lineage, s->retained, &warn, err);
+    if (rc == 0)
+        rc = open_index(s, err);
+    if (rc == 0)
+        rc = index_open(&s->ix, s->kv, err);
+    if (rc == 0)
+        rc = open_log(s, rec, err);
+    if (rc == 0)
+        rc = replay(s, err);
+    if (rc == 0)
+        s->series = s->ix.meta.series != 0;
+    bool clean = s->sb.clean != 0;
+    if (rc == 0 && s->opt.writable && s->sb.role == ROLE_PRIMARY) {
+        rc = become_writer(s, clean, err);
+        if (rc == 0 && s->series)        /* a restore was cut off: what it did stays, and moments resolve again */
+            rc = store_series(s, &(struct caller){ 0 }, false, "cut off", err);
+        if (rc == 0 && !s->opt.keep_orphans)
+            rc = reap_orphans(s, err);
+        if (rc == 0)
+            rc = store_sync(s, err);
+    }
+    return rc;
+}
+
+int store_open(struct io *io, const char *dir, const struct store_options *opt, struct store **out,
+               struct log_recovery *recovery, struct err *err)
+{
+    struct log_recovery own, *rec = recovery != NULL ? recovery : &own;
+    struct io_stat st;
+    memset(rec, 0, sizeof *rec);
+    if (io_stat_path(io, "super.0", &st, NULL) < 0 && io_stat_path(io, "super.1", &st, NULL) < 0)
+        return err_set(err, ERR_NOSTORE, "%s: expected a store, found no superblock; make one with: spare init", dir != NULL ? dir : "store");
+    struct store *s = store_new(io, dir, opt);
+    if (s == NULL)
+        return err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = io_lock(io, "lock", &s->lock_file, err);
+    if (rc == ERR_ROFS && !opt->writable) {
+        s->lock_file = NULL;             /* nobody can write there */
+        rc = 0;
+    }
+    if (rc == 0)
+        rc = open_steps(s, rec, err);
+    if (rc == 0)
+        rc = run_start(s, err);
+    if (rc < 0) {
+        store_drop(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+/* ---- closing ---- */
+
+void store_drop(struct store *s)
+{
+    run_stop(s);
+    struct kv *kv = s->kv;
+    store_free(s);
+    if (kv != NULL)
+        kv_close(kv);                    /* writes nothing that was not flushed */
+}
+
+int store_close(struct store *s, struct err *err)
+{
+    int rc = 0;
+    run_stop(s);
+    if (atomic_load(&s->failed) != 0) {
+        rc = err_set(err, ERR_POISONED, "%s: %s", s->dir != NULL ? s->dir : "store", err_text(ERR_POISONED));
+        store_drop(s);
+        return rc;
+    }
+    if (s->opt.writable) {
+        rc = store_sync(s, err);
+        if (rc == 0)
+            rc = store_flush(s, err);
+        if (rc == 0 && s->sb.role == ROLE_PRIMARY)
+            rc = log_finish(s->log, err);
+        if (rc == 0) {
+            s->sb.durable = log_durable(s->log);
+            log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
+            s->sb.clean = 1;
+            rc = super_write(s->io, &s->sb, err);
+        }
+    }
+    if (rc < 0 || !s->opt.writable) {
+        store_drop(s);
+        return rc;
+    }
+    struct kv *kv = s->kv;
+    store_free(s);
+    kv_close(kv);
+    return 0;
+}
+
+/* ---- looking at it ---- */
+
+void store_info(struct store *s, struct store_info *info)
+{
+    memset(info, 0, sizeof *info);
+    pthread_mutex_lock(&s->mark_lock);
+    info->super = s->sb;
+    pthread_mutex_unlock(&s->mark_lock);
+    info->head = log_head(s->log);
+    info->written = log_written(s->log);
+    info->durable = log_durable(s->log);
+    info->first = log_first(s->log);
+    info->applied = atomic_load(&s->applied);
+    info->persisted = atomic_load(&s->persisted);
+    info->failed = atomic_load(&s->failed);
+    info->writable = s->opt.writable;
+    pthread_mutex_lock(&s->lock);
+    info->n_inodes = s->ix.meta.n_inodes;
+    info->n_bytes = s->ix.meta.n_bytes;
+    info->unapplied_ops = s->ix.pending_ops + s->ix.draining_ops;
+    info->unapplied_bytes = index_pending_bytes(&s->ix);
+    info->memory_bytes = s->ix.cache.bytes;
+    info->cache_rows = s->ix.cache.n_rows;
+    info->cache_hits = s->ix.cache.hits;
+    info->cache_misses = s->ix.cache.misses;
+    pthread_mutex_unlock(&s->lock);
+    info->memory_bytes += s->kv->ops->memory(s->kv);
+    info->log_bytes = info->head - info->first;
+    struct record rec;
+    void *buf = NULL;
+    if (log_read_record(s->log, info->first, false, &rec, &buf, NULL) == 0)
+        info->oldest_wall_ns = rec.wall_ns;
+    free(buf);
+}
+
+struct io *store_io(struct store *s)
+{
+    return s->io;
+}
+
+struct kv *store_kv(struct store *s)
+{
+    return s->kv;
+}
+
+struct log *store_log(struct store *s)
+{
+    return s->log;
+}
+
+const char *store_dir(struct store *s)
+{
+    return s->dir;
+}
