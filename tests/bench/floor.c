@@ -23,6 +23,7 @@
 
 static unsigned char zeros[CHUNK_BYTES];
 static struct shim *shim;
+static struct fuse_session *session;
 
 static struct node *node_of(fuse_ino_t ino)
 {
@@ -78,8 +79,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		floor_set_size(n, off + (off_t)size);
 	else
 		n->st.st_mtim = n->st.st_ctim = floor_now();
-	if (shim_kill_priv())
-		floor_kill_priv(n);
+	/* A reply to WRITE has no attributes, and the kernel goes on with the old mode. */
+	if (shim_kill_priv() && floor_kill_priv(n))
+		fuse_lowlevel_notify_inval_inode(session, ino, -1, 0);
 	fuse_reply_write(req, size);
 }
 
@@ -167,7 +169,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *a, int set,
 		if (!S_ISDIR(n->st.st_mode))
 			floor_kill_priv(n);
 	if (set & FUSE_SET_ATTR_MODE)
-		n->st.st_mode = (n->st.st_mode & S_IFMT) | (a->st_mode & 07777);
+		floor_chmod(n, a->st_mode);
 	if (set & FUSE_SET_ATTR_UID)
 		n->st.st_uid = a->st_uid;
 	if (set & FUSE_SET_ATTR_GID)
@@ -412,7 +414,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *lib_name,
 	(void)lib_flags;
 
 	if (!err)
-		err = floor_set_xattr(node_of(ino), name, value, len, flags);
+		err = floor_set_xattr_acl(node_of(ino), name, value, len, flags);
 	if (!err && kill_sgid)
 		node_of(ino)->st.st_mode &= ~(mode_t)S_ISGID;
 	fuse_reply_err(req, err);
@@ -529,6 +531,7 @@ static int mount_and_serve(struct fuse_args *args, const char *dir, bool foregro
 	struct fuse_session *se = fuse_session_new(args, &ops, sizeof(ops), NULL);
 	int status = 1;
 
+	session = se;
 	if (!se)
 		return 1;
 	if (fuse_session_mount(se, dir) == 0) {

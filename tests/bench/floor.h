@@ -3,6 +3,7 @@
 #ifndef SPARE_BENCH_FLOOR_H
 #define SPARE_BENCH_FLOOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -60,10 +61,11 @@ size_t floor_slot_of(const struct node *dir, uint64_t cookie);
 void floor_drop_entry(struct entry *e);
 void floor_unlink_entry(struct entry *e);
 
-/* Nodes. maybe_free: frees it when neither linked nor looked up. */
+/* Nodes. maybe_free: frees it when neither linked nor looked up. kill_priv: whether the
+ * mode changed. */
 struct node *floor_new_node(mode_t mode, uid_t uid, gid_t gid, dev_t rdev);
 void floor_maybe_free(struct node *n);
-void floor_kill_priv(struct node *n);
+bool floor_kill_priv(struct node *n);
 
 /* Data. need_chunk: room up to byte `end` of chunk i, zeroed where new. */
 int floor_need_chunk(struct node *n, size_t i, uint32_t end);
@@ -73,5 +75,9 @@ void floor_set_size(struct node *n, off_t size);
 struct xattr **floor_find_xattr(struct node *n, const char *name);
 int floor_set_xattr(struct node *n, const char *name, const void *value,
 		    size_t len, uint32_t flags);
+/* The same, and what an access ACL demands of the mode; and the other way round. */
+int floor_set_xattr_acl(struct node *n, const char *name, const void *value, size_t len,
+			uint32_t flags);
+void floor_chmod(struct node *n, mode_t mode);
 
 #endif

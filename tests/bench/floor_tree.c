@@ -264,11 +264,14 @@ void floor_set_size(struct node *n, off_t size)
 	n->st.st_mtim = n->st.st_ctim = floor_now();
 }
 
-void floor_kill_priv(struct node *n)
+bool floor_kill_priv(struct node *n)
 {
+	mode_t was = n->st.st_mode;
+
 	n->st.st_mode &= ~(mode_t)S_ISUID;
 	if (n->st.st_mode & S_IXGRP)
 		n->st.st_mode &= ~(mode_t)S_ISGID;
+	return n->st.st_mode != was;
 }
 
 /* ---- extended attributes ------------------------------------------------------------ */
@@ -308,4 +311,60 @@ int floor_set_xattr(struct node *n, const char *name, const void *value, size_t 
 	(*p)->len = len;
 	n->st.st_ctim = floor_now();
 	return 0;
+}
+
+/* An access ACL holds the mode's bits a second time, and both must agree: the kernel leaves that
+ * to the file system. Little-endian: version, then {tag, perm, id} of 2 + 2 + 4 bytes. */
+#define ACL_NAME "system.posix_acl_access"
+enum { ACL_USER = 0x01, ACL_GROUP = 0x04, ACL_MASK = 0x10, ACL_OTHER = 0x20 };
+
+static char *acl_find(char *acl, size_t len, int tag)
+{
+	for (size_t at = 4; at + 8 <= len; at += 8)
+		if (acl[at] == tag)
+			return acl + at + 2;
+	return NULL;
+}
+
+int floor_set_xattr_acl(struct node *n, const char *name, const void *value, size_t len,
+			uint32_t flags)
+{
+	struct xattr **p, *x;
+	char *user, *group, *other, *mask;
+	int err = floor_set_xattr(n, name, value, len, flags);
+
+	if (err || strcmp(name, ACL_NAME) != 0)
+		return err;
+	p = floor_find_xattr(n, name);
+	x = *p;
+	user = acl_find(x->value, len, ACL_USER);
+	group = acl_find(x->value, len, ACL_GROUP);
+	other = acl_find(x->value, len, ACL_OTHER);
+	mask = acl_find(x->value, len, ACL_MASK);
+	if (user && group && other)
+		n->st.st_mode = (n->st.st_mode & ~(mode_t)0777) | (mode_t)(*user & 7) << 6 |
+				(mode_t)((mask ? *mask : *group) & 7) << 3 | (mode_t)(*other & 7);
+	if (len == 4 + 3 * 8) {	/* says no more than the mode does */
+		*p = x->next;
+		free(x->value);
+		free(x);
+	}
+	return 0;
+}
+
+void floor_chmod(struct node *n, mode_t mode)
+{
+	struct xattr *x = *floor_find_xattr(n, ACL_NAME);
+	char *e;
+
+	n->st.st_mode = (n->st.st_mode & S_IFMT) | (mode & 07777);
+	if (!x)
+		return;
+	if ((e = acl_find(x->value, x->len, ACL_USER)))
+		*e = (char)(mode >> 6 & 7);
+	if ((e = acl_find(x->value, x->len, ACL_MASK)) ||
+	    (e = acl_find(x->value, x->len, ACL_GROUP)))
+		*e = (char)(mode >> 3 & 7);
+	if ((e = acl_find(x->value, x->len, ACL_OTHER)))
+		*e = (char)(mode & 7);
 }

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,7 +17,7 @@
 static struct shim *shim;
 static struct fuse_session *se;
 static int kernel;	/* our end */
-static int looped;
+static atomic_int looped;
 static pthread_t thread;
 
 /* What handlers saw. */
