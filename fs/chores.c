@@ -1,0 +1,240 @@
+#include "fs/chores.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Protocol 7.44: one message that makes every name the kernel knows be asked for again. */
+#define NOTIFY_INC_EPOCH 8
+#define INC_EPOCH_MINOR 44u
+#define BATCH 256u
+
+struct inval {
+    uint64_t ino;            /* parent, where there is a name */
+    uint32_t nlen;           /* 0: the inode itself */
+    char name[REC_NAME_MAX + 1];
+};
+
+struct chores {
+    struct fs *fs;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool running, stopping;                      /* lock */
+    struct inval *inval;                         /* lock: a ring of CHORES_MAX */
+    size_t first, n;                             /* lock */
+    bool everything;                             /* lock: invalidate all */
+    uint64_t reap[CHORES_MAX];                   /* lock */
+    size_t n_reap;                               /* lock */
+    bool search;                                 /* lock: orphans to reap are in the table */
+};
+
+int chores_new(struct fs *fs, struct chores **out, struct err *err)
+{
+    struct chores *c = calloc(1, sizeof *c);
+
+    if (c)
+        c->inval = calloc(CHORES_MAX, sizeof *c->inval);
+    if (!c || !c->inval) {
+        free(c);
+        return err_set(err, ERR_NOMEM, "queue of chores: out of memory");
+    }
+    c->fs = fs;
+    c->search = true;        /* what an earlier worker left */
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    *out = c;
+    return 0;
+}
+
+void chores_free(struct chores *c)
+{
+    if (!c)
+        return;
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    free(c->inval);
+    free(c);
+}
+
+/* ---- queueing ---- */
+
+void chores_reap(struct chores *c, uint64_t ino)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->n_reap < CHORES_MAX)
+        c->reap[c->n_reap++] = ino;
+    else
+        c->search = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void queue(struct chores *c, uint64_t ino, const char *name, size_t nlen)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->n == CHORES_MAX || nlen > REC_NAME_MAX) {
+        c->everything = true;
+        c->n = 0;
+    } else if (!c->everything) {
+        struct inval *i = &c->inval[(c->first + c->n++) % CHORES_MAX];
+
+        i->ino = ino;
+        i->nlen = (uint32_t)nlen;
+        if (nlen > 0)
+            memcpy(i->name, name, nlen);
+        i->name[nlen] = '\0';
+    }
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void chores_inval_ino(struct chores *c, uint64_t ino) { queue(c, ino, NULL, 0); }
+void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, size_t nlen) { queue(c, parent, name, nlen); }
+
+void chores_inval_all(struct chores *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->everything = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- doing ---- */
+
+/* ENOENT: the kernel does not know it; nothing to tell. */
+static void inval_one(struct fs *fs, const struct inval *i)
+{
+    if (i->nlen > 0)
+        (void)fuse_lowlevel_notify_inval_entry(fs->se, i->ino, i->name, i->nlen);
+    else
+        (void)fuse_lowlevel_notify_inval_inode(fs->se, i->ino, 0, 0);
+}
+
+static int inval_name(void *arg, uint64_t parent, const char *name, size_t nlen)
+{
+    struct fs *fs = arg;
+
+    (void)fuse_lowlevel_notify_inval_entry(fs->se, parent, name, nlen);
+    return 0;
+}
+
+static bool inc_epoch(struct fs *fs)
+{
+    struct fuse_out_header oh = { .len = sizeof oh, .error = NOTIFY_INC_EPOCH };
+    struct shim_negotiated neg;
+
+    shim_negotiated(fs->shim, &neg);
+    return neg.kernel_minor >= INC_EPOCH_MINOR &&
+           write(fuse_session_fd(fs->se), &oh, sizeof oh) == (ssize_t)sizeof oh;
+}
+
+static void inval_everything(struct fs *fs)
+{
+    uint64_t inos[BATCH];
+    size_t n, pos = 0;
+    bool names_done = inc_epoch(fs);
+
+    (void)fuse_lowlevel_notify_inval_inode(fs->se, INO_ROOT, 0, 0);
+    while ((n = lookups_list(fs->mem, false, &pos, inos, BATCH)) > 0) {
+        for (size_t i = 0; i < n; i++) {
+            (void)fuse_lowlevel_notify_inval_inode(fs->se, inos[i], 0, 0);
+            if (!names_done)
+                (void)store_parents(fs->store, AT_LIVE, inos[i], inval_name, fs, NULL);
+        }
+    }
+}
+
+static void reap(struct fs *fs, const uint64_t *inos, size_t n)
+{
+    int rc = store_reap(fs->store, inos, n, NULL);
+
+    if (rc < 0) {
+        if (rc != ERR_POISONED && rc != ERR_ROFS)
+            fs_log("reaping %zu unlinked files: %s", n, err_text(rc));
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        lookups_named(fs->mem, inos[i]);
+}
+
+static void reap_found(struct fs *fs)
+{
+    uint64_t inos[BATCH];
+    size_t n, pos = 0;
+
+    while ((n = lookups_list(fs->mem, true, &pos, inos, BATCH)) > 0)
+        reap(fs, inos, n);
+}
+
+/* One round; true if there was something to do. */
+static bool round_locked(struct chores *c)
+{
+    uint64_t inos[BATCH];
+    struct inval one;
+    size_t n = 0;
+
+    if (c->everything && !c->stopping) {
+        c->everything = false;
+        pthread_mutex_unlock(&c->lock);
+        inval_everything(c->fs);
+    } else if (c->n > 0 && !c->stopping) {
+        one = c->inval[c->first];
+        c->first = (c->first + 1) % CHORES_MAX;
+        c->n--;
+        pthread_mutex_unlock(&c->lock);
+        inval_one(c->fs, &one);
+    } else if (c->n_reap > 0) {
+        while (n < BATCH && c->n_reap > 0)
+            inos[n++] = c->reap[--c->n_reap];
+        pthread_mutex_unlock(&c->lock);
+        reap(c->fs, inos, n);
+    } else if (c->search) {
+        c->search = false;
+        pthread_mutex_unlock(&c->lock);
+        reap_found(c->fs);
+    } else {
+        return false;
+    }
+    pthread_mutex_lock(&c->lock);
+    return true;
+}
+
+static void *chores_main(void *arg)
+{
+    struct chores *c = arg;
+
+    pthread_mutex_lock(&c->lock);
+    for (;;) {
+        if (round_locked(c))
+            continue;
+        if (c->stopping)
+            break;
+        pthread_cond_wait(&c->wake, &c->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+int chores_start(struct chores *c, struct err *err)
+{
+    int eno = pthread_create(&c->thread, NULL, chores_main, c);
+
+    if (eno)
+        return err_from_errno(err, eno, "start a thread");
+    c->running = true;
+    return 0;
+}
+
+void chores_stop(struct chores *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->stopping = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    if (c->running)
+        pthread_join(c->thread, NULL);
+    c->running = false;
+}

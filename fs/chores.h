@@ -1,0 +1,29 @@
+/*
+ * chores.h: the thread for what no reply may depend on: telling the kernel that something changed behind its back,
+ * and reaping unlinked files that nobody uses any more.
+ *
+ * The kernel takes a directory's lock for a notification, under which it may be waiting for a reply of ours; and a reap waits for the
+ * applier. So neither happens on a thread that answers. The queue is bounded; when it overflows everything the kernel
+ * knows is invalidated, and the orphans to reap are found again in the look-up table.
+ *
+ * Locking: one mutex, a leaf. Threads: any.
+ */
+#ifndef FS_CHORES_H
+#define FS_CHORES_H
+
+#include "fs/fs.h"
+
+enum { CHORES_MAX = 4096 };
+
+int  chores_new(struct fs *fs, struct chores **out, struct err *err);
+void chores_free(struct chores *c);
+/* chores_start: its thread; fs->se is serving. chores_stop: reaps what is queued, drops notifications, ends it. */
+int  chores_start(struct chores *c, struct err *err);
+void chores_stop(struct chores *c);
+
+void chores_reap(struct chores *c, uint64_t ino);
+void chores_inval_ino(struct chores *c, uint64_t ino);
+void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, size_t nlen);
+void chores_inval_all(struct chores *c);
+
+#endif

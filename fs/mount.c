@@ -1,0 +1,414 @@
+#include "fs/mount.h"
+
+#define FUSE_USE_VERSION 314
+#include <fuse3/fuse_lowlevel.h>
+
+#include "store/base/io.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- mountinfo ---- */
+
+/* The kernel writes blanks and the like as \ooo. */
+static void unescape(char *s)
+{
+    char *to = s;
+
+    for (; *s; s++) {
+        if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' && s[3] <= '7') {
+            *to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+            s += 3;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = '\0';
+}
+
+/* "36 35 0:32 / /mnt rw,nosuid - fuse.spare SOURCE rw,..." False: not one of ours. */
+static bool parse_line(char *line, struct fs_mounted *m)
+{
+    char *save = NULL, *word[6], *type, *source, *rest = strstr(line, " - ");
+    unsigned maj, min;
+
+    if (!rest)
+        return false;
+    *rest = '\0';
+    rest += 3;
+    for (int i = 0; i < 6; i++) {
+        word[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
+        if (!word[i])
+            return false;
+    }
+    type = strtok_r(rest, " ", &save);
+    source = strtok_r(NULL, " ", &save);
+    if (!type || !source || sscanf(word[2], "%u:%u", &maj, &min) != 2)
+        return false;
+    m->past = strcmp(type, "fuse." FS_SUBTYPE_PAST) == 0;
+    if (!m->past && strcmp(type, "fuse." FS_SUBTYPE) != 0)
+        return false;
+    m->dev = makedev(maj, min);
+    m->read_only = strncmp(word[5], "ro", 2) == 0 && (word[5][2] == ',' || word[5][2] == '\0');
+    unescape(word[4]);
+    unescape(source);
+    snprintf(m->dir, sizeof m->dir, "%s", word[4]);
+    snprintf(m->source, sizeof m->source, "%s", source);
+    return true;
+}
+
+int fs_mounted_each(int (*fn)(void *arg, const struct fs_mounted *m), void *arg)
+{
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    struct fs_mounted *m = malloc(sizeof *m);
+    char *line = NULL;
+    size_t cap = 0;
+    int rc = 0;
+
+    while (f && m && rc == 0 && getline(&line, &cap, f) > 0) {
+        line[strcspn(line, "\n")] = '\0';
+        if (parse_line(line, m))
+            rc = fn(arg, m);
+    }
+    free(line);
+    free(m);
+    if (f)
+        fclose(f);
+    return rc;
+}
+
+struct at { const char *dir; struct fs_mounted *out; bool found; };
+
+static int is_at(void *arg, const struct fs_mounted *m)
+{
+    struct at *a = arg;
+
+    if (strcmp(m->dir, a->dir) == 0) {
+        *a->out = *m;        /* the last one is on top */
+        a->found = true;
+    }
+    return 0;
+}
+
+/* The path as the kernel would name it, without asking what is mounted there. */
+static bool absolute(const char *path, char *out, size_t cap)
+{
+    char copy[PATH_MAX], parent[PATH_MAX], *slash, *real;
+    const char *base;
+    size_t n;
+
+    if (snprintf(copy, sizeof copy, "%s", path) >= (int)sizeof copy)
+        return false;
+    for (n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
+        copy[n - 1] = '\0';
+    slash = strrchr(copy, '/');
+    base = slash ? slash + 1 : copy;
+    if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
+        real = realpath(copy, NULL);
+        n = real ? (size_t)snprintf(out, cap, "%s", real) : cap;
+        free(real);
+        return n < cap;
+    }
+    if (!slash)
+        snprintf(parent, sizeof parent, ".");
+    else
+        snprintf(parent, sizeof parent, "%.*s", slash == copy ? 1 : (int)(slash - copy), copy);
+    real = realpath(parent, NULL);
+    n = real ? (size_t)snprintf(out, cap, "%s/%s", strcmp(real, "/") ? real : "", base) : cap;
+    free(real);
+    return n < cap;
+}
+
+int fs_mounted_at(const char *path, struct fs_mounted *out)
+{
+    char dir[PATH_MAX], *real;
+    struct at a = { dir, out, false };
+
+    if (!absolute(path, dir, sizeof dir))
+        return ERR_NOENT;
+    (void)fs_mounted_each(is_at, &a);
+    if (a.found)
+        return 0;
+    real = realpath(path, NULL);     /* the last part may be a symlink */
+    if (real) {
+        a.dir = real;
+        (void)fs_mounted_each(is_at, &a);
+    }
+    free(real);
+    return a.found ? 0 : ERR_NOENT;
+}
+
+/* ---- checks ---- */
+
+static bool inside(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/' || strcmp(dir, "/") == 0);
+}
+
+static int check_empty(const char *dir, struct err *err)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int code = 0;
+
+    if (!d)
+        return err_from_errno(err, errno, "mount point %s", dir);
+    while (code == 0 && (e = readdir(d)))
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            code = err_set(err, ERR_NOTEMPTY, "mount point %s is not empty (it has \"%s\"); what is in it would be "
+                           "hidden: choose another directory, or use spare import", dir, e->d_name);
+    closedir(d);
+    return code;
+}
+
+static int check_places(const struct fs_options *o, struct err *err)
+{
+    char *dir = realpath(o->dir, NULL), *store = realpath(o->store, NULL);
+    int code = 0;
+
+    if (!dir)
+        code = err_from_errno(err, errno, "mount point %s", o->dir);
+    else if (!store)
+        code = err_set(err, ERR_NOSTORE, "%s: no such store: %s", o->store, strerror(errno));
+    else if (strcmp(store, dir) == 0 || inside(store, dir))
+        code = err_set(err, ERR_USAGE, "the store %s may not lie inside its own mount point %s", store, dir);
+    else if (inside(dir, store))
+        code = err_set(err, ERR_USAGE, "the mount point %s may not lie inside the store %s", dir, store);
+    free(dir);
+    free(store);
+    return code;
+}
+
+int mount_check(const struct fs_options *o, struct err *err)
+{
+    struct fs_mounted m;
+    struct stat st;
+    int code;
+
+    if (stat(o->dir, &st) < 0) {
+        if ((errno != ENOTCONN && errno != ECONNABORTED) || fs_mounted_at(o->dir, &m) < 0)
+            return err_from_errno(err, errno, "mount point %s", o->dir);
+        code = mount_take_down(m.dir, true, err);    /* its daemon is gone */
+        if (code < 0)
+            return code;
+        if (stat(o->dir, &st) < 0)
+            return err_from_errno(err, errno, "mount point %s", o->dir);
+    } else if (fs_mounted_at(o->dir, &m) == 0) {
+        return err_set(err, ERR_BUSY, "%s is the mount point of %s already", m.dir, m.source);
+    }
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, ERR_NOTDIR, "mount point %s is not a directory", o->dir);
+    code = check_places(o, err);
+    if (code == 0 && !o->nonempty)
+        code = check_empty(o->dir, err);
+    return code;
+}
+
+/* ---- mounting ---- */
+
+/* A comma or backslash in a value would end the option. */
+static void append_escaped(char *to, size_t cap, const char *from)
+{
+    size_t n = strlen(to);
+
+    for (; *from && n + 3 < cap; from++) {
+        if (*from == ',' || *from == '\\')
+            to[n++] = '\\';
+        to[n++] = *from;
+    }
+    to[n] = '\0';
+}
+
+static void mount_text(const struct fs_options *o, bool past, char *buf, size_t cap)
+{
+    char *real = realpath(o->store, NULL);
+    bool root = geteuid() == 0;
+
+    buf[0] = '\0';
+    snprintf(buf, cap, "subtype=%s,default_permissions%s%s%s%s%s,fsname=", past ? FS_SUBTYPE_PAST : FS_SUBTYPE,
+             o->allow_other ? ",allow_other" : "", o->read_only || past ? ",ro" : "",
+             root && !o->nosuid ? ",suid" : "", root && !o->nodev ? ",dev" : "", o->noexec ? ",noexec" : "");
+    append_escaped(buf, cap, o->fsname[0] ? o->fsname : real ? real : o->store);
+    free(real);
+}
+
+/* Makes the directory below the mount point writable for its owner, whom fusermount3 asks for that; returns its descriptor. */
+static int open_below(const char *dir, mode_t *mode)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return fd;
+    *mode = st.st_mode & 07777;
+    if (geteuid() != 0 && st.st_uid == geteuid() && !(st.st_mode & 0200))
+        (void)fchmod(fd, *mode | 0200);
+    return fd;
+}
+
+int mount_open(const struct fs_options *o, const char *dir, bool past, struct fuse_session **se, struct err *err)
+{
+    static const struct fuse_lowlevel_ops none;
+    char text[2 * PATH_MAX + 256];
+    char *argv[] = { (char[]){ "spare" }, (char[]){ "-o" }, text, NULL };
+    struct fuse_args args = { .argc = 3, .argv = argv };
+    mode_t mode = 0;
+    int below = past ? -1 : open_below(dir, &mode), code = 0;
+
+    mount_text(o, past, text, sizeof text);
+    *se = fuse_session_new(&args, &none, sizeof none, NULL);
+    if (!*se) {
+        code = err_set(err, ERR_USAGE, "mount options \"%s\" were refused", text);
+    } else if (fuse_session_mount(*se, dir) != 0) {
+        fuse_session_destroy(*se);
+        *se = NULL;
+        code = err_set(err, ERR_PERM, "mounting at %s failed (see the message above); /dev/fuse must exist%s", dir,
+                       geteuid() ? ", fusermount3 be installed, and the mount point be yours" : "");
+    }
+    if (below >= 0) {
+        /* What is below is not for writing, now and when nothing is mounted. */
+        (void)fchmod(below, code == 0 ? mode & ~(mode_t)0222 : mode);
+        close(below);
+    }
+    return code < 0 ? code : fuse_session_fd(*se);
+}
+
+int mount_past_dir(const struct fs_options *o, uint64_t mount_id, char *buf, size_t cap, struct err *err)
+{
+    const char *run = getenv("XDG_RUNTIME_DIR");
+    int n;
+
+    if (geteuid() == 0) {
+        n = snprintf(buf, cap, "%s/%s", o->dir, o->snapdir);
+        return n < (int)cap ? 0 : err_set(err, ERR_NAMETOOLONG, "%s: path too long", o->dir);
+    }
+    if (!run || run[0] != '/')
+        return err_set(err, ERR_NOENT, "XDG_RUNTIME_DIR is not set: nowhere to mount the past");
+    n = snprintf(buf, cap, "%s/spare", run);
+    if (n >= (int)cap || (mkdir(buf, 0700) < 0 && errno != EEXIST))
+        return err_from_errno(err, errno, "%s/spare", run);
+    n = snprintf(buf, cap, "%s/spare/%016llx", run, (unsigned long long)mount_id);
+    if (n >= (int)cap || (mkdir(buf, 0700) < 0 && errno != EEXIST))
+        return err_from_errno(err, errno, "%s/spare", run);
+    return 0;
+}
+
+static int run_fusermount(const char *dir, bool lazy, struct err *err)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid < 0)
+        return err_from_errno(err, errno, "fork");
+    if (pid == 0) {
+        execlp("fusermount3", "fusermount3", "-u", "-q", lazy ? "-z" : "--", lazy ? "--" : dir, lazy ? dir : (char *)NULL,
+               (char *)NULL);
+        _exit(127);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        return err_set(err, ERR_PERM, "cannot unmount %s: fusermount3 is not installed", dir);
+    return err_set(err, ERR_BUSY, "%s is in use (or not yours to unmount)", dir);
+}
+
+int mount_take_down(const char *dir, bool lazy, struct err *err)
+{
+    if (geteuid() != 0)
+        return run_fusermount(dir, lazy, err);
+    if (umount2(dir, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+        return 0;
+    if (errno == EBUSY)
+        return err_set(err, ERR_BUSY, "%s is in use", dir);
+    return err_from_errno(err, errno, "unmount %s", dir);
+}
+
+/* ---- fs_umount ---- */
+
+struct below { const char *dir; char past[PATH_MAX]; };
+
+static int past_below(void *arg, const struct fs_mounted *m)
+{
+    struct below *b = arg;
+
+    if (m->past && strcmp(m->dir, b->dir) != 0 && inside(m->dir, b->dir))
+        snprintf(b->past, sizeof b->past, "%s", m->dir);
+    return 0;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* The daemon holds the lock until the store is closed. A source that is no store was named by the user: nothing to wait for. */
+static int await_closed(const char *store, uint32_t wait_ms, struct err *err)
+{
+    char path[PATH_MAX];
+    uint64_t end = now_ms() + wait_ms;
+    int fd;
+
+    if (snprintf(path, sizeof path, "%s/lock", store) >= (int)sizeof path)
+        return 0;
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    for (;;) {
+        struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+        if (fcntl(fd, F_OFD_GETLK, &fl) < 0 || fl.l_type == F_UNLCK)
+            break;
+        if (now_ms() >= end) {
+            close(fd);
+            return err_set(err, ERR_BUSY, "%s is unmounted, but its store is still being closed", store);
+        }
+        (void)poll(NULL, 0, 5);
+    }
+    close(fd);
+    return 0;
+}
+
+int fs_umount(const char *dir, bool lazy, uint32_t wait_ms, struct err *err)
+{
+    struct fs_mounted *m = malloc(sizeof *m);
+    struct below *b = calloc(1, sizeof *b);
+    int code = 0;
+
+    if (!m || !b)
+        code = err_set(err, ERR_NOMEM, "unmount %s: out of memory", dir);
+    else if (fs_mounted_at(dir, m) < 0 || m->past)
+        code = err_set(err, ERR_NOENT, "%s: no spare is mounted there", dir);
+    if (code < 0)
+        goto out;
+    b->dir = m->dir;
+    (void)fs_mounted_each(past_below, b);
+    if (b->past[0])
+        code = mount_take_down(b->past, lazy, err);
+    if (code == 0)
+        code = mount_take_down(m->dir, lazy, err);
+    if (code == 0 && !lazy)
+        code = await_closed(m->source, wait_ms, err);
+out:
+    free(m);
+    free(b);
+    return code;
+}

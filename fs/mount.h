@@ -1,0 +1,116 @@
+/*
+ * mount.h: mounting a store, as the commands see it, and the primitives the supervisor uses.
+ *
+ * A mount is two processes: the supervisor keeps /dev/fuse and the shared memory, the worker holds the store
+ * and answers requests (DESIGN.md). Whoever calls fs_mount sees neither.
+ */
+#ifndef FS_MOUNT_H
+#define FS_MOUNT_H
+
+#include "store/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FS_SNAPDIR_DEFAULT ".snapshots"
+#define FS_SUBTYPE "spare"            /* the mount's type is fuse.spare */
+#define FS_SUBTYPE_PAST "spare-past"  /* that of the read-only session on .snapshots: fuse.spare-past */
+
+enum fs_past { FS_PAST_OWNER = 0, FS_PAST_ALL, FS_PAST_OFF };
+
+/* Borrowed strings; they must live until fs_mount returns. */
+struct fs_options {
+    const char *store;         /* the store's directory */
+    const char *dir;           /* the mount point */
+    bool foreground;           /* do not detach; messages to stderr */
+    bool allow_other;          /* other users too; fs_options_init sets it when root */
+    bool read_only;
+    bool nonempty;             /* accept a mount point with entries */
+    bool writeback;            /* the kernel merges writes and owns size and mtime */
+    bool fsync_ordered;        /* fsync returns at once; crashes still leave an exact prefix */
+    bool nosuid, nodev;        /* as of mount(8); implied for an ordinary user */
+    bool noexec;
+    enum fs_past past;         /* who sees the past */
+    char snapdir[256];         /* name of the past in each directory; FS_SNAPDIR_DEFAULT */
+    uint64_t memory_bytes;     /* 0: the store's default */
+    uint32_t spin_us;          /* longest spin for the next request; UINT32_MAX: default */
+    uint32_t location;         /* enum store_location: --moved, --copied */
+    char fsname[4096];         /* what df(1) shows; the store's path where empty */
+    char log_file[4096];       /* messages of a detached mount; syslog where empty */
+};
+
+/* fs_options_init(o): defaults. */
+void fs_options_init(struct fs_options *o);
+
+/*
+ * fs_options_parse(o, text, err):
+ * Take over a comma-separated list as after -o: of mount(8), fstab or the command line. Known:
+ * ro rw allow_other past=owner|all|off snapdir=NAME writeback fsync=ordered|durable memory=SIZE[KMG] spin_us=N
+ * fsname=TEXT nonempty nosuid suid nodev dev noexec exec log=FILE moved copied; ignored as fstab's own business:
+ * defaults auto noauto user nouser users owner group _netdev nofail async atime noatime relatime nodiratime
+ * x-*, comment=*. Empty items are skipped. May be called several times.
+ * Errors: USAGE naming the option and what is accepted; ${o} then holds what came before it.
+ */
+int fs_options_parse(struct fs_options *o, const char *text, struct err *err);
+
+/*
+ * fs_mount(o, err):
+ * Mount. Returns when the mount serves (or, in the foreground, when it has ended).
+ * A mount point whose daemon is gone is cleared first. The mount point below loses its write bits, so that nothing is
+ * written beside history while the store is not mounted.
+ * Errors: USAGE the mount point is the store, inside it, or holds it; NOENT, NOTDIR, NOTEMPTY the mount point; BUSY something
+ * is mounted there; LOCKED the store is in use (by whom); ACCES; those of store_open.
+ * Threads: call with one thread only (it forks).
+ */
+int fs_mount(const struct fs_options *o, struct err *err);
+
+/*
+ * fs_umount(dir, lazy, wait_ms, err):
+ * Unmount ${dir}, the past in it first, and wait at most ${wait_ms} until the store is closed and free to be mounted again.
+ * With ${lazy} it is taken out of the tree at once, even if busy.
+ * Errors: NOENT no spare is mounted there; BUSY in use, or not closed in time; PERM; IO.
+ */
+int fs_umount(const char *dir, bool lazy, uint32_t wait_ms, struct err *err);
+
+/* A mounted spare. */
+struct fs_mounted {
+    char dir[4096];      /* mount point, as the kernel names it */
+    char source[4096];   /* fsname: the store's path unless the user chose another */
+    uint64_t dev;        /* st_dev of what is in it */
+    bool past;           /* the read-only session of the past, not the live tree */
+    bool read_only;
+};
+
+/*
+ * fs_mounted_at(path, out): is ${path} a mount point of a spare? The topmost mount counts. ERR_NOENT if not. Sends no request.
+ * fs_mounted_each(fn, arg): all spares of this mount name space, in the kernel's order; stops at nonzero and returns it.
+ */
+int fs_mounted_at(const char *path, struct fs_mounted *out);
+int fs_mounted_each(int (*fn)(void *arg, const struct fs_mounted *m), void *arg);
+
+/* ---- for the supervisor ---- */
+
+struct fuse_session;
+
+/*
+ * mount_check(o, err): the checks of fs_mount that need no store; clears a dead mount.
+ */
+int mount_check(const struct fs_options *o, struct err *err);
+
+/*
+ * mount_open(o, dir, past, se, err):
+ * Mount at ${dir}, by mount(2) or fusermount3. Returns the descriptor of /dev/fuse; *${se} is a session without handlers that owns
+ * it (fuse_session_fd) and exists to be unmounted by mount_take_down. Errors: PERM, IO with libfuse's words on stderr.
+ */
+int mount_open(const struct fs_options *o, const char *dir, bool past, struct fuse_session **se, struct err *err);
+
+/* mount_past_dir(o, mount_id, buf, cap, err): where the session of the past is mounted: the name of the past in the mount's root; for an
+ * ordinary user, whom fusermount3 would not let mount there, a directory of its own (made if missing) below $XDG_RUNTIME_DIR. */
+int mount_past_dir(const struct fs_options *o, uint64_t mount_id, char *buf, size_t cap, struct err *err);
+
+/* mount_take_down(dir, lazy, err): unmount one mount point; umount2 or fusermount3. BUSY, PERM, NOENT, IO. */
+int mount_take_down(const char *dir, bool lazy, struct err *err);
+
+#endif

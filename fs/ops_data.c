@@ -1,0 +1,183 @@
+/* ops_data.c: file content. State is keyed by inode: there are no open files here (OPEN is answered ENOSYS). */
+#include "fs/fs.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/falloc.h>
+
+/* COPY_FILE_RANGE answers with 32 bits; whole MiB, so that the next call continues at a block. */
+#define CLONE_MAX 0x7ff00000ull
+
+static_assert(RFA_KEEP_SIZE == FALLOC_FL_KEEP_SIZE && RFA_PUNCH_HOLE == FALLOC_FL_PUNCH_HOLE &&
+              RFA_ZERO_RANGE == FALLOC_FL_ZERO_RANGE, "fallocate modes are the kernel's");
+
+static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    struct op op;
+    struct err err = { 0 };
+    void *buf = scratch();
+    int64_t n;
+
+    (void)fi;
+    op_begin(&op, req);
+    if (node_is_snap(ino) || off < 0 || !buf) {
+        op_error(&op, node_is_snap(ino) ? ERR_ISDIR : off < 0 ? ERR_INVAL : ERR_NOMEM);
+        return;
+    }
+    if (size > SHIM_MAX_WRITE_BYTES)
+        size = SHIM_MAX_WRITE_BYTES;
+    OP_RUN(op, n, store_read(op.fs->store, AT_LIVE, ino, (uint64_t)off, buf, size, op.nowait, &op.wait, &err));
+    if (op.parked)
+        return;
+    if (n >= 0) {
+        op_bytes(&op, buf, (size_t)n);
+        return;
+    }
+    if (n == ERR_DAMAGE)
+        fs_log("reading inode %llu at %lld: %s", (unsigned long long)ino, (long long)off, err.msg);
+    op_error(&op, (int)n);
+}
+
+static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    struct op op;
+    int64_t n;
+
+    (void)fi;
+    op_begin(&op, req);
+    if (node_is_snap(ino) || off < 0) {
+        op_error(&op, off < 0 ? ERR_INVAL : ERR_ROFS);
+        return;
+    }
+    OP_RUN(op, n, store_write(op.fs->store, &op.caller, ino, (uint64_t)off, buf, size, &op.wait));
+    if (op.parked)
+        return;
+    if (n < 0)
+        op_error(&op, (int)n);
+    else
+        op_count(&op, n);
+}
+
+static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+    struct op op;
+    int rc;
+
+    (void)fi;
+    op_begin(&op, req);
+    if (node_is_snap(ino) || off < 0 || len <= 0) {
+        op_error(&op, node_is_snap(ino) ? ERR_ROFS : ERR_INVAL);
+        return;
+    }
+    if (mode & ~(RFA_KEEP_SIZE | RFA_PUNCH_HOLE | RFA_ZERO_RANGE)) {
+        op_error(&op, ERR_NOTSUP);
+        return;
+    }
+    op.caller.kill_priv = op.caller.uid != 0;    /* no flag says so */
+    OP_RUN(op, rc, store_fallocate(op.fs->store, &op.caller, ino, (uint32_t)mode, (uint64_t)off, (uint64_t)len, &op.wait));
+    if (op.parked)
+        return;
+    op_error(&op, rc);
+}
+
+static void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+    struct op op;
+    int64_t at;
+
+    (void)fi;
+    op_begin(&op, req);
+    if (node_is_snap(ino) || off < 0) {
+        op_error(&op, node_is_snap(ino) ? ERR_INVAL : ERR_NXIO);
+        return;
+    }
+    OP_RUN(op, at, store_seek(op.fs->store, AT_LIVE, ino, (uint64_t)off, whence, &op.wait));
+    if (op.parked)
+        return;
+    if (at < 0)
+        op_error(&op, (int)at);
+    else
+        op_offset(&op, at);
+}
+
+static void do_copy(fuse_req_t req, fuse_ino_t src, off_t src_off, struct fuse_file_info *src_fi, fuse_ino_t dst,
+                    off_t dst_off, struct fuse_file_info *dst_fi, size_t len, int flags)
+{
+    struct op op;
+    int64_t n;
+
+    (void)src_fi;
+    (void)dst_fi;
+    op_begin(&op, req);
+    if (node_is_snap(src) || node_is_snap(dst) || src_off < 0 || dst_off < 0 || flags != 0) {
+        op_error(&op, node_is_snap(dst) ? ERR_ROFS : ERR_INVAL);
+        return;
+    }
+    op.caller.kill_priv = op.caller.uid != 0;    /* no flag says so */
+    OP_RUN(op, n, store_clone(op.fs->store, &op.caller, AT_LIVE, src, (uint64_t)src_off, dst, (uint64_t)dst_off,
+                              len < CLONE_MAX ? len : CLONE_MAX, &op.wait));
+    if (op.parked)
+        return;
+    if (n < 0)
+        op_error(&op, (int)n);
+    else
+        op_count(&op, n);
+}
+
+/*
+ * A resumed fsync is done: what was there when it came is durable. Asking again would chase a busy writer for ever.
+ * A store that failed leaves by _exit before it could come here; should it not have yet, this asks it.
+ */
+static void sync_inode(fuse_req_t req, fuse_ino_t ino)
+{
+    struct op op;
+    struct wait w;
+    int rc;
+
+    op_begin(&op, req);
+    if (node_is_snap(ino)) {
+        op_error(&op, 0);
+        return;
+    }
+    if (op_resumed(&op, &w) && w.kind == WAIT_DURABLE) {
+        op_error(&op, log_poisoned(store_log(op.fs->store)));
+        return;
+    }
+    if (op.fs->o->fsync_ordered) {
+        rc = store_fsync(op.fs->store, ino, &op.wait);    /* marks the version */
+        op_error(&op, rc == ERR_WAIT ? 0 : rc);
+        return;
+    }
+    OP_RUN(op, rc, store_fsync(op.fs->store, ino, &op.wait));
+    if (op.parked)
+        return;
+    op_error(&op, rc);
+}
+
+static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)datasync;
+    (void)fi;
+    sync_inode(req, ino);
+}
+
+/* Zero-message opens: the kernel stops asking after the first. */
+static void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)fi;
+    (void)fuse_reply_err(req, ENOSYS);
+}
+
+void ops_data(struct fuse_lowlevel_ops *ops)
+{
+    ops->open = do_open;
+    ops->opendir = do_open;
+    ops->read = do_read;
+    ops->write = do_write;
+    ops->fallocate = do_fallocate;
+    ops->lseek = do_lseek;
+    ops->copy_file_range = do_copy;
+    ops->fsync = do_fsync;
+    ops->fsyncdir = do_fsync;
+}

@@ -1,0 +1,412 @@
+#include "fs/supervisor.h"
+
+#include "fs/fs.h"
+#include "fs/past.h"
+#include "fs/worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* So many crashes within so long, and it is given up: no storm of restarts. */
+#define CRASHES_MAX 5
+#define CRASHES_MS 10000u
+/* Asked to end while in use: so long until the worker stops all the same. */
+#define STOP_AFTER_MS 5000u
+
+struct sup {
+    const struct fs_options *o;
+    struct fs_options again;         /* of later workers: may be read-only */
+    struct mem *mem;
+    struct fuse_session *live;
+    int live_fd, past_fd;
+    int ctl;                         /* to the worker, -1 when none runs */
+    int helper_ctl;                  /* to the child that mounts the past */
+    int sig;
+    pid_t worker, helper, ender;
+    bool ever_served, announced, ending;
+    uint64_t start_at_ms;            /* start a worker then; 0: none due */
+    uint64_t stop_at_ms;             /* 0: not asked to end */
+    uint64_t crash_ms[CRASHES_MAX];
+    unsigned crashes;
+    void (*ready)(void *arg);
+    void *ready_arg;
+    int code;
+    struct err *err;
+    bool over;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* ---- children ---- */
+
+static pid_t spawn(struct sup *s, int *ours, int *theirs)
+{
+    int pair[2];
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    pid = fork();
+    if (pid == 0) {
+        close(pair[0]);
+        close(s->sig);
+        close_fd(&s->ctl);
+        close_fd(&s->helper_ctl);
+        *theirs = pair[1];
+        return 0;
+    }
+    close(pair[1]);
+    if (pid < 0)
+        close(pair[0]);
+    else
+        *ours = pair[0];
+    return pid;
+}
+
+static void start_worker(struct sup *s)
+{
+    bool again = s->live_fd >= 0;
+    int theirs = -1;
+
+    s->start_at_ms = 0;
+    s->worker = spawn(s, &s->ctl, &theirs);
+    if (s->worker == 0) {
+        /* Only what it is handed: the last descriptor of a session must be the supervisor's or its own. */
+        close_fd(&s->live_fd);
+        close_fd(&s->past_fd);
+        if (!s->o->foreground)
+            fs_log_detach();
+        _exit(worker_main(again ? &s->again : s->o, s->mem, theirs, again));
+    }
+    if (s->worker < 0) {
+        s->worker = 0;
+        s->start_at_ms = now_ms() + 1000;
+        fs_log("fork: %s", strerror(errno));
+    }
+}
+
+/* Mounts the past below the live mount: that asks the worker for the name, so a child does it. */
+static void start_helper(struct sup *s)
+{
+    char dir[PATH_MAX];
+    struct fuse_session *se = NULL;
+    struct err err = { 0 };
+    int theirs = -1, fd;
+
+    if (mount_past_dir(s->o, mem_head(s->mem)->mount_id, dir, sizeof dir, &err) < 0) {
+        fs_log("the past is not shown: %s", err.msg);
+        return;
+    }
+    s->helper = spawn(s, &s->helper_ctl, &theirs);
+    if (s->helper != 0)
+        return;
+    fd = mount_open(s->o, dir, true, &se, &err);
+    (void)ctl_send(theirs, CTL_MOUNTED, fd, &err);
+    _exit(0);
+}
+
+/* Takes the mount down. At first as it should be, then from under whoever is in it. */
+static void start_ender(struct sup *s)
+{
+    char dir[PATH_MAX];
+    struct err err = { 0 };
+    sigset_t none;
+
+    if (s->ender > 0)
+        return;
+    s->ender = fork();
+    if (s->ender != 0)
+        return;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (s->past_fd >= 0 && mount_past_dir(s->o, mem_head(s->mem)->mount_id, dir, sizeof dir, &err) == 0 &&
+        mount_take_down(dir, false, &err) < 0)
+        (void)mount_take_down(dir, true, &err);
+    if (mount_take_down(s->o->dir, false, &err) < 0)
+        (void)mount_take_down(s->o->dir, true, &err);
+    _exit(0);
+}
+
+static void end_mount(struct sup *s)
+{
+    s->ending = true;
+    if (s->stop_at_ms == 0)
+        s->stop_at_ms = now_ms() + STOP_AFTER_MS;
+    if (s->live_fd >= 0)
+        start_ender(s);
+    else
+        (void)ctl_send(s->ctl, CTL_STOP, -1, NULL);
+}
+
+/* ---- what the worker says ---- */
+
+static void give_up(struct sup *s, int code, const char *why)
+{
+    s->code = err_set(s->err, code, "%s", why);
+    fs_log("%s", s->err->msg);
+    s->over = true;
+}
+
+static void opened(struct sup *s, const struct err *e)
+{
+    if (e->code == 0) {
+        if (s->live_fd < 0) {
+            int fd = mount_open(s->o, s->o->dir, false, &s->live, s->err);
+
+            if (fd < 0) {
+                s->code = fd;
+                s->ending = true;
+                close_fd(&s->ctl);       /* the worker closes the store and ends */
+                return;
+            }
+            s->live_fd = fd;
+        }
+        (void)ctl_send(s->ctl, CTL_LIVE, s->live_fd, NULL);
+        return;
+    }
+    if (s->live_fd < 0) {
+        *s->err = *e;
+        s->code = e->code;
+        s->ending = true;
+    } else {
+        fs_log("the store could not be opened again: %s%s", e->msg, s->again.read_only ? "" : "; trying read-only");
+        s->again.read_only = true;
+    }
+}
+
+static void announce(struct sup *s)
+{
+    if (s->announced)
+        return;
+    s->announced = true;
+    if (s->ready)
+        s->ready(s->ready_arg);
+}
+
+static void hear_worker(struct sup *s)
+{
+    struct ctl_msg m;
+    int fd;
+
+    if (ctl_recv(s->ctl, &m, &fd) != 1) {
+        close_fd(&s->ctl);               /* SIGCHLD tells the rest */
+        return;
+    }
+    close_fd(&fd);
+    if (m.kind == CTL_OPENED) {
+        opened(s, &m.err);
+    } else if (m.kind == CTL_SERVING) {
+        if (s->past_fd >= 0)
+            (void)ctl_send(s->ctl, CTL_PAST, s->past_fd, NULL);
+        else if (!s->ever_served && past_wanted(s->o))
+            start_helper(s);
+        s->ever_served = true;
+        if (s->helper <= 0)
+            announce(s);
+    }
+}
+
+static void hear_helper(struct sup *s)
+{
+    struct ctl_msg m;
+    int fd;
+
+    if (ctl_recv(s->helper_ctl, &m, &fd) == 1 && m.kind == CTL_MOUNTED && fd >= 0) {
+        s->past_fd = fd;
+        if (s->ctl >= 0)
+            (void)ctl_send(s->ctl, CTL_PAST, fd, NULL);
+    } else {
+        fs_log("the past is not shown: it could not be mounted");
+    }
+    close_fd(&s->helper_ctl);
+    announce(s);
+}
+
+/* ---- what the kernel says ---- */
+
+static void worker_crashed(struct sup *s, int status)
+{
+    uint64_t now = now_ms(), first;
+
+    if (WIFSIGNALED(status))
+        fs_log("worker %ld was killed by signal %d", (long)s->worker, WTERMSIG(status));
+    else if (WEXITSTATUS(status) != WORKER_REFUSED)
+        fs_log("worker %ld ended with code %d", (long)s->worker, WEXITSTATUS(status));
+    if (s->live_fd < 0) {
+        if (s->code == 0)
+            give_up(s, ERR_IO, "the worker died before the store was open");
+        s->over = true;
+        return;
+    }
+    first = s->crash_ms[s->crashes % CRASHES_MAX];
+    s->crash_ms[s->crashes++ % CRASHES_MAX] = now;
+    if (s->crashes > CRASHES_MAX && now - first < CRASHES_MS) {
+        give_up(s, ERR_IO, "the worker failed again and again: unmounting; spare check says what is wrong with the store");
+        return;
+    }
+    /* At once the first time; then 100 ms, 200 ms, ... for crashes in a row. */
+    s->start_at_ms = now;
+    for (unsigned i = 1; i < CRASHES_MAX && i < s->crashes; i++)
+        if (now - s->crash_ms[(s->crashes - 1 - i) % CRASHES_MAX] < CRASHES_MS)
+            s->start_at_ms += 100u;
+    if (s->start_at_ms == 0)
+        s->start_at_ms = 1;
+}
+
+static void worker_ended(struct sup *s, int status)
+{
+    close_fd(&s->ctl);
+    if (WIFEXITED(status) && (WEXITSTATUS(status) == WORKER_DONE || WEXITSTATUS(status) == WORKER_UNCLEAN)) {
+        if (WEXITSTATUS(status) == WORKER_UNCLEAN && s->code == 0)
+            s->code = err_set(s->err, ERR_IO, "%s was not closed cleanly; the next mount recovers it", s->o->store);
+        s->over = true;
+    } else if (s->ending && s->live_fd < 0) {
+        s->over = true;
+    } else {
+        worker_crashed(s, status);
+    }
+    s->worker = 0;
+}
+
+static void reap_children(struct sup *s)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == s->worker)
+            worker_ended(s, status);
+        else if (pid == s->helper)
+            s->helper = 0;
+        else if (pid == s->ender)
+            s->ender = 0;
+    }
+}
+
+static void hear_signal(struct sup *s)
+{
+    struct signalfd_siginfo si;
+
+    while (read(s->sig, &si, sizeof si) == (ssize_t)sizeof si) {
+        if (si.ssi_signo == SIGCHLD)
+            reap_children(s);
+        else
+            end_mount(s);
+    }
+}
+
+/* ---- life ---- */
+
+static int next_timeout(const struct sup *s)
+{
+    uint64_t now = now_ms(), at = UINT64_MAX;
+
+    if (s->start_at_ms && s->start_at_ms < at)
+        at = s->start_at_ms;
+    if (s->stop_at_ms && s->stop_at_ms < at)
+        at = s->stop_at_ms;
+    return at == UINT64_MAX ? -1 : at <= now ? 0 : (int)(at - now);
+}
+
+static void run(struct sup *s)
+{
+    start_worker(s);
+    while (!s->over) {
+        struct pollfd p[3] = { { .fd = s->sig, .events = POLLIN }, { .fd = s->ctl, .events = POLLIN },
+                               { .fd = s->helper_ctl, .events = POLLIN } };
+
+        if (poll(p, 3, next_timeout(s)) < 0 && errno != EINTR) {
+            give_up(s, ERR_IO, "supervisor: poll failed");
+            break;
+        }
+        if (p[1].revents)
+            hear_worker(s);
+        if (p[2].revents)
+            hear_helper(s);
+        if (p[0].revents)
+            hear_signal(s);
+        if (s->start_at_ms && now_ms() >= s->start_at_ms)
+            start_worker(s);
+        if (s->stop_at_ms && now_ms() >= s->stop_at_ms) {
+            s->stop_at_ms = now_ms() + STOP_AFTER_MS;
+            if (s->ctl >= 0)
+                (void)ctl_send(s->ctl, CTL_STOP, -1, NULL);
+        }
+    }
+}
+
+/* Whatever is still mounted goes now, lazily: nobody answers any more. */
+static void clear_mounts(struct sup *s)
+{
+    char dir[PATH_MAX];
+    struct fs_mounted m;
+    struct err err = { 0 };
+
+    /* With the last descriptor closed the kernel answers ENOTCONN, so that nothing below can hang. */
+    close_fd(&s->past_fd);
+    if (s->live) {
+        fuse_session_destroy(s->live);
+        s->live = NULL;
+        s->live_fd = -1;
+        if (mount_past_dir(s->o, mem_head(s->mem)->mount_id, dir, sizeof dir, &err) == 0 && fs_mounted_at(dir, &m) == 0 &&
+            m.past)
+            (void)mount_take_down(dir, true, &err);
+        if (fs_mounted_at(s->o->dir, &m) == 0)
+            (void)mount_take_down(s->o->dir, true, &err);
+    }
+}
+
+int supervisor_run(const struct fs_options *o, void (*ready)(void *arg), void *arg, struct err *err)
+{
+    struct err local = { 0 };
+    struct sup s = { .o = o, .again = *o, .live_fd = -1, .past_fd = -1, .ctl = -1, .helper_ctl = -1, .sig = -1,
+                     .ready = ready, .ready_arg = arg, .err = err ? err : &local };
+    sigset_t set, old;
+    int rc = mem_new(&s.mem, s.err);
+
+    if (rc < 0)
+        return rc;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGPIPE);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    sigdelset(&set, SIGHUP);
+    sigdelset(&set, SIGPIPE);
+    s.sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (s.sig < 0)
+        s.code = err_from_errno(s.err, errno, "supervisor");
+    else
+        run(&s);
+    clear_mounts(&s);
+    close_fd(&s.ctl);
+    close_fd(&s.sig);
+    mem_free(s.mem);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    return s.code;
+}

@@ -1,0 +1,17 @@
+/*
+ * supervisor.h: the small process that outlives workers: it mounts, keeps /dev/fuse and the shared memory, starts a worker, starts
+ * another when that dies, and unmounts. It never opens the store and has one thread; whatever walks a path
+ * into the mount (mounting the past, unmounting) is done by a child, since it may have to wait for a worker.
+ */
+#ifndef FS_SUPERVISOR_H
+#define FS_SUPERVISOR_H
+
+#include "fs/mount.h"
+
+/*
+ * supervisor_run(o, ready, err): until the mount has ended. ${ready} (may be NULL) is called once with arg when the mount serves.
+ * Errors: those of store_open and mount_open; IO when workers kept failing.
+ */
+int supervisor_run(const struct fs_options *o, void (*ready)(void *arg), void *arg, struct err *err);
+
+#endif

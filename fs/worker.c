@@ -1,0 +1,361 @@
+#include "fs/worker.h"
+
+#include "fs/chores.h"
+#include "fs/fs.h"
+#include "fs/park.h"
+#include "fs/past.h"
+#include "fs/recover.h"
+#include "fs/snapdir.h"
+#include "store/svc/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+struct worker {
+    struct fs fs;
+    struct io *io;
+    int ctl;
+    pid_t supervisor;
+    bool again;
+    pthread_t control;
+    int done[2];             /* closed at the end: the control thread leaves */
+    struct log_recovery recovery;
+    struct svc_server *server;
+    struct svc_hooks svc;
+};
+
+/* ---- hooks of the store ---- */
+
+static void on_progress(void *arg) { park_progress(((struct fs *)arg)->park); }
+static void on_inval_ino(void *arg, uint64_t ino) { chores_inval_ino(((struct fs *)arg)->chores, ino); }
+static void on_inval_entry(void *arg, uint64_t parent, const char *name, size_t nlen)
+{
+    chores_inval_entry(((struct fs *)arg)->chores, parent, name, nlen);
+}
+
+/* Nothing may be acknowledged any more, and nothing in memory be believed: the next worker reads the disk. */
+static void on_fatal(void *arg, const struct err *err)
+{
+    (void)arg;
+    fs_log("the store failed: %s; starting over from what the disk holds", err->msg[0] ? err->msg : err_text(err->code));
+    _exit(WORKER_FATAL);
+}
+
+/* ---- set-up ---- */
+
+static int open_store(struct worker *w, struct err *err)
+{
+    struct fs *fs = &w->fs;
+    const struct fs_options *o = fs->o;
+    struct store_options so = {
+        .writable = !o->read_only, .threads = true, .keep_orphans = w->again,
+        .location = w->again ? LOCATION_AS_IS : o->location, .memory_bytes = o->memory_bytes,
+        .log = { .preallocate = true },
+        .hooks = { fs, on_progress, on_inval_ino, on_inval_entry, on_fatal },
+    };
+    const struct log_recovery *rec = &w->recovery;
+    int rc = io_posix_new(o->store, &w->io, err);
+
+    if (rc == 0)
+        rc = store_open(w->io, o->store, &so, &fs->store, &w->recovery, err);
+    if (rc < 0)
+        return rc;
+    if (rec->torn)
+        fs_log("%s: the log ended in the middle of a record; cut at %llu, which no fsync had acknowledged", o->store,
+               (unsigned long long)rec->cut);
+    if (rec->damaged)
+        fs_log("%s: damage: %s", o->store, rec->damage.msg);
+    return 0;
+}
+
+static int raw_interrupt(void *ctx, struct shim *s, const struct fuse_in_header *in, const void *body, size_t len)
+{
+    struct fs *fs = ctx;
+
+    (void)s;
+    (void)in;
+    if (len >= sizeof(struct fuse_interrupt_in))
+        park_interrupt(fs->park, ((const struct fuse_interrupt_in *)body)->unique);
+    return 1;                /* never answered */
+}
+
+static int make_session(struct fs *fs, int fd, struct err *err)
+{
+    struct fuse_lowlevel_ops ops = { 0 };
+    struct shim_policy p;
+    struct shim_buf_ops bufs = { park_buf_get, park_buf_put, fs->mem };
+    char *argv[] = { (char[]){ "spare" }, NULL };
+    struct fuse_args args = { .argc = 1, .argv = argv };
+    int rc;
+
+    ops_names(&ops);
+    ops_attr(&ops);
+    ops_data(&ops);
+    ops_dir(&ops);
+    ops_xattr(&ops);
+    ops_misc(&ops);
+    shim_policy_live(&p);
+    if (fs->o->writeback)
+        p.on |= FUSE_WRITEBACK_CACHE;
+    if (fs->o->spin_us != UINT32_MAX)
+        p.spin_us = fs->o->spin_us;
+    p.raw_opcodes = 1ull << FUSE_INTERRUPT;
+    p.raw = raw_interrupt;
+    p.raw_ctx = fs;
+    fs->shim = shim_new(&p, &bufs);
+    fs->se = fuse_session_new(&args, &ops, sizeof ops, fs);
+    if (!fs->shim || !fs->se)
+        return err_set(err, ERR_NOMEM, "FUSE session: out of memory");
+    rc = shim_attach(fs->shim, fs->se, fd);
+    if (rc < 0)
+        return err_from_errno(err, -rc, "FUSE session on /dev/fuse");
+    return 0;
+}
+
+/* The first worker says whose mount this is; a later one goes on where the kernel is. */
+static int begin_or_continue(struct worker *w, struct err *err)
+{
+    struct fs *fs = &w->fs;
+    struct mem_head *h = mem_head(fs->mem);
+    struct recover_stats st;
+    int rc;
+
+    shim_save_to(fs->shim, &h->live);
+    if (!w->again && !fs->o->read_only) {
+        h->mount_lsn = log_head(store_log(fs->store));
+        rc = store_mounted(fs->store, h->mount_id, true, fs->o->dir, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (!w->again)
+        return 0;
+    rc = shim_restart(fs->shim, &h->live);
+    if (rc < 0 && rc != -EINVAL)    /* EINVAL: it died before INIT was answered; INIT comes again */
+        return err_from_errno(err, -rc, "continue the FUSE session");
+    if (atomic_load(&h->acked_lsn) >= log_head(store_log(fs->store))) {
+        fs_log("operations that had been answered, none acknowledged by an fsync, are lost: the disk failed to keep them");
+        chores_inval_all(fs->chores);
+        atomic_store(&h->acked_lsn, 0);
+    }
+    recover_requests(fs, &st);
+    fs_log("took over: %u requests found, %u answered from the log, %u done again, %u given up", st.found, st.answered,
+           st.redone, st.given_up);
+    return 0;
+}
+
+/* ---- control ---- */
+
+static void told(struct worker *w, const struct ctl_msg *m, int fd)
+{
+    struct err err = { 0 };
+
+    if (m->kind == CTL_STOP) {
+        shim_stop(w->fs.shim);
+    } else if (m->kind == CTL_PAST && fd >= 0 && !w->fs.past) {
+        if (past_start(&w->fs, fd, &err) < 0)
+            fs_log("the past is not shown: %s", err.msg);
+        return;
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+/* A signal meant for the mount: the supervisor knows how; without it, this process unmounts itself. */
+static void asked_to_end(struct worker *w)
+{
+    struct err err = { 0 };
+
+    if (getppid() == w->supervisor) {
+        (void)kill(w->supervisor, SIGTERM);
+        return;
+    }
+    if (fs_umount(w->fs.o->dir, true, 0, &err) < 0)
+        fs_log("%s", err.msg);
+}
+
+static void *control_main(void *arg)
+{
+    struct worker *w = arg;
+    sigset_t set;
+    int sig;
+    struct pollfd p[3];
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    p[0] = (struct pollfd){ .fd = w->done[0], .events = POLLIN };
+    p[1] = (struct pollfd){ .fd = sig, .events = POLLIN };
+    p[2] = (struct pollfd){ .fd = w->ctl, .events = POLLIN };
+    for (;;) {
+        struct signalfd_siginfo si;
+        struct ctl_msg m;
+        int fd;
+
+        if (poll(p, 3, -1) < 0 && errno != EINTR)
+            break;
+        if (p[0].revents)
+            break;
+        if ((p[1].revents & POLLIN) && read(sig, &si, sizeof si) == (ssize_t)sizeof si)
+            asked_to_end(w);
+        if (!p[2].revents)
+            continue;
+        if (ctl_recv(w->ctl, &m, &fd) == 1) {
+            told(w, &m, fd);
+        } else {
+            fs_log("the supervisor is gone; serving on, but a crash will not be survived any more");
+            p[2].fd = -1;
+        }
+    }
+    close(sig);
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static int release(struct worker *w, bool clean)
+{
+    struct fs *fs = &w->fs;
+    struct err err = { 0 };
+    int rc;
+
+    svc_server_stop(w->server);
+    past_stop(fs->past);
+    fs->past = NULL;
+    park_stop(fs->park);
+    chores_stop(fs->chores);
+    shim_detach(fs->shim);
+    if (clean && !fs->o->read_only) {
+        rc = store_mounted(fs->store, mem_head(fs->mem)->mount_id, false, fs->o->dir, &err);
+        if (rc < 0)
+            fs_log("%s: %s", fs->o->store, err.msg);
+    }
+    rc = store_close(fs->store, &err);
+    if (rc < 0)
+        fs_log("closing %s: %s", fs->o->store, err.msg);
+    snapdir_free(fs->snapdir);
+    fuse_session_destroy(fs->se);
+    shim_free(fs->shim);
+    park_free(fs->park);
+    chores_free(fs->chores);
+    w->io->ops->free(w->io);
+    return rc < 0 ? WORKER_UNCLEAN : WORKER_DONE;
+}
+
+static void counters(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg)
+{
+    struct worker *w = arg;
+    struct shim_stats st;
+
+    shim_stats(w->fs.shim, &st);
+    put(put_arg, "fuse_requests", st.requests);
+    put(put_arg, "fuse_slept", st.slept);
+    put(put_arg, "fuse_refused", st.refused);
+    put(put_arg, "parked", park_count(w->fs.park));
+    put(put_arg, "workers_started", mem_head(w->fs.mem)->workers);
+}
+
+/* Commands reach the store through this process. Without it they cannot, but files can be worked on. */
+static void start_server(struct worker *w)
+{
+    struct err err = { 0 };
+
+    w->svc = (struct svc_hooks){ w->fs.o->dir, &w->recovery, w, counters };
+    if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
+        w->server = NULL;
+        fs_log("commands will find this mount deaf: %s", err.msg);
+    }
+}
+
+static int serve(struct worker *w)
+{
+    struct err err = { 0 };
+    int end, rc;
+
+    if (pipe(w->done) < 0 || park_start(w->fs.park, &err) < 0 || chores_start(w->fs.chores, &err) < 0 ||
+        pthread_create(&w->control, NULL, control_main, w) != 0) {
+        fs_log("starting threads: %s", err.msg[0] ? err.msg : strerror(errno));
+        return WORKER_FATAL;
+    }
+    start_server(w);
+    (void)ctl_send(w->ctl, CTL_SERVING, -1, NULL);
+    end = shim_loop(w->fs.shim);
+    close(w->done[1]);
+    pthread_join(w->control, NULL);
+    close(w->done[0]);
+    if (end < 0) {
+        fs_log("reading requests: %s", strerror(-end));
+        return WORKER_FATAL;
+    }
+    rc = release(w, true);
+    return rc;
+}
+
+/* What must be there before requests: in an order such that hooks always find what they need. */
+static int set_up(struct worker *w, struct err *err)
+{
+    struct fs *fs = &w->fs;
+    struct ctl_msg m;
+    int fd = -1, rc = park_new(fs, &fs->park, err);
+
+    if (rc == 0)
+        rc = chores_new(fs, &fs->chores, err);
+    if (rc == 0)
+        rc = open_store(w, err);
+    if (rc == 0)
+        rc = snapdir_new(fs, err);
+    (void)ctl_send(w->ctl, CTL_OPENED, -1, err);
+    if (rc < 0)
+        return WORKER_REFUSED;
+    if (ctl_recv(w->ctl, &m, &fd) != 1 || m.kind != CTL_LIVE || fd < 0)
+        return -1;           /* not mounted after all */
+    rc = make_session(fs, fd, err);
+    if (rc == 0)
+        rc = begin_or_continue(w, err);
+    if (rc < 0) {
+        fs_log("%s", err->msg);
+        return WORKER_FATAL;
+    }
+    if (geteuid() == 0 && !w->again)
+        (void)shim_raise_readahead(fs->o->dir, 1u << 20);
+    return 0;
+}
+
+int worker_main(const struct fs_options *o, struct mem *mem, int ctl, bool again)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    struct err err = { 0 };
+    int rc;
+
+    if (!w)
+        return WORKER_FATAL;
+    w->fs.o = o;
+    w->fs.mem = mem;
+    w->ctl = ctl;
+    w->again = again;
+    w->supervisor = getppid();
+    /* Memory for us must not wait for pages that are written back through us. Needs privilege; best effort. */
+    (void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+    mem_attach(mem);
+    mem_head(mem)->workers++;
+    rc = set_up(w, &err);
+    if (rc == 0) {
+        rc = serve(w);
+    } else if (rc == -1) {
+        (void)store_close(w->fs.store, &err);
+        rc = WORKER_DONE;
+    }
+    free(w);
+    return rc;
+}
