@@ -98,6 +98,19 @@ int kv_twin_open(struct kv_twin_disk *disk, struct kv **out, struct err *err);
  * (flush_wait, the flush_done that would return 1) fails, once, and does nothing (0 = off). */
 void kv_twin_fail_at(struct kv *kv, unsigned n, int code);
 
+/* kv_no_row(err): ERR_NOENT. A miss is an everyday answer of the hot path: it formats no text. */
+static inline int kv_no_row(struct err *err)
+{
+    static const char text[] = "no such row";
+
+    if (err) {
+        err->code = ERR_NOENT;
+        for (size_t i = 0; i < sizeof text; i++)
+            err->msg[i] = text[i];
+    }
+    return ERR_NOENT;
+}
+
 #define kv_get(kv, ...)           ((kv)->ops->get((kv), __VA_ARGS__))
 #define kv_get_persisted(kv, ...) ((kv)->ops->get_persisted((kv), __VA_ARGS__))
 #define kv_write(kv, ...)         ((kv)->ops->write((kv), __VA_ARGS__))

@@ -92,7 +92,7 @@ static int get_from(struct treap t, const void *key, size_t klen, uint8_t **val,
             rc = err_set(err, ERR_NOMEM, "a value of %u bytes", e->vlen);
         *vlen = e->vlen;
     } else {
-        rc = err_set(err, ERR_NOENT, "no such row");
+        rc = kv_no_row(err);
     }
     treap_node_unref(t.root);
     return rc;

@@ -9,10 +9,12 @@
 #include <check.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -753,6 +755,39 @@ START_TEST(rocks_after_exit_what_was_flushed_and_no_more)
 }
 END_TEST
 
+/* Files may not grow beyond 16 KiB: the SST cannot be written. */
+static int flush_fails(struct kv *kv)
+{
+    uint64_t until = now_ns() + DEADLINE_MS * 1000000ull;
+    struct rlimit small = { 16384, 16384 };
+    struct err err = { 0 };
+    int rc;
+
+    signal(SIGXFSZ, SIG_IGN);
+    if (setrlimit(RLIMIT_FSIZE, &small) || write_rows(kv, 'e', CRASH_ROWS) || kv->ops->flush_start(kv, &err))
+        return 1;
+    while ((rc = kv->ops->flush_done(kv, &err)) == 0)
+        if (now_ns() > until)
+            return 2;
+    if (rc != ERR_IO || err.code != ERR_IO)
+        return 3;
+    return kv->ops->flush_done(kv, &err) == ERR_IO && kv->ops->flush_wait(kv, &err) == ERR_IO ? 0 : 4;
+}
+
+START_TEST(rocks_failed_flush_is_told_and_leaves_nothing)
+{
+    struct env e = { .impl = ROCKS, .dir = "/tmp/check_kv.XXXXXX" };
+
+    ck_assert_ptr_nonnull(mkdtemp(e.dir));
+    in_process(e.dir, flush_then_write);
+    in_process(e.dir, flush_fails);
+    env_open(&e);
+    ck_assert_int_eq(count_rows(e.kv, 'a'), CRASH_ROWS);
+    ck_assert_int_eq(count_rows(e.kv, 'e'), 0);
+    env_free(&e);
+}
+END_TEST
+
 START_TEST(rocks_flush_does_not_block_the_writer)
 {
     struct env e = env_new(ROCKS);
@@ -855,6 +890,7 @@ int main(void)
     tcase_add_test(tc, twin_clone_is_apart);
     tcase_add_test(tc, twin_fails_when_told);
     tcase_add_test(tc, rocks_after_exit_what_was_flushed_and_no_more);
+    tcase_add_test(tc, rocks_failed_flush_is_told_and_leaves_nothing);
     tcase_add_test(tc, rocks_flush_does_not_block_the_writer);
     tcase_add_test(tc, rocks_open_errors);
     suite_add_tcase(s, tc);
