@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SEARCH_BYTES = 1 << 20 };
+enum { SEARCH_BYTES = 1 << 20, SEARCH_ZEROS = 4096 };
 
 /* A place between two records. */
 struct place {
@@ -168,6 +168,10 @@ static int search_segment(struct recovery *r, struct segment *seg, uint64_t pos,
         size_t i = 0;
 
         for (; rc == 0 && i + FRAME_BYTES <= got && i < limit - pos; i += FRAME_ALIGN) {
+            if (i % SEARCH_ZEROS == 0 && i + SEARCH_ZEROS <= got && p[i] == 0 && memcmp(p + i, p + i + 1, SEARCH_ZEROS - 1) == 0) {
+                i += SEARCH_ZEROS - FRAME_ALIGN;    /* most of a reserved segment */
+                continue;
+            }
             if (get_u64(p + i) == 0)
                 continue;
             r->search_end = pos + i + FRAME_ALIGN;
