@@ -222,6 +222,24 @@ static int search(struct recovery *r, uint64_t bad)
     return rc;
 }
 
+/* At the start of a segment its header names the predecessor: needed also if no record there is proven durable, since a
+ * copy of all of them then begins with it. */
+static int chain_in(struct recovery *r)
+{
+    struct segment *seg = NULL;
+    int rc;
+
+    if (r->at.chained)
+        return 0;
+    rc = log_hold(r->log, r->at.pos, &seg, r->err);
+    if (rc != 0)
+        return rc;
+    if (r->at.pos == seg->first)
+        rc = enter(r, seg);
+    log_release(r->log, seg);
+    return rc;
+}
+
 /*
  * One walk from r->at to the first bad place. First all heads, which also gives what frames knew durable;
  * then the data of what nothing proved durable. Leaves r->at at the bad place (or end) and in ${end}
@@ -229,12 +247,15 @@ static int search(struct recovery *r, uint64_t bad)
  */
 static int walk(struct recovery *r, struct log_end *end)
 {
-    struct place start = r->at, before = start;
+    struct place start, before;
     struct record rec;
     struct frame f;
     uint64_t n = 0;
-    int rc;
+    int rc = chain_in(r);
 
+    if (rc != 0)
+        return rc;
+    start = before = r->at;
     while ((rc = step(r, UINT64_MAX, &f, &rec)) == 1) {
         n++;
         if (f.durable > r->durable)
@@ -281,38 +302,47 @@ static bool skip_damage(struct recovery *r, uint64_t proven)
     return true;
 }
 
-/* Where the walk starts: the superblock's last record if it lies in the last two segments, else the
- * first of these. */
+/* The superblock's last record, if it is where it should be: 1, and r->at is behind it. */
+static int try_superblock(struct recovery *r)
+{
+    struct record rec;
+    struct frame f;
+    int rc;
+
+    r->at = (struct place){ .pos = r->sb->last_lsn };
+    rc = step(r, UINT64_MAX, &f, &rec);
+    if (rc == 1 && !(hash128_eq(&rec.hash, &r->sb->last_hash) && r->at.pos == r->sb->durable))
+        rc = 0;
+    return rc;
+}
+
+/*
+ * Where the walk starts: the superblock's last record if it lies in the last two segments, else the
+ * first of these, whose header names the record before it (a copy of the tail may begin right there).
+ */
 static int find_start(struct recovery *r, bool *at_sb)
 {
     struct log *log = r->log;
     struct segment *start = log->segs[log->n_segs > 1 ? log->n_segs - 2 : 0], *seg = NULL;
     const struct super *sb = r->sb;
-    struct record rec;
-    struct frame f;
     int rc;
 
     *at_sb = false;
-    r->at = (struct place){ .pos = start->first };
     if (start->first > r->durable)
         r->durable = start->first;
-    if (sb->last_lsn < start->first || sb->last_lsn % FRAME_ALIGN != 0 || sb->last_lsn >= sb->durable)
-        return 0;
-    rc = log_hold(log, sb->last_lsn, &seg, r->err);
+    if (sb->last_lsn >= start->first && sb->last_lsn % FRAME_ALIGN == 0 && sb->last_lsn < sb->durable) {
+        rc = try_superblock(r);
+        *at_sb = rc == 1;
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+    }
+    r->at = (struct place){ .pos = start->first };
+    rc = log_hold(log, start->first, &seg, r->err);
     if (rc != 0)
         return rc;
     rc = enter(r, seg);
     log_release(log, seg);
-    if (rc != 0)
-        return rc;
-    r->at = (struct place){ .pos = sb->last_lsn };
-    rc = step(r, UINT64_MAX, &f, &rec);
-    if (rc == 1 && hash128_eq(&rec.hash, &sb->last_hash) && r->at.pos == sb->durable) {
-        *at_sb = true;
-        return 0;
-    }
-    r->at = (struct place){ .pos = start->first };
-    return rc < 0 ? rc : 0;
+    return rc;
 }
 
 /* After a clean close: the end is at sb->durable, and nothing is behind it. */
