@@ -257,6 +257,8 @@ static int rename_checks(struct store *s, const struct rename_rows *r, uint64_t 
         return ERR_EXIST;
     if ((flags & RRN_EXCHANGE) && r->dst == NULL)
         return ERR_NOENT;
+    if (r->dst == r->src)
+        return 0;                        /* also of a directory that is not empty */
     if (src_dir && sp != dp && (rc = is_below(s, dp, r->src->ino, &below)) < 0)
         return rc;
     if (below)
