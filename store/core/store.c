@@ -484,12 +484,17 @@ int store_open(struct io *io, const char *dir, const struct store_options *opt, 
     struct log_recovery own, *rec = recovery != NULL ? recovery : &own;
     struct io_stat st;
     memset(rec, 0, sizeof *rec);
-    if (io_stat_path(io, "super.0", &st, NULL) < 0 && io_stat_path(io, "super.1", &st, NULL) < 0)
-        return err_set(err, ERR_NOSTORE, "%s: expected a store, found no superblock; make one with: spare init", dir != NULL ? dir : "store");
     struct store *s = store_new(io, dir, opt);
-    if (s == NULL)
+    if (s == NULL) {
+        if (opt->kv != NULL)
+            kv_close(opt->kv);
         return err_set(err, ERR_NOMEM, "store: out of memory");
-    int rc = io_lock(io, "lock", &s->lock_file, err);
+    }
+    int rc = 0;
+    if (io_stat_path(io, "super.0", &st, NULL) < 0 && io_stat_path(io, "super.1", &st, NULL) < 0)
+        rc = err_set(err, ERR_NOSTORE, "%s: expected a store, found no superblock; make one with: spare init", dir != NULL ? dir : "store");
+    if (rc == 0)
+        rc = io_lock(io, "lock", &s->lock_file, err);
     if (rc == ERR_ROFS && !opt->writable) {
         s->lock_file = NULL;             /* nobody can write there */
         rc = 0;
