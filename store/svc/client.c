@@ -1,0 +1,95 @@
+#include "store/svc/client.h"
+
+#include "store/svc/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+int svc_connect(const char *dir, int *fd, struct err *err)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int dirfd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int s = -1, r;
+
+    if (dirfd < 0)
+        return err_set(err, errno == EACCES ? ERR_ACCES : ERR_NOSTORE, "%s: %s", dir, strerror(errno));
+    snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d/control", dirfd);
+    s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (s < 0) {
+        r = err_from_errno(err, errno, "%s/control: socket", dir);
+        goto out;
+    }
+    while ((r = connect(s, (struct sockaddr *)&sa, sizeof sa)) && errno == EINTR)
+        ;
+    if (r) {
+        r = errno == ENOENT || errno == ECONNREFUSED
+            ? err_set(err, ERR_NOENT, "%s/control: nobody serves this store", dir)
+            : err_from_errno(err, errno, "%s/control: connecting", dir);
+        goto out;
+    }
+    *fd = s;
+    s = -1;
+out:
+    if (s >= 0)
+        close(s);
+    close(dirfd);
+    return r;
+}
+
+/* end_of(json, err): the code in a last frame. */
+static int end_of(const json_t *json, struct err *err)
+{
+    const json_t *e = json_object_get(json, "error");
+    const json_t *code = json_object_get(e, "code");
+    char *msg = NULL;
+    int c;
+
+    if (!e)
+        return 0;
+    c = json_is_integer(code) ? (int)json_integer_value(code) : 0;
+    if (c >= 0 || strcmp(err_name(c), "?") == 0)
+        c = ERR_UNKNOWN;
+    (void)wire_get_bytes(e, "message", &msg, NULL);
+    err_set(err, c, "%s", msg ? msg : err_text(c));
+    free(msg);
+    return c;
+}
+
+int svc_request(int fd, const json_t *req, const volatile int *stop, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    struct wire_frame f;
+    const json_t *item;
+    const char *type;
+    int r = wire_send(fd, req, NULL, 0, err);
+
+    while (r == 0) {
+        if (stop && *stop)
+            return err_set(err, ERR_INTR, "interrupted");
+        r = wire_recv(fd, stop, &f, err);
+        if (r == 0)
+            r = err_set(err, ERR_IO, "control socket: the process that serves the store went away; run the command again");
+        if (r < 0) {
+            wire_frame_release(&f);
+            return r;
+        }
+        type = json_string_value(json_object_get(f.json, "type"));
+        item = json_object_get(f.json, "item");
+        if (type && strcmp(type, "end") == 0) {
+            r = end_of(f.json, err);
+            wire_frame_release(&f);
+            return r;
+        }
+        if (!type || !json_is_object(item))
+            r = err_set(err, ERR_BADREC, "control socket: expected a reply with a type and an item");
+        else
+            r = emit(arg, type, item, f.bin, f.bin_len);
+        wire_frame_release(&f);
+    }
+    return r;
+}

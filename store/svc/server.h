@@ -1,0 +1,42 @@
+/*
+ * server.h: the control socket of an opened store: STORE/control, mode 0600. Whoever has the store open runs
+ * it; commands find it by client.h. The path may be longer than a socket address: it is reached by way of a
+ * descriptor of the directory.
+ *
+ * Every connection has its own thread, at most SVC_CLIENTS_MAX of them; more are told BUSY. Only root and the
+ * owner of the store's directory are answered (SO_PEERCRED). This header needs no JSON.
+ */
+#ifndef STORE_SVC_SERVER_H
+#define STORE_SVC_SERVER_H
+
+#include "store/core/store.h"
+
+enum { SVC_CLIENTS_MAX = 32 };
+
+struct svc_server;
+
+/* What only the process that serves a mount knows. May be NULL altogether; strings must outlive the server. */
+struct svc_hooks {
+    const char *mount_dir;                  /* where it is mounted, absolute */
+    const struct log_recovery *recovery;    /* what opening found */
+    void *arg;
+    /* counters for `status --json` and benches: call put for each. Called from any thread. May be NULL. */
+    void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
+};
+
+/*
+ * svc_server_start(s, dir, hooks, out, err):
+ * Listen on ${dir}/control. A socket that nobody serves is replaced. Returns once commands can connect.
+ * Errors: BUSY somebody answers there; NOSTORE, ACCES, IO, NOMEM.
+ */
+int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *hooks,
+                     struct svc_server **out, struct err *err);
+
+/*
+ * svc_server_stop(srv): no new requests; those under way end at their next reply; waits for their threads,
+ * removes the socket, frees ${srv} (NULL is accepted). Call before store_close.
+ * A request that waits inside the store (store_sync) ends when that does.
+ */
+void svc_server_stop(struct svc_server *srv);
+
+#endif

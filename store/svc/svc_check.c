@@ -1,0 +1,296 @@
+/*
+ * The request "check": verify superblock, retained set, log and rows, and say what was looked at. Never changes
+ * anything; goes on behind what it finds, so that one run names all of it.
+ */
+#include "store/svc/svc_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROGRESS_RECORDS = 4096 };
+
+int svc_finding(struct svc_check *c, const char *what, const char *fmt, ...)
+{
+    char msg[1024];
+    va_list ap;
+    json_t *o = json_object();
+
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    c->findings++;
+    svc_put_text(o, "kind", "finding");
+    svc_put_text(o, "what", what);
+    svc_put_text(o, "message", msg);
+    c->failed = svc_emit(c->q, "item", o);
+    return c->failed;
+}
+
+int svc_looked(struct svc_check *c, const char *what, uint64_t count)
+{
+    json_t *o = json_object();
+
+    svc_put_text(o, "kind", "looked_at");
+    svc_put_text(o, "what", what);
+    svc_put_u64(o, "count", count);
+    c->failed = svc_emit(c->q, "item", o);
+    return c->failed;
+}
+
+int svc_progress(struct svc_check *c, const char *what, uint64_t done, uint64_t total)
+{
+    json_t *o = json_object();
+
+    svc_put_text(o, "what", what);
+    svc_put_u64(o, "done_bytes", done);
+    svc_put_u64(o, "total_bytes", total);
+    c->failed = svc_emit(c->q, "progress", o);
+    return c->failed;
+}
+
+/* A whole small file; *buf is malloced. */
+static int read_file(struct io *io, const char *name, size_t max, uint8_t **buf, size_t *len, struct err *err)
+{
+    struct io_file *f = NULL;
+    struct io_stat st;
+    int64_t n;
+    int r = io_open(io, name, IO_RDONLY, &f, err);
+
+    *buf = NULL;
+    if (r)
+        return r;
+    r = io_fstat(f, &st, err);
+    if (r)
+        goto out;
+    if (st.size > max) {
+        r = err_set(err, ERR_DAMAGE, "%s: expected at most %zu bytes, found %llu", name, max, (unsigned long long)st.size);
+        goto out;
+    }
+    *buf = malloc((size_t)st.size + 1);
+    if (!*buf) {
+        r = err_set(err, ERR_NOMEM, "%s: no memory", name);
+        goto out;
+    }
+    n = io_pread(f, *buf, (size_t)st.size, 0, err);
+    if (n < 0)
+        r = (int)n;
+    else
+        *len = (size_t)n;
+out:
+    io_close(f);
+    return r;
+}
+
+/* Both copies of the superblock and of the retained set, each by itself: opening is content with one. */
+int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct err *err)
+{
+    struct super *one = malloc(sizeof *one);
+    struct retained *ret = malloc(sizeof *ret);
+    uint8_t *buf = NULL, lineage[16];
+    size_t len = 0;
+    unsigned good = 0, good_ret = 0;
+    struct err e;
+    int r = 0;
+
+    memset(sb, 0, sizeof *sb);
+    if (!one || !ret) {
+        r = err_set(err, ERR_NOMEM, "check: no memory");
+        goto out;
+    }
+    for (int i = 0; i < 4 && !r; i++) {
+        char name[16];
+        bool is_super = i < 2;
+
+        snprintf(name, sizeof name, "%s.%d", is_super ? "super" : "retained", i & 1);
+        memset(&e, 0, sizeof e);
+        r = read_file(io, name, 1 << 20, &buf, &len, &e);
+        if (r == 0 && is_super)
+            r = super_decode(buf, len, one, &e);
+        else if (r == 0)
+            r = retained_decode(buf, len, lineage, ret, &e);
+        free(buf);
+        buf = NULL;
+        if (r) {
+            r = svc_finding(c, name, "%s: %s", name, e.msg[0] ? e.msg : err_text(r));
+            continue;
+        }
+        if (is_super) {
+            good++;
+            if (good == 1 || one->gen > sb->gen)
+                *sb = *one;
+        } else {
+            good_ret++;
+            if (good && memcmp(lineage, sb->lineage, sizeof lineage) != 0)
+                r = svc_finding(c, name, "%s: expected the lineage of the superblock, found another one", name);
+        }
+    }
+    if (r == 0)
+        r = svc_looked(c, "copies of the superblock", good);
+    if (r == 0)
+        r = svc_looked(c, "copies of the retained set", good_ret);
+    if (r == 0 && good == 0)
+        r = err_set(err, ERR_DAMAGE, "super.0, super.1: no copy of the superblock is whole");
+out:
+    free(one);
+    free(ret);
+    return r;
+}
+
+struct span { uint64_t first, end, file_bytes; char name[40]; };
+struct spans { struct span *v; size_t n, cap; };
+
+static int add_span(void *arg, const struct log_segment_info *s)
+{
+    struct spans *v = arg;
+
+    if (v->n == v->cap) {
+        size_t cap = v->cap ? 2 * v->cap : 32;
+        struct span *p = realloc(v->v, cap * sizeof *p);
+
+        if (!p)
+            return ERR_NOMEM;
+        v->v = p;
+        v->cap = cap;
+    }
+    v->v[v->n] = (struct span){ .first = s->first, .end = s->end, .file_bytes = s->file_bytes };
+    snprintf(v->v[v->n].name, sizeof v->v[v->n].name, "%s", s->name);
+    v->n++;
+    return 0;
+}
+
+static int check_segment(struct svc_check *c, struct log *log, const struct span *s, uint64_t until, uint64_t base,
+                         uint64_t total, uint64_t *records, uint64_t *data)
+{
+    struct log_iter *it = NULL;
+    struct record rec;
+    struct err e = { 0 };
+    uint64_t last = s->first;
+    int r = log_iter_new(log, s->first, until, c->read_data ? LOG_ITER_DATA : 0, &it, &e);
+
+    while (r == 0 && (r = log_iter_next(it, &rec, &e)) == 1) {
+        last = rec.lsn;
+        r = 0;
+        if (++*records % PROGRESS_RECORDS == 0)
+            r = svc_progress(c, "log", base + (last - s->first), total);
+        if (c->read_data)
+            *data += rec.data_len;
+        if (c->failed)
+            break;
+    }
+    log_iter_free(it);
+    if (c->failed)
+        return c->failed;
+    if (r < 0)
+        return svc_finding(c, "log", "%s: %s (behind LSN %llu; what follows in this segment was not looked at)", s->name,
+                           e.msg[0] ? e.msg : err_text(r), (unsigned long long)last);
+    return 0;
+}
+
+int svc_check_log(struct svc_check *c, struct log *log, uint64_t until, struct err *err)
+{
+    struct spans v = { 0 };
+    uint64_t records = 0, data = 0, total = 0, base = 0;
+    int r = log_segments(log, add_span, &v);
+
+    if (r) {
+        err_set(err, r, "check: listing the log's segments");
+        goto out;
+    }
+    for (size_t i = 0; i < v.n; i++)
+        total += v.v[i].end - v.v[i].first;
+    for (size_t i = 0; i < v.n && r == 0; i++) {
+        uint64_t end = v.v[i].end < until ? v.v[i].end : until;
+
+        if (i && v.v[i].first != v.v[i - 1].end)
+            r = svc_finding(c, "log", "%s: expected to begin at %llu, where the one before it ends, found %llu", v.v[i].name,
+                            (unsigned long long)v.v[i - 1].end, (unsigned long long)v.v[i].first);
+        if (r == 0 && end > v.v[i].first)
+            r = check_segment(c, log, &v.v[i], end, base, total, &records, &data);
+        base += v.v[i].end - v.v[i].first;
+    }
+    if (r == 0)
+        r = svc_looked(c, "log segments", v.n);
+    if (r == 0)
+        r = svc_looked(c, "log records", records);
+    if (r == 0 && c->read_data)
+        r = svc_looked(c, "bytes of file data", data);
+out:
+    free(v.v);
+    return r;
+}
+
+static int result(struct svc_check *c, const char *dir, struct err *err)
+{
+    json_t *o = json_object();
+    int r;
+
+    svc_put_text(o, "kind", "result");
+    svc_put_u64(o, "findings", c->findings);
+    json_object_set_new(o, "data_read", json_boolean(c->read_data));
+    r = svc_emit(c->q, "item", o);
+    if (r || !c->findings)
+        return r;
+    return err_set(err, ERR_DAMAGE, "%s: expected a store without damage, found %llu places; nothing was changed. Keep a copy "
+                   "of the store; what is whole can be read: spare mount -o ro", dir ? dir : "store",
+                   (unsigned long long)c->findings);
+}
+
+int svc_op_check(struct svc_req *q, struct err *err)
+{
+    struct svc_check c = { .q = q };
+    struct super *sb = malloc(sizeof *sb);
+    const struct log_recovery *rec = q->env->recovery;
+    int r = svc_arg_bool(q, "read_data", &c.read_data, err);
+
+    if (!sb)
+        r = err_set(err, ERR_NOMEM, "check: no memory");
+    if (r == 0)
+        r = q->env->recovery && q->env->recovery->damaged ? 0 : svc_settle(q, err);
+    if (r == 0)
+        r = svc_check_files(&c, store_io(q->s), sb, err);
+    if (r == 0 && rec && rec->damaged)
+        r = svc_finding(&c, "log", "%s", rec->damage.msg);
+    if (r == 0)
+        r = svc_check_log(&c, store_log(q->s), log_written(store_log(q->s)), err);
+    if (r == 0)
+        r = svc_check_rows(&c, err);
+    if (r == 0)
+        r = result(&c, store_dir(q->s), err);
+    free(sb);
+    return r;
+}
+
+int svc_check_closed(struct io *io, const char *dir, bool read_data, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    struct svc_req q = { .emit = emit, .arg = arg };
+    struct svc_check c = { .q = &q, .read_data = read_data };
+    struct super *sb = malloc(sizeof *sb);
+    struct log_recovery *rec = calloc(1, sizeof *rec);
+    struct log *log = NULL;
+    struct log_options lo = { 0 };
+    struct err e = { 0 };
+    int r = sb && rec ? 0 : err_set(err, ERR_NOMEM, "check: no memory");
+
+    if (r == 0)
+        r = svc_check_files(&c, io, sb, err);
+    if (r)
+        goto out;
+    r = log_open(io, sb, &lo, false, 0, &log, rec, &e);
+    if (r) {
+        r = svc_finding(&c, "log", "%s", e.msg[0] ? e.msg : err_text(r));
+    } else {
+        if (rec->damaged)
+            r = svc_finding(&c, "log", "%s", rec->damage.msg);
+        if (r == 0)
+            r = svc_check_log(&c, log, log_written(log), err);
+        log_close(log);
+    }
+    if (r == 0)
+        r = result(&c, dir, err);
+out:
+    free(sb);
+    free(rec);
+    return q.stopped ? q.stopped : r;
+}

@@ -1,0 +1,154 @@
+/* Settings of a store: the one table, and the requests that show and change them. */
+#include "store/svc/svc_internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+const struct svc_setting svc_settings[] = {
+    { "timezone",    "zone",  "UTC",       "time zone of local times and day boundaries" },
+    { "memory",      "bytes", "268435456", "bound of caches and index memory; counts from the next mount" },
+    { "commit-ms",   "ms",    "100",       "written data is on disk at the latest after this; counts from the next mount" },
+    { "history-max", "bytes", "",          "bound of history; recorded, nothing is reclaimed by this version" },
+    { "keep-free",   "bytes", "",          "below this much free disk, status says Space low" },
+    { "hold-log",    "bytes", "",          "how much log a standby that is away may hold back; recorded, there are no standbys yet" },
+};
+const size_t svc_n_settings = sizeof svc_settings / sizeof svc_settings[0];
+
+static const struct svc_setting *find_setting(const char *name)
+{
+    for (size_t i = 0; i < svc_n_settings; i++)
+        if (strcmp(svc_settings[i].name, name) == 0)
+            return &svc_settings[i];
+    return NULL;
+}
+
+int svc_size_parse(const char *text, uint64_t *out, struct err *err)
+{
+    static const char units[] = "KMGTP";
+    unsigned shift = 0;
+    unsigned long long v;
+    const char *u;
+    char *end;
+
+    if (!isdigit((unsigned char)text[0]))
+        goto bad;
+    errno = 0;
+    v = strtoull(text, &end, 10);
+    if (errno)
+        goto bad;
+    if (*end && (u = strchr(units, toupper((unsigned char)*end))) != NULL) {
+        shift = 10 * (unsigned)(u - units + 1);
+        end++;
+        if (strcmp(end, "iB") == 0)
+            end += 2;
+    } else if (strcmp(end, "B") == 0) {
+        end++;
+    }
+    if (*end || (shift && v >> (63 - shift)) || v > INT64_MAX)
+        goto bad;
+    *out = (uint64_t)v << shift;
+    return 0;
+bad:
+    return err_set(err, ERR_USAGE, "%.64s: expected a size such as 1000, 512M or 20GiB", text);
+}
+
+/* A zone name goes into a path: only what zone names are made of. */
+static int zone_check(const char *v, struct err *err)
+{
+    char path[300];
+    struct stat st;
+    bool ok = v[0] && strlen(v) < 200 && v[0] != '/' && !strstr(v, "..");
+
+    for (const char *p = v; *p && ok; p++)
+        ok = isalnum((unsigned char)*p) || strchr("/_+-", *p);
+    if (!ok)
+        goto bad;
+    if (strcmp(v, "UTC") == 0)
+        return 0;
+    snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", v);
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
+        return 0;
+bad:
+    return err_set(err, ERR_USAGE, "timezone %.64s: expected a name below /usr/share/zoneinfo, such as Europe/Zurich, or UTC", v);
+}
+
+int svc_setting_check(const char *name, const char *value, char *norm, size_t cap, struct err *err)
+{
+    const struct svc_setting *t = find_setting(name);
+    uint64_t v;
+    int r;
+
+    if (!t)
+        return err_set(err, ERR_USAGE, "%.64s: no such setting; `spare config show` lists them", name);
+    if (strcmp(t->unit, "zone") == 0) {
+        r = zone_check(value, err);
+        if (r)
+            return r;
+        snprintf(norm, cap, "%s", value);
+        return 0;
+    }
+    r = svc_size_parse(value, &v, err);
+    if (r)
+        return r;
+    if (strcmp(t->name, "memory") == 0 && v < 32u << 20)
+        return err_set(err, ERR_USAGE, "memory %s: expected at least 32M", value);
+    if (strcmp(t->name, "commit-ms") == 0 && (v < 1 || v > 60000))
+        return err_set(err, ERR_USAGE, "commit-ms %s: expected 1 to 60000", value);
+    snprintf(norm, cap, "%llu", (unsigned long long)v);
+    return 0;
+}
+
+static int emit_setting(struct svc_req *q, const struct svc_setting *t)
+{
+    char buf[SUPER_CONFIG_MAX];
+    bool set = store_config_get(q->s, t->name, buf, sizeof buf) >= 0;
+    json_t *o = json_object();
+
+    svc_put_text(o, "name", t->name);
+    svc_put_text(o, "value", set ? buf : t->fallback);
+    svc_put_text(o, "unit", t->unit);
+    json_object_set_new(o, "set", json_boolean(set));
+    svc_put_text(o, "text", t->text);
+    return svc_emit(q, "item", o);
+}
+
+int svc_op_config(struct svc_req *q, struct err *err)
+{
+    (void)err;
+    for (size_t i = 0; i < svc_n_settings; i++) {
+        int r = emit_setting(q, &svc_settings[i]);
+
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+int svc_op_config_set(struct svc_req *q, struct err *err)
+{
+    const char *name, *value;
+    char norm[512];
+    int r = svc_arg_text(q, "name", &name, err);
+
+    if (r == 0)
+        r = svc_arg_text(q, "value", &value, err);
+    if (r)
+        return r;
+    if (!name)
+        return err_set(err, ERR_USAGE, "config: expected a name");
+    if (!find_setting(name))
+        return err_set(err, ERR_USAGE, "%.64s: no such setting; `spare config show` lists them", name);
+    if (value) {
+        r = svc_setting_check(name, value, norm, sizeof norm, err);
+        if (r)
+            return r;
+    }
+    r = store_config_set(q->s, name, value ? norm : NULL, err);
+    if (r)
+        return r;
+    return emit_setting(q, find_setting(name));
+}

@@ -1,0 +1,67 @@
+/* svc_internal.h: what the files of requests share. */
+#ifndef STORE_SVC_SVC_INTERNAL_H
+#define STORE_SVC_SVC_INTERNAL_H
+
+#include "store/svc/svc.h"
+#include "store/svc/wire.h"
+
+/* One request under way. */
+struct svc_req {
+    const struct svc_env *env;
+    struct store *s;
+    const struct caller *who;
+    const json_t *args;
+    svc_emit_fn *emit;
+    void *arg;
+    int stopped;                /* what emit returned, once it was not 0 */
+};
+
+/* svc_emit(q, type, item): hand on and release ${item} (NULL: no memory). */
+int svc_emit(struct svc_req *q, const char *type, json_t *item);
+int svc_emit_data(struct svc_req *q, const void *bin, size_t len);
+
+/* Arguments. Absent: 0 with *out NULL or ${fallback}. Errors: USAGE. */
+int svc_arg_text(const struct svc_req *q, const char *key, const char **out, struct err *err);
+int svc_arg_path(const struct svc_req *q, const char *key, char **out, struct err *err);   /* malloced */
+int svc_arg_bool(const struct svc_req *q, const char *key, bool *out, struct err *err);
+int svc_arg_u64(const struct svc_req *q, const char *key, uint64_t fallback, uint64_t *out, struct err *err);
+/* svc_arg_at(q, key, fallback, lsn, err): the moment an argument names, resolved. */
+int svc_arg_at(const struct svc_req *q, const char *key, uint64_t fallback, uint64_t *lsn, struct err *err);
+
+/* Fields of items. */
+void svc_put_u64(json_t *o, const char *key, uint64_t v);
+void svc_put_text(json_t *o, const char *key, const char *v);      /* NULL: null */
+void svc_put_time(json_t *o, const char *key, int64_t wall_ns);
+void svc_put_hex(json_t *o, const char *key, const uint8_t *p, size_t len);
+const char *svc_type_word(uint32_t mode);   /* "file" "directory" "symlink" ... */
+
+/* The requests, one function each. */
+#define X(name, writes, args) int svc_op_##name(struct svc_req *q, struct err *err);
+SVC_OPS(X)
+#undef X
+
+/* svc_sync(q, err): store_sync, or nothing for a store opened read-only. svc_settle: and everything durable is applied. */
+int svc_sync(struct svc_req *q, struct err *err);
+int svc_settle(struct svc_req *q, struct err *err);
+
+/* svc_log_dir(q, path, from, to, limit, err): changes below a directory. */
+int svc_log_dir(struct svc_req *q, const char *path, uint64_t from, uint64_t to, uint64_t limit, struct err *err);
+
+/* ---- check ---- */
+struct svc_check {
+    struct svc_req *q;
+    bool read_data;
+    uint64_t findings;
+    int failed;                 /* emit asked to stop */
+};
+/* svc_finding(c, what, fmt, ...): report one; nonzero when the request should end. */
+int svc_finding(struct svc_check *c, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* svc_looked(c, what, count): report what was looked at. */
+int svc_looked(struct svc_check *c, const char *what, uint64_t count);
+int svc_progress(struct svc_check *c, const char *what, uint64_t done, uint64_t total);
+int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct err *err);
+int svc_check_log(struct svc_check *c, struct log *log, uint64_t until, struct err *err);
+int svc_check_rows(struct svc_check *c, struct err *err);
+int svc_check_tree(struct svc_check *c, struct kv *kv, struct kv_snap *snap, const struct row_meta *meta, struct err *err);
+
+#endif

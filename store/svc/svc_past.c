@@ -1,0 +1,335 @@
+/* Requests about the past of names: snapshots, log, cat, restore, undo. */
+#include "store/svc/svc_internal.h"
+
+#include "store/core/moment.h"
+#include "store/core/restore.h"
+#include "store/core/version.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { CAT_CHUNK_BYTES = 1 << 20 };
+_Static_assert((int)CAT_CHUNK_BYTES <= (int)WIRE_BIN_MAX, "a chunk fits a frame");
+
+static int64_t time_until(const char *text, struct store *s, int64_t *out, struct err *err)
+{
+    struct moment_spec spec;
+    char tz[256];
+    int r;
+
+    if (store_config_get(s, "timezone", tz, sizeof tz) < 0)
+        snprintf(tz, sizeof tz, "UTC");
+    r = moment_parse(text, io_wall_ns(store_io(s)), tz, &spec, err);
+    if (r)
+        return r;
+    if (spec.kind != MOMENT_TIME || spec.relative || spec.wall_ns <= io_wall_ns(store_io(s)))
+        return err_set(err, ERR_USAGE, "until %.64s: expected a time to come, such as 2030-01-31T00:00:00Z", text);
+    *out = spec.wall_ns;
+    return 0;
+}
+
+static const struct { const char *word; uint32_t action; } actions[] = {
+    { "create", RSN_CREATE }, { "delete", RSN_DELETE }, { "hold", RSN_HOLD }, { "release", RSN_RELEASE },
+};
+
+int svc_op_snapshot(struct svc_req *q, struct err *err)
+{
+    const char *word, *name, *reason, *person, *until;
+    uint32_t action = 0;
+    uint64_t at = AT_LIVE, got = 0;
+    int64_t until_ns = 0, wall = 0;
+    struct passwd pw, *found = NULL;
+    char pwbuf[1024], who[64];
+    json_t *o;
+    int r;
+
+    if ((r = svc_arg_text(q, "action", &word, err)) || (r = svc_arg_text(q, "name", &name, err))
+        || (r = svc_arg_text(q, "reason", &reason, err)) || (r = svc_arg_text(q, "person", &person, err))
+        || (r = svc_arg_text(q, "until", &until, err)))
+        return r;
+    for (size_t i = 0; word && i < sizeof actions / sizeof actions[0]; i++)
+        if (strcmp(word, actions[i].word) == 0)
+            action = actions[i].action;
+    if (!action)
+        return err_set(err, ERR_USAGE, "snapshot: expected create, delete, hold or release");
+    if (!name)
+        return err_set(err, ERR_USAGE, "snapshot %s: expected a name", word);
+    if (action == RSN_CREATE && (r = moment_name_ok(name, err)))
+        return r;
+    if (action == RSN_HOLD && (!reason || !*reason))
+        return err_set(err, ERR_USAGE, "snapshot hold %.255s: expected a reason, so that somebody can judge later whether it still holds", name);
+    if ((r = svc_arg_at(q, "at", AT_LIVE, &at, err)))
+        return r;
+    if (until && (r = (int)time_until(until, q->s, &until_ns, err)))
+        return r;
+    if (!person) {
+        if (getpwuid_r(q->who->uid, &pw, pwbuf, sizeof pwbuf, &found) == 0 && found)
+            snprintf(who, sizeof who, "%s", pw.pw_name);
+        else
+            snprintf(who, sizeof who, "uid %u", q->who->uid);
+        person = who;
+    }
+    r = store_snapshot(q->s, q->who, action, name, at, reason ? reason : "", person, until_ns, &got, err);
+    if (r)
+        return r;
+    o = json_object();
+    svc_put_text(o, "name", name);
+    svc_put_text(o, "action", word);
+    if (action == RSN_CREATE) {
+        svc_put_u64(o, "lsn", got);
+        if (moment_wall(q->s, got, &wall, NULL) == 0)
+            svc_put_time(o, "time", wall);
+    }
+    return svc_emit(q, "item", o);
+}
+
+static int emit_snapshot(void *arg, const struct moment_entry *e)
+{
+    struct svc_req *q = arg;
+    json_t *o;
+
+    if (!e->name)
+        return 0;
+    o = json_object();
+    svc_put_text(o, "name", e->name);
+    svc_put_u64(o, "lsn", e->lsn);
+    svc_put_time(o, "time", e->wall_ns);
+    json_object_set_new(o, "held", json_boolean(e->held));
+    svc_put_text(o, "reason", e->reason && *e->reason ? e->reason : NULL);
+    return svc_emit(q, "item", o);
+}
+
+int svc_op_snapshots(struct svc_req *q, struct err *err)
+{
+    return moment_list(q->s, emit_snapshot, q, err);
+}
+
+/* ---- log ---- */
+
+struct log_sink { struct svc_req *q; uint64_t left, from, to; };
+
+static int emit_version(void *arg, const struct version *v)
+{
+    struct log_sink *k = arg;
+    char mode[16];
+    json_t *o;
+
+    if (v->lsn < k->from)
+        return 1;
+    if (v->lsn > k->to)
+        return 0;
+    if (k->left == 0)
+        return 1;
+    k->left--;
+    o = json_object();
+    svc_put_u64(o, "lsn", v->lsn);
+    svc_put_time(o, "time", v->wall_ns);
+    svc_put_text(o, "how", v->how);
+    json_object_set_new(o, "deleted", json_boolean(v->deleted));
+    json_object_set_new(o, "live", json_boolean(v->live));
+    svc_put_u64(o, "inode", v->ino);
+    if (!v->deleted) {
+        svc_put_u64(o, "size_bytes", v->size);
+        svc_put_text(o, "type", svc_type_word(v->mode));
+        snprintf(mode, sizeof mode, "%04o", v->mode & 07777);
+        svc_put_text(o, "mode", mode);
+        svc_put_u64(o, "uid", v->uid);
+        svc_put_u64(o, "gid", v->gid);
+        svc_put_u64(o, "content_lsn", v->content);
+    }
+    return svc_emit(k->q, "item", o);
+}
+
+int svc_op_log(struct svc_req *q, struct err *err)
+{
+    bool every, follow;
+    char *path = NULL;
+    uint64_t ino, from, to, limit;
+    struct row_ino row;
+    struct log_sink sink;
+    int r;
+
+    if ((r = svc_arg_bool(q, "every_write", &every, err)) || (r = svc_arg_bool(q, "follow", &follow, err))
+        || (r = svc_arg_u64(q, "limit", 0, &limit, err)) || (r = svc_arg_at(q, "from", 0, &from, err))
+        || (r = svc_arg_at(q, "to", AT_LIVE, &to, err)) || (r = svc_arg_path(q, "path", &path, err)))
+        return r;
+    sink = (struct log_sink){ q, limit ? limit : UINT64_MAX, from, to };
+    r = store_walk(q->s, AT_LIVE, path ? path : "", &ino, &row, NULL);
+    if (r == 0 && S_ISDIR(row.mode)) {
+        r = follow || every
+            ? err_set(err, ERR_USAGE, "%s: is a directory; --follow and --every-write are for files", path ? path : "/")
+            : svc_log_dir(q, path ? path : "", from, to, limit, err);
+    } else if (r == 0 && follow) {
+        r = version_list_file(q->s, ino, every, emit_version, &sink, err);
+    } else if (r == 0 || r == ERR_NOENT || r == ERR_NOTDIR) {
+        /* A name that is gone: its history is there. To follow a file it must have a name now. */
+        r = follow ? err_set(err, ERR_NOENT, "%s: expected a file that is there now, to follow it through renames; without --follow the history of the name is listed", path)
+                   : version_list(q->s, path ? path : "", every, emit_version, &sink, err);
+    } else {
+        err_set(err, r, "%s: %s", path ? path : "/", err_text(r));
+    }
+    free(path);
+    return r > 0 ? 0 : r;
+}
+
+/* ---- cat ---- */
+
+int svc_op_cat(struct svc_req *q, struct err *err)
+{
+    char *path = NULL, target[REC_SYMLINK_MAX + 1];
+    uint64_t at, ino, off, left;
+    struct row_ino row;
+    uint8_t *buf = NULL;
+    int64_t n = 0;
+    int r;
+
+    if ((r = svc_arg_u64(q, "offset", 0, &off, err)) || (r = svc_arg_u64(q, "length", UINT64_MAX, &left, err))
+        || (r = svc_arg_at(q, "at", AT_LIVE, &at, err)) || (r = svc_arg_path(q, "path", &path, err)))
+        return r;
+    if (!path)
+        return err_set(err, ERR_USAGE, "cat: expected a path");
+    r = store_walk(q->s, at, path, &ino, &row, err);
+    if (r)
+        goto out;
+    if (S_ISLNK(row.mode)) {
+        n = store_readlink(q->s, at, ino, target, sizeof target - 1, NULL);
+        target[n > 0 ? n : 0] = '\0';
+        r = err_set(err, ERR_INVAL, "%s: expected a file, found a symbolic link to %s; name that", path, target);
+        goto out;
+    }
+    if (!S_ISREG(row.mode)) {
+        r = err_set(err, S_ISDIR(row.mode) ? ERR_ISDIR : ERR_INVAL, "%s: expected a file, found a %s", path,
+                    svc_type_word(row.mode));
+        goto out;
+    }
+    buf = malloc(CAT_CHUNK_BYTES);
+    if (!buf) {
+        r = err_set(err, ERR_NOMEM, "%s: no memory", path);
+        goto out;
+    }
+    while (left > 0) {
+        size_t want = left < CAT_CHUNK_BYTES ? (size_t)left : CAT_CHUNK_BYTES;
+
+        n = store_read(q->s, at, ino, off, buf, want, false, NULL, err);
+        if (n <= 0)
+            break;
+        r = svc_emit_data(q, buf, (size_t)n);
+        if (r)
+            goto out;
+        off += (uint64_t)n;
+        left -= (uint64_t)n;
+    }
+    r = n < 0 ? (int)n : 0;
+    if (r && err && !err->code)
+        err_set(err, r, "%s: %s at offset %llu", path, err_text(r), (unsigned long long)off);
+out:
+    free(buf);
+    free(path);
+    return r;
+}
+
+/* ---- restore, undo ---- */
+
+static void put_stats(json_t *o, const struct restore_stats *st)
+{
+    svc_put_u64(o, "files", st->files);
+    svc_put_u64(o, "directories", st->dirs);
+    svc_put_u64(o, "done_bytes", st->bytes);
+    svc_put_u64(o, "unchanged", st->unchanged);
+    svc_put_u64(o, "removed", st->removed);
+}
+
+static void restore_progress(void *arg, const struct restore_stats *st)
+{
+    json_t *o = json_object();
+
+    svc_put_text(o, "what", "restoring");
+    put_stats(o, st);
+    (void)svc_emit(arg, "progress", o);
+}
+
+int svc_op_restore(struct svc_req *q, struct err *err)
+{
+    char *path = NULL, *to = NULL;
+    bool extra;
+    uint64_t at = 0;
+    int64_t wall;
+    struct restore_stats st = { 0 };
+    json_t *o;
+    int r;
+
+    if ((r = svc_arg_bool(q, "delete_extra", &extra, err)) || (r = svc_arg_at(q, "at", 0, &at, err))
+        || (r = svc_arg_path(q, "path", &path, err)) || (r = svc_arg_path(q, "to", &to, err)))
+        goto out;
+    if (!path || at == 0) {
+        r = err_set(err, ERR_USAGE, "restore: expected a path and a moment (--at TIME)");
+        goto out;
+    }
+    r = restore_path(q->s, q->who, at, path, to ? to : path, extra, restore_progress, q, &st, err);
+    if (r)
+        goto out;
+    r = svc_sync(q, err);
+    if (r)
+        goto out;
+    o = json_object();
+    svc_put_text(o, "path", path);
+    svc_put_text(o, "to", to ? to : path);
+    svc_put_u64(o, "at_lsn", at);
+    if (moment_wall(q->s, at, &wall, NULL) == 0)
+        svc_put_time(o, "at_time", wall);
+    put_stats(o, &st);
+    r = svc_emit(q, "item", o);
+out:
+    free(path);
+    free(to);
+    return r;
+}
+
+static int first_version(void *arg, const struct version *v)
+{
+    *(struct version *)arg = *v;
+    return 1;
+}
+
+int svc_op_undo(struct svc_req *q, struct err *err)
+{
+    char *path = NULL;
+    bool redo;
+    struct version now = { 0 };
+    uint64_t ino;
+    struct row_ino row;
+    json_t *o;
+    int r;
+
+    if ((r = svc_arg_bool(q, "redo", &redo, err)) || (r = svc_arg_path(q, "path", &path, err)))
+        goto out;
+    if (!path) {
+        r = err_set(err, ERR_USAGE, "undo: expected a path");
+        goto out;
+    }
+    r = undo_path(q->s, q->who, path, redo, err);
+    if (r)
+        goto out;
+    r = svc_sync(q, err);
+    if (r)
+        goto out;
+    o = json_object();
+    svc_put_text(o, "path", path);
+    json_object_set_new(o, "redo", json_boolean(redo));
+    if (store_walk(q->s, AT_LIVE, path, &ino, &row, NULL) == 0) {
+        json_object_set_new(o, "deleted", json_false());
+        svc_put_u64(o, "size_bytes", row.size);
+        svc_put_u64(o, "origin_lsn", row.origin);
+    } else {
+        json_object_set_new(o, "deleted", json_true());
+    }
+    if (version_list(q->s, path, false, first_version, &now, NULL) >= 0 && now.lsn)
+        svc_put_u64(o, "lsn", now.lsn);
+    r = svc_emit(q, "item", o);
+out:
+    free(path);
+    return r;
+}

@@ -1,0 +1,161 @@
+/* Requests that say how the store is: status, info, moments, resolve, wait. */
+#include "store/svc/svc_internal.h"
+
+#include "store/core/moment.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The word for the state of a store without a standby. product.md, "Words for state". */
+static const char *state_word(const struct svc_req *q, const struct store_info *info, const struct io_space_info *sp)
+{
+    char buf[64];
+    uint64_t keep_free;
+
+    if (q->env->recovery && q->env->recovery->damaged)
+        return "Damaged";
+    if (info->failed)
+        return "Read-only";
+    if (q->env->mount_dir && !info->writable)
+        return "Read-only";
+    if (sp->total && super_config_get(&info->super, "keep-free", buf, sizeof buf) > 0
+        && svc_size_parse(buf, &keep_free, NULL) == 0 && sp->avail < keep_free)
+        return "Space low";
+    return "Local only";
+}
+
+int svc_op_status(struct svc_req *q, struct err *err)
+{
+    struct store_info info;
+    struct io_space_info sp = { 0 };
+    const struct log_recovery *rec = q->env->recovery;
+    json_t *o = json_object();
+
+    (void)err;
+    store_info(q->s, &info);
+    (void)io_space(store_io(q->s), &sp, NULL);
+    svc_put_text(o, "store", store_dir(q->s));
+    svc_put_text(o, "state", state_word(q, &info, &sp));
+    svc_put_text(o, "role", info.super.role == ROLE_STANDBY ? "standby" : "primary");
+    svc_put_text(o, "mounted_at", q->env->mount_dir);
+    svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
+    svc_put_hex(o, "site", info.super.site, sizeof info.super.site);
+    svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
+    svc_put_time(o, "created", info.super.created_wall_ns);
+    /* There is no standby: nothing but this disk has it. */
+    json_object_set_new(o, "rpo_seconds", json_null());
+    svc_put_u64(o, "not_yet_durable_bytes", info.head > info.durable ? info.head - info.durable : 0);
+    svc_put_time(o, "history_from", info.oldest_wall_ns);
+    svc_put_time(o, "history_to", io_wall_ns(store_io(q->s)));
+    svc_put_u64(o, "objects", info.n_inodes);
+    svc_put_u64(o, "live_bytes", info.n_bytes);
+    svc_put_u64(o, "log_bytes", info.log_bytes);
+    svc_put_u64(o, "disk_total_bytes", sp.total);
+    svc_put_u64(o, "disk_free_bytes", sp.avail);
+    svc_put_text(o, "failure", info.failed ? err_name(info.failed) : NULL);
+    svc_put_text(o, "damage", rec && rec->damaged ? rec->damage.msg : NULL);
+    return svc_emit(q, "item", o);
+}
+
+static void put_counter(void *arg, const char *name, uint64_t value)
+{
+    svc_put_u64(arg, name, value);
+}
+
+int svc_op_info(struct svc_req *q, struct err *err)
+{
+    struct store_info info;
+    json_t *o = json_object();
+
+    (void)err;
+    store_info(q->s, &info);
+    svc_put_u64(o, "first_lsn", info.first);
+    svc_put_u64(o, "persisted_lsn", info.persisted);
+    svc_put_u64(o, "applied_lsn", info.applied);
+    svc_put_u64(o, "durable_lsn", info.durable);
+    svc_put_u64(o, "written_lsn", info.written);
+    svc_put_u64(o, "head_lsn", info.head);
+    svc_put_u64(o, "unapplied_operations", info.unapplied_ops);
+    svc_put_u64(o, "unapplied_bytes", info.unapplied_bytes);
+    svc_put_u64(o, "memory_bytes", info.memory_bytes);
+    svc_put_u64(o, "cache_rows", info.cache_rows);
+    svc_put_u64(o, "cache_hits", info.cache_hits);
+    svc_put_u64(o, "cache_misses", info.cache_misses);
+    svc_put_u64(o, "superblock_generation", info.super.gen);
+    json_object_set_new(o, "clean", json_boolean(info.super.clean));
+    if (q->env->counters)
+        q->env->counters(q->env->counters_arg, put_counter, o);
+    return svc_emit(q, "item", o);
+}
+
+static int emit_moment(void *arg, const struct moment_entry *e)
+{
+    struct svc_req *q = arg;
+    json_t *o = json_object();
+    char buf[40];
+
+    svc_put_u64(o, "lsn", e->lsn);
+    svc_put_time(o, "time", e->wall_ns);
+    moment_format(e->wall_ns, buf);
+    svc_put_text(o, "listed_as", e->name ? e->name : buf);
+    svc_put_text(o, "name", e->name);
+    json_object_set_new(o, "held", json_boolean(e->held));
+    svc_put_text(o, "reason", e->reason);
+    return svc_emit(q, "item", o);
+}
+
+int svc_op_moments(struct svc_req *q, struct err *err)
+{
+    return moment_list(q->s, emit_moment, q, err);
+}
+
+int svc_op_resolve(struct svc_req *q, struct err *err)
+{
+    uint64_t lsn;
+    int64_t wall;
+    json_t *o;
+    int r = svc_arg_at(q, "at", 0, &lsn, err);
+
+    if (r)
+        return r;
+    if (lsn == 0)
+        return err_set(err, ERR_USAGE, "resolve: expected a moment (at)");
+    r = moment_wall(q->s, lsn, &wall, err);
+    if (r)
+        return r;
+    o = json_object();
+    svc_put_u64(o, "lsn", lsn);
+    svc_put_time(o, "time", wall);
+    return svc_emit(q, "item", o);
+}
+
+int svc_op_wait(struct svc_req *q, struct err *err)
+{
+    struct store_info info;
+    struct wait w;
+    const char *until;
+    json_t *o;
+    int r = svc_arg_text(q, "until", &until, err);
+
+    if (r)
+        return r;
+    if (!until)
+        until = "durable";
+    store_info(q->s, &info);
+    if (strcmp(until, "durable") == 0) {
+        r = svc_sync(q, err);
+    } else if (strcmp(until, "applied") == 0) {
+        w = (struct wait){ .kind = WAIT_APPLIED, .addr = info.head };
+        r = info.writable ? store_await(q->s, &w) : 0;
+        if (r)
+            err_set(err, r, "%s: stopped before everything written was applied", store_dir(q->s));
+    } else {
+        return err_set(err, ERR_USAGE, "wait: expected durable or applied, found %.64s", until);
+    }
+    if (r)
+        return r;
+    o = json_object();
+    svc_put_text(o, "reached", until);
+    svc_put_u64(o, "lsn", info.head);
+    return svc_emit(q, "item", o);
+}
