@@ -1,0 +1,374 @@
+/* Commands about a store as a whole: init, status, wait, config, check, version. */
+#include "cli/cli.h"
+#include "cli/init.h"
+#include "cli/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "0.1.0"
+#endif
+
+int cmd_version(int argc, char **argv)
+{
+    int code = 0, o;
+
+    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
+        if (o == -2)
+            return code;
+    if (out_json) {
+        json_t *j = json_pack("{ss si si}", "version", PACKAGE_VERSION, "format_version", FORMAT_VERSION,
+                              "oldest_format_version", FORMAT_VERSION_MIN);
+
+        out_object(j);
+        json_decref(j);
+    } else {
+        out_text("spare %s, store format %d (reads %d and later)\n", PACKAGE_VERSION, FORMAT_VERSION, FORMAT_VERSION_MIN);
+    }
+    return EXIT_OK;
+}
+
+int cmd_init(int argc, char **argv)
+{
+    enum { TIMEZONE = OPT_FIRST, HISTORY, KEEP };
+    static const struct option longs[] = {
+        { "timezone", required_argument, NULL, TIMEZONE }, { "history-max", required_argument, NULL, HISTORY },
+        { "keep-free", required_argument, NULL, KEEP },
+    };
+    struct init_choice want = { 0 };
+    struct err err = { 0 };
+    int code = 0, o, r = 0;
+    char a[32], b[32];
+
+    while ((o = cli_option(argc, argv, "", longs, 3, &code)) != -1) {
+        switch (o) {
+        case TIMEZONE: snprintf(want.timezone, sizeof want.timezone, "%s", optarg); break;
+        case HISTORY: r = r ? r : svc_size_parse(optarg, &want.history_max, &err); break;
+        case KEEP: r = r ? r : svc_size_parse(optarg, &want.keep_free, &err); break;
+        default: return code;
+        }
+    }
+    if (r)
+        return out_error(&err, r);
+    if (argc - optind != 1)
+        return cli_usage("init", "expected the directory of the new store, found %d arguments", argc - optind);
+    r = init_store(argv[optind], &want, &err);
+    if (r)
+        return out_error(&err, r);
+    if (out_json) {
+        json_t *j = json_object();
+
+        session_put_bytes(j, "store", argv[optind]);
+        session_put_bytes(j, "timezone", want.timezone);
+        json_object_set_new(j, "history_max_bytes", json_integer((json_int_t)want.history_max));
+        json_object_set_new(j, "keep_free_bytes", json_integer((json_int_t)want.keep_free));
+        json_object_set_new(j, "format_version", json_integer(FORMAT_VERSION));
+        out_object(j);
+        json_decref(j);
+        return EXIT_OK;
+    }
+    out_text("%s: new store\n", out_name(argv[optind]));
+    out_text("  timezone     %s\n", want.timezone);
+    out_text("  history-max  %s (recorded; this version reclaims nothing, the store only grows)\n", out_size(want.history_max, a));
+    out_text("  keep-free    %s (below it, status says Space low)\n", out_size(want.keep_free, b));
+    out_text("Next: spare mount %s DIR\n", out_name(argv[optind]));
+    return EXIT_OK;
+}
+
+/* ---- status ---- */
+
+static void seconds_text(double s, char buf[48])
+{
+    if (s < 120)
+        snprintf(buf, 48, "%.0f s", s);
+    else if (s < 2 * 3600)
+        snprintf(buf, 48, "%.0f min", s / 60);
+    else if (s < 2 * 86400)
+        snprintf(buf, 48, "%.1f h", s / 3600);
+    else
+        snprintf(buf, 48, "%.1f days", s / 86400);
+}
+
+/* Whole seconds of an RFC 3339 time in UTC. */
+static double epoch_seconds(const char *t)
+{
+    struct tm tm = { 0 };
+
+    if (sscanf(t, "%d-%d-%dT%d:%d:%d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
+        return 0;
+    tm.tm_year -= 1900;
+    tm.tm_mon -= 1;
+    return (double)timegm(&tm);
+}
+
+static int emit_status(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    char a[48], b[48];
+
+    (void)arg, (void)bin, (void)len;
+    if (strcmp(type, "item") != 0)
+        return 0;
+    if (out_json) {
+        out_object(o);
+        return 0;
+    }
+    out_text("store       %s\n", item_name(o, "store"));
+    out_text("state       %s\n", item_text(o, "state"));
+    if (*item_text(o, "damage"))
+        out_text("damage      %s\n", item_text(o, "damage"));
+    if (*item_text(o, "failure"))
+        out_text("failure     %s: nothing more is acknowledged; unmount and mount again\n", item_text(o, "failure"));
+    out_text("role        %s, epoch %llu\n", item_text(o, "role"), (unsigned long long)item_u64(o, "epoch"));
+    out_text("mounted at  %s\n", *item_text(o, "mounted_at") ? item_name(o, "mounted_at") : "(not mounted)");
+    out_text("RPO         no standby: this disk is the only copy; %s not yet on it\n",
+             out_size(item_u64(o, "not_yet_durable_bytes"), a));
+    seconds_text(epoch_seconds(item_text(o, "history_to")) - epoch_seconds(item_text(o, "history_from")), b);
+    out_text("history     since %s, %s; every write\n", out_time(item_text(o, "history_from"), a), b);
+    out_text("files       %llu objects, %s\n", (unsigned long long)item_u64(o, "objects"), out_size(item_u64(o, "live_bytes"), a));
+    out_text("log         %s\n", out_size(item_u64(o, "log_bytes"), a));
+    out_text("disk        %s free of ", out_size(item_u64(o, "disk_free_bytes"), a));
+    out_text("%s\n", out_size(item_u64(o, "disk_total_bytes"), a));
+    return 0;
+}
+
+struct merged { json_t *all; };
+
+static int emit_merge(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    struct merged *m = arg;
+
+    (void)bin, (void)len;
+    return strcmp(type, "item") == 0 && json_object_update_missing(m->all, (json_t *)(uintptr_t)o) ? ERR_NOMEM : 0;
+}
+
+/* --json: status and the counters of info in one object. */
+static int status_json(const struct place *p)
+{
+    struct session *ses = NULL;
+    struct merged m = { json_object() };
+    struct err err = { 0 };
+    int r = session_open(p->store, false, &ses, &err);
+
+    if (r == 0)
+        r = session_call(ses, session_request("status"), emit_merge, &m, &err);
+    if (r == 0)
+        r = session_call(ses, session_request("info"), emit_merge, &m, &err);
+    if (r == 0)
+        out_object(m.all);
+    json_decref(m.all);
+    (void)session_close(ses, NULL);
+    return r ? out_error(&err, r) : EXIT_OK;
+}
+
+/* The one optional STORE argument, or --store. */
+static int place_of(const char *name, int argc, char **argv, struct place *p, int *code)
+{
+    struct err err = { 0 };
+    int r;
+
+    if (argc - optind > 1 || (argc - optind == 1 && cli_store)) {
+        *code = cli_usage(name, "expected one store, found more");
+        return ERR_USAGE;
+    }
+    r = locate_store(optind < argc ? argv[optind] : cli_store, p, &err);
+    if (r)
+        *code = out_error(&err, r);
+    return r;
+}
+
+int cmd_status(int argc, char **argv)
+{
+    struct place p;
+    int code = 0, o;
+
+    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
+        if (o == -2)
+            return code;
+    if (place_of("status", argc, argv, &p, &code))
+        return code;
+    code = out_json ? status_json(&p) : session_ask(&p, session_request("status"), emit_status, NULL);
+    locate_release(&p);
+    return code;
+}
+
+/* ---- wait ---- */
+
+static int emit_wait(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    (void)arg, (void)bin, (void)len;
+    if (strcmp(type, "item") == 0 && out_json)
+        out_object(o);
+    return 0;
+}
+
+int cmd_wait(int argc, char **argv)
+{
+    static const struct option longs[] = { { "applied", no_argument, NULL, OPT_FIRST } };
+    const char *until = "durable";
+    struct place p;
+    json_t *req;
+    int code = 0, o;
+
+    while ((o = cli_option(argc, argv, "", longs, 1, &code)) != -1) {
+        if (o != OPT_FIRST)
+            return code;
+        until = "applied";
+    }
+    if (place_of("wait", argc, argv, &p, &code))
+        return code;
+    req = session_request("wait");
+    session_put_bytes(req, "until", until);
+    code = session_ask(&p, req, emit_wait, NULL);
+    locate_release(&p);
+    return code;
+}
+
+/* ---- config ---- */
+
+static int emit_setting(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    const char *value = item_text(o, "value");
+    char size[32] = "";
+
+    (void)arg, (void)bin, (void)len;
+    if (strcmp(type, "item") != 0)
+        return 0;
+    if (out_json) {
+        out_object(o);
+        return 0;
+    }
+    if (strcmp(item_text(o, "unit"), "bytes") == 0 && *value)
+        out_size(strtoull(value, NULL, 10), size);
+    out_text("%-12s %-14s %s%s%s%s\n", item_text(o, "name"), *value ? value : "-", *size ? size : "", *size ? "; " : "",
+             item_text(o, "text"), item_true(o, "set") ? "" : " (default)");
+    return 0;
+}
+
+static int config_set(const struct place *p, int n, char **pairs)
+{
+    struct session *ses = NULL;
+    struct err err = { 0 }, close_err = { 0 };
+    int r = session_open(p->store, true, &ses, &err), c;
+
+    for (int i = 0; i < n && r == 0; i++) {
+        char *eq = strchr(pairs[i], '=');
+        json_t *req = session_request("config_set");
+
+        *eq = '\0';
+        session_put_bytes(req, "name", pairs[i]);
+        session_put_bytes(req, "value", eq[1] ? eq + 1 : NULL);
+        r = session_call(ses, req, emit_setting, NULL, &err);
+    }
+    c = session_close(ses, &close_err);
+    return r ? out_error(&err, r) : c ? out_error(&close_err, c) : EXIT_OK;
+}
+
+int cmd_config(int argc, char **argv)
+{
+    struct place p;
+    struct err err = { 0 };
+    const char *verb, *store;
+    int code = 0, o, r;
+
+    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
+        if (o == -2)
+            return code;
+    verb = optind < argc ? argv[optind++] : "show";
+    store = cli_store;
+    if (optind < argc && !strchr(argv[optind], '='))
+        store = argv[optind++];
+    if (strcmp(verb, "show") != 0 && strcmp(verb, "set") != 0)
+        return cli_usage("config", "expected show or set, found %s", verb);
+    if ((*verb == 's' && verb[1] == 'h') != (optind == argc))
+        return cli_usage("config", optind == argc ? "expected NAME=VALUE" : "show takes no settings");
+    for (int i = optind; i < argc; i++)
+        if (!strchr(argv[i], '='))
+            return cli_usage("config", "expected NAME=VALUE, found %s", argv[i]);
+    r = locate_store(store, &p, &err);
+    if (r)
+        return out_error(&err, r);
+    code = optind == argc ? session_ask(&p, session_request("config"), emit_setting, NULL)
+                          : config_set(&p, argc - optind, argv + optind);
+    locate_release(&p);
+    return code;
+}
+
+/* ---- check ---- */
+
+static int emit_check(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    const char *kind = item_text(o, "kind");
+
+    (void)arg, (void)bin, (void)len;
+    if (out_interrupted)
+        return ERR_INTR;
+    if (strcmp(type, "progress") == 0) {
+        session_progress(o);
+        return 0;
+    }
+    out_progress_end();
+    if (out_json)
+        out_object(o);
+    else if (strcmp(kind, "finding") == 0)
+        out_text("DAMAGE  %s\n", item_name(o, "message"));
+    else if (strcmp(kind, "looked_at") == 0)
+        out_text("%10llu  %s\n", (unsigned long long)item_u64(o, "count"), item_text(o, "what"));
+    else if (item_u64(o, "findings") == 0)
+        out_text("No damage found%s.\n", item_true(o, "data_read") ? "" : "; file data was not read (--read-data)");
+    else
+        out_text("%llu places are damaged.\n", (unsigned long long)item_u64(o, "findings"));
+    return 0;
+}
+
+/* A store that does not even open read-only: whatever can be looked at. */
+static int check_closed(const struct place *p, bool read_data, const struct err *why)
+{
+    struct io *io = NULL;
+    struct err err = { 0 };
+    int r = io_posix_new(p->store, &io, &err);
+
+    if (r)
+        return out_error(&err, r);
+    out_message("%s", why->msg);
+    r = svc_check_closed(io, p->store, read_data, emit_check, NULL, &err);
+    io->ops->free(io);
+    /* It did not open: that is damage even if what could be read is whole. */
+    return out_error(r ? &err : why, r ? r : why->code);
+}
+
+int cmd_check(int argc, char **argv)
+{
+    static const struct option longs[] = { { "read-data", no_argument, NULL, OPT_FIRST } };
+    bool read_data = false;
+    struct place p;
+    struct session *ses = NULL;
+    struct err err = { 0 };
+    json_t *req;
+    int code = 0, o, r;
+
+    while ((o = cli_option(argc, argv, "", longs, 1, &code)) != -1) {
+        if (o != OPT_FIRST)
+            return code;
+        read_data = true;
+    }
+    if (place_of("check", argc, argv, &p, &code))
+        return code;
+    r = session_open(p.store, false, &ses, &err);
+    if (err_exit(r) == err_exit(ERR_DAMAGE) || r == ERR_IO) {
+        code = check_closed(&p, read_data, &err);
+        goto out;
+    }
+    if (r == 0) {
+        req = session_request("check");
+        json_object_set_new(req, "read_data", json_boolean(read_data));
+        r = session_call(ses, req, emit_check, NULL, &err);
+    }
+    code = r ? out_error(&err, r) : EXIT_OK;
+    (void)session_close(ses, NULL);
+out:
+    locate_release(&p);
+    return code;
+}

@@ -1,0 +1,174 @@
+/* command.c: the command table, help, and what parses options. */
+#include "cli/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct command commands[] = {
+    { "init", "STORE", "make a store; prints the limits it chose",
+      "  --timezone ZONE      for local times and day boundaries; this machine's by default\n"
+      "  --history-max SIZE   bound of history; half of what is free by default\n"
+      "  --keep-free SIZE     disk space to leave free; 10 %, at most 50 GiB, by default\n", cmd_init },
+    { "mount", "STORE DIR [-f] [-o OPTIONS]", "mount a store at an empty directory",
+      "  -f, --foreground     stay in the foreground\n"
+      "  -o OPTIONS           ro, allow_other, past=owner|all|off, snapdir=NAME, writeback, fsync=ordered, memory=SIZE...\n"
+      "  --moved, --copied    the store lies elsewhere now: the same one, or a copy that becomes a store of its own\n", cmd_mount },
+    { "umount", "DIR", "unmount; when busy, names the processes that hold it",
+      "  --when-free          wait until nobody holds it\n"
+      "  --lazy               take it out of the tree at once, even if held\n", cmd_umount },
+    { "import", "DIR [STORE]", "move an existing directory in, verified; nothing of it is deleted",
+      "  STORE                the store to make, or to go on with; ~/.local/share/spare/NAME by default\n", cmd_import },
+    { "status", "[STORE]", "state, history, space", "", cmd_status },
+    { "snapshot", "create|list|delete|hold|release [NAME]", "names for moments",
+      "  create NAME [--at TIME] [--reason TEXT]    name the present, or a past moment\n"
+      "  list                                       all of them\n"
+      "  delete NAME                                the name goes; a held one does not\n"
+      "  hold NAME --reason TEXT [--until TIME]     keep it against everything\n"
+      "  release NAME                               end of a hold\n"
+      "  --store STORE                              the store; by default that of the current directory\n", cmd_snapshot },
+    { "log", "[PATH]", "versions of a name; of a directory: changes below it, newest first",
+      "  --follow             follow the file through renames\n"
+      "  --every-write        every state, not only the end of each burst of writes\n"
+      "  -n, --limit N        at most so many (a directory: 1000 by default)\n"
+      "  --from TIME, --to TIME\n"
+      "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_log },
+    { "cat", "PATH [--at TIME]", "the content of a file, as it was then",
+      "  --at TIME            a moment: 5m, \"yesterday 14:00\", 2026-11-22T10:15:03Z, @LSN, a snapshot\n"
+      "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_cat },
+    { "restore", "PATH --at TIME [--to DEST]", "bring back a file or a whole tree; itself a new version",
+      "  --at TIME            the moment\n"
+      "  --to DEST            put it there instead\n"
+      "  --delete-extra       of a tree: remove what was not there then\n"
+      "  --store STORE        paths count from the root of this store, mounted or not\n", cmd_restore },
+    { "undo", "PATH [--redo]", "back a version; twice goes back two; a deleted file comes back",
+      "  --redo               forward again\n"
+      "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_undo },
+    { "wait", "[PATH]", "return once everything written so far is durable",
+      "  --applied            until it is in the index too (for measurements)\n"
+      "  --store STORE        the store\n", cmd_wait },
+    { "config", "show|set [STORE] [NAME=VALUE...]", "settings of a store",
+      "  show [STORE]                    all of them\n"
+      "  set [STORE] NAME=VALUE...       NAME= goes back to the default\n", cmd_config },
+    { "check", "[STORE] [--read-data]", "verify; never changes anything",
+      "  --read-data          also read and verify every byte of file data\n", cmd_check },
+    { "dump", "FILE", "print a log segment, a superblock or a retained set", "", cmd_dump },
+    { "version", "", "the version of this program and of the format it writes", "", cmd_version },
+    { "help", "[COMMAND]", "this, or the options of a command", "", cmd_help },
+};
+const unsigned n_commands = sizeof commands / sizeof commands[0];
+const char *cli_store;
+
+const struct command *cli_find(const char *name)
+{
+    for (unsigned i = 0; i < n_commands; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static void help_command(const struct command *c)
+{
+    if (!c)
+        return;
+    out_text("spare %s%s%s\n    %s\n%s  --json               objects instead of text, one a line\n", c->name, *c->args ? " " : "",
+             c->args, c->summary, c->help);
+}
+
+int cmd_help(int argc, char **argv)
+{
+    int code = 0, o;
+    const struct command *c;
+
+    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
+        if (o == -2)
+            return code;
+    if (optind < argc) {
+        c = cli_find(argv[optind]);
+        if (!c)
+            return cli_usage("help", "%s: no such command", argv[optind]);
+        help_command(c);
+        return EXIT_OK;
+    }
+    if (!out_json)
+        out_text("spare keeps every write of a directory. Commands:\n\n");
+    for (unsigned i = 0; i < n_commands; i++) {
+        char form[128];
+
+        if (out_json) {
+            json_t *j = json_object();
+
+            json_object_set_new(j, "command", json_string(commands[i].name));
+            json_object_set_new(j, "arguments", json_string(commands[i].args));
+            json_object_set_new(j, "summary", json_string(commands[i].summary));
+            out_object(j);
+            json_decref(j);
+            continue;
+        }
+        snprintf(form, sizeof form, "%s %s", commands[i].name, commands[i].args);
+        if (strlen(form) > 40)
+            out_text("  spare %s\n  %46s  %s\n", form, "", commands[i].summary);
+        else
+            out_text("  spare %-40s  %s\n", form, commands[i].summary);
+    }
+    if (!out_json)
+        out_text("\nSTORE is a store, a mount point or any path inside one; by default the current directory's, then\n"
+                 "$SPARE_STORE. `spare help COMMAND` lists options; spare(1) says it all. Every command takes --json.\n");
+    return EXIT_OK;
+}
+
+int cli_usage(const char *name, const char *fmt, ...)
+{
+    const struct command *c = cli_find(name);
+    struct err err;
+    char msg[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    memset(&err, 0, sizeof err);
+    err_set(&err, ERR_USAGE, "%s: %s; the form is: spare %s%s%s", name, msg, name, c && *c->args ? " " : "", c ? c->args : "");
+    return out_error(&err, ERR_USAGE);
+}
+
+int cli_option(int argc, char **argv, const char *short_opts, const struct option *long_opts, unsigned n_long, int *exit_code)
+{
+    struct option all[24];
+    char shorts[64];
+    unsigned n = 0;
+    int o;
+
+    for (; n < n_long && n < 20; n++)
+        all[n] = long_opts[n];
+    all[n++] = (struct option){ "json", no_argument, NULL, OPT_JSON };
+    all[n++] = (struct option){ "help", no_argument, NULL, OPT_HELP };
+    all[n++] = (struct option){ "store", required_argument, NULL, OPT_STORE };
+    all[n] = (struct option){ 0 };
+    /* ':' first: a missing argument is told from an unknown option, and getopt prints nothing itself. */
+    snprintf(shorts, sizeof shorts, ":h%s", short_opts);
+    for (;;) {
+        o = getopt_long(argc, argv, shorts, all, NULL);
+        switch (o) {
+        case OPT_JSON:
+            out_json = true;
+            continue;
+        case OPT_STORE:
+            cli_store = optarg;
+            continue;
+        case 'h':
+        case OPT_HELP:
+            help_command(cli_find(argv[0]));
+            *exit_code = EXIT_OK;
+            return -2;
+        case ':':
+            *exit_code = cli_usage(argv[0], "%s: expected an argument", argv[optind - 1]);
+            return -2;
+        case '?':
+            *exit_code = cli_usage(argv[0], "%s: no such option", argv[optind - 1]);
+            return -2;
+        default:
+            return o;
+        }
+    }
+}

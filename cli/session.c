@@ -1,0 +1,183 @@
+#include "cli/session.h"
+
+#include "cli/out.h"
+#include "store/svc/client.h"
+#include "store/svc/wire.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LOCK_WAIT_SECONDS = 10, LOCK_POLL_MS = 50 };
+
+struct session {
+    int fd;                     /* -1: opened here */
+    struct io *io;
+    struct store *s;
+    struct log_recovery rec;
+};
+
+struct caller session_caller(void)
+{
+    return (struct caller){ .uid = geteuid(), .gid = getegid(), .pid = (uint32_t)getpid() };
+}
+
+json_t *session_request(const char *op)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "op", json_string(op));
+    return o;
+}
+
+void session_put_bytes(json_t *req, const char *key, const char *bytes)
+{
+    if (bytes)
+        wire_set_bytes(req, key, bytes, strlen(bytes));
+}
+
+static uint64_t setting(const struct super *sb, const char *name)
+{
+    char buf[64];
+    uint64_t v;
+
+    if (super_config_get(sb, name, buf, sizeof buf) < 0 || svc_size_parse(buf, &v, NULL))
+        return 0;
+    return v;
+}
+
+int session_open_here(const char *dir, bool writable, struct store **out, struct io **io, struct log_recovery *rec,
+                      struct err *err)
+{
+    struct store_options opt = { .writable = writable, .threads = true };
+    struct super *sb = malloc(sizeof *sb);
+    int r;
+
+    *io = NULL;
+    if (!sb)
+        return err_set(err, ERR_NOMEM, "%s: no memory", dir);
+    r = io_posix_new(dir, io, err);
+    if (r)
+        goto out;
+    r = super_read(*io, sb, NULL, err);
+    if (r)
+        goto out;
+    opt.memory_bytes = setting(sb, "memory");
+    opt.commit_ms = (uint32_t)setting(sb, "commit-ms");
+    r = store_open(*io, dir, &opt, out, rec, err);
+out:
+    free(sb);
+    if (r && *io) {
+        (*io)->ops->free(*io);
+        *io = NULL;
+    }
+    return r;
+}
+
+static time_t now_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec;
+}
+
+int session_open(const char *store_dir, bool writes, struct session **out, struct err *err)
+{
+    struct session *ses = calloc(1, sizeof *ses);
+    time_t deadline = now_s() + LOCK_WAIT_SECONDS;
+    int r;
+
+    if (!ses)
+        return err_set(err, ERR_NOMEM, "no memory");
+    for (;;) {
+        ses->fd = -1;
+        r = svc_connect(store_dir, &ses->fd, err);
+        if (r != ERR_NOENT)
+            break;
+        r = session_open_here(store_dir, writes, &ses->s, &ses->io, &ses->rec, err);
+        /* Another command has it, or a mount that is just beginning or ending. */
+        if ((r != ERR_LOCKED && r != ERR_BUSY) || now_s() >= deadline || out_interrupted)
+            break;
+        (void)poll(NULL, 0, LOCK_POLL_MS);
+    }
+    if (r) {
+        free(ses);
+        return r;
+    }
+    if (ses->rec.torn)
+        out_message("%s: the last stop was not clean; a torn end of the log was cut at LSN %llu (nothing acknowledged was lost)",
+                    store_dir, (unsigned long long)ses->rec.cut);
+    memset(err, 0, sizeof *err);
+    *out = ses;
+    return 0;
+}
+
+int session_call(struct session *ses, json_t *req, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    struct caller who = session_caller();
+    struct svc_env env = { .s = ses->s, .recovery = &ses->rec };
+    int r = ses->fd >= 0 ? svc_request(ses->fd, req, &out_interrupted, emit, arg, err)
+                         : svc_call(&env, &who, req, emit, arg, err);
+
+    json_decref(req);
+    return r;
+}
+
+int session_close(struct session *ses, struct err *err)
+{
+    int r = 0;
+
+    if (!ses)
+        return 0;
+    if (ses->fd >= 0)
+        close(ses->fd);
+    if (ses->s)
+        r = store_close(ses->s, err);
+    if (ses->io)
+        ses->io->ops->free(ses->io);
+    free(ses);
+    return r;
+}
+
+int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg)
+{
+    const char *op = json_string_value(json_object_get(req, "op"));
+    struct session *ses = NULL;
+    struct err err = { 0 }, close_err = { 0 };
+    int r = session_open(p->store, svc_op_writes(op) == 1, &ses, &err), c;
+
+    if (r) {
+        json_decref(req);
+        return out_error(&err, r);
+    }
+    r = session_call(ses, req, emit, arg, &err);
+    c = session_close(ses, &close_err);
+    if (r)
+        return out_error(&err, r);
+    return c ? out_error(&close_err, c) : EXIT_OK;
+}
+
+void session_progress(const json_t *item)
+{
+    const char *what = item_text(item, "what");
+
+    out_progress(*what ? what : "working", item_u64(item, "done_bytes"), item_u64(item, "total_bytes"));
+}
+
+int session_emit_objects(void *arg, const char *type, const json_t *item, const void *bin, size_t len)
+{
+    (void)arg;
+    (void)bin;
+    (void)len;
+    if (out_interrupted)
+        return ERR_INTR;
+    if (strcmp(type, "progress") == 0)
+        session_progress(item);
+    else if (strcmp(type, "item") == 0)
+        out_object(item);
+    return 0;
+}

@@ -1,0 +1,49 @@
+/*
+ * session.h: one way to ask a store, mounted or not: over the control socket where somebody serves it, else by
+ * opening it here.
+ */
+#ifndef CLI_SESSION_H
+#define CLI_SESSION_H
+
+#include "cli/locate.h"
+#include "store/svc/svc.h"
+
+struct session;
+
+/*
+ * session_open(store_dir, writes, out, err):
+ * ${writes}: requests that need a writable store will follow. A store that another command has open right now is waited for
+ * (some seconds).
+ * Errors: those of svc_connect and store_open; LOCKED.
+ */
+int session_open(const char *store_dir, bool writes, struct session **out, struct err *err);
+
+/* session_call(ses, req, emit, arg, err): svc_call; ${req} is released. */
+int session_call(struct session *ses, json_t *req, svc_emit_fn *emit, void *arg, struct err *err);
+
+/* session_close(ses, err): 0, or why a store opened here could not be closed cleanly. NULL is accepted. */
+int session_close(struct session *ses, struct err *err);
+
+/*
+ * session_ask(p, req, emit, arg):
+ * The whole of most commands: open, ask, close, report a failure. Returns the exit code. ${req} is released.
+ */
+int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg);
+
+/* session_open_here(dir, writable, location, out, io, rec, err): open a store in this process, with its own settings. */
+int session_open_here(const char *dir, bool writable, struct store **out, struct io **io, struct log_recovery *rec,
+                      struct err *err);
+
+/* session_caller(): who runs this command. */
+struct caller session_caller(void);
+
+/* session_request(op): {"op": op}; session_put_bytes(req, key, bytes): NULL puts nothing. */
+json_t *session_request(const char *op);
+void session_put_bytes(json_t *req, const char *key, const char *bytes);
+
+/* Ready-made receivers. emit_objects: every item as a line of JSON; draws progress. */
+int session_emit_objects(void *arg, const char *type, const json_t *item, const void *bin, size_t len);
+/* session_progress(item): draw. */
+void session_progress(const json_t *item);
+
+#endif
