@@ -75,15 +75,13 @@ int64_t store_write(struct store *s, const struct caller *c, uint64_t ino, uint6
     if (rc < 0)
         return change_abort(s, rc);
     uint64_t mapgen = r->u.ino.row.mapgen, block = off >> BLOCK_SHIFT;
+    m = cache_peek(&s->ix.cache, CROW_MAP, ino, mapgen, block, NULL, 0);
+    bool many = m != NULL && m->present && m->u.map.row.n > BLOCK_PIECES_MAX;
     rec.data_len = (uint32_t)len;
     rec.u.write.off = off;
     rc = change_commit(s, c, &rec, buf);
     if (rc < 0)
         return rc;
-    pthread_mutex_lock(&s->lock);
-    m = cache_peek(&s->ix.cache, CROW_MAP, ino, mapgen, block, NULL, 0);
-    bool many = m != NULL && m->present && m->u.map.row.n > BLOCK_PIECES_MAX;
-    pthread_mutex_unlock(&s->lock);
     rc = many ? fold(s, ino, mapgen, block) : 0;
     return rc < 0 ? rc : (int64_t)len;
 }
