@@ -38,13 +38,26 @@ static void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
     op_error(&op, (int)n);
 }
 
+/*
+ * A change of content that took suid, sgid or a capability away: the kernel keeps attributes for ever and must be told
+ * before the answer, else the next exec or stat sees what is gone. Attributes only: no page is touched, so no lock of
+ * the kernel's that this request holds is waited for.
+ */
+static void tell_killed(struct op *op, uint64_t ino, bool killed)
+{
+    if (killed)
+        (void)fuse_lowlevel_notify_inval_inode(op->fs->se, ino, -1, 0);
+}
+
 static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
     struct op op;
+    bool killed = false;
     int64_t n;
 
     (void)fi;
     op_begin(&op, req);
+    op.caller.killed = &killed;
     if (node_is_snap(ino) || off < 0) {
         op_error(&op, off < 0 ? ERR_INVAL : ERR_ROFS);
         return;
@@ -52,6 +65,7 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
     OP_RUN(op, n, store_write(op.fs->store, &op.caller, ino, (uint64_t)off, buf, size, &op.wait));
     if (op.parked)
         return;
+    tell_killed(&op, ino, killed);
     if (n < 0)
         op_error(&op, (int)n);
     else
@@ -61,10 +75,12 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
     struct op op;
+    bool killed = false;
     int rc;
 
     (void)fi;
     op_begin(&op, req);
+    op.caller.killed = &killed;
     if (node_is_snap(ino) || off < 0 || len <= 0) {
         op_error(&op, node_is_snap(ino) ? ERR_ROFS : ERR_INVAL);
         return;
@@ -77,6 +93,7 @@ static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
     OP_RUN(op, rc, store_fallocate(op.fs->store, &op.caller, ino, (uint32_t)mode, (uint64_t)off, (uint64_t)len, &op.wait));
     if (op.parked)
         return;
+    tell_killed(&op, ino, killed);
     op_error(&op, rc);
 }
 
@@ -104,11 +121,13 @@ static void do_copy(fuse_req_t req, fuse_ino_t src, off_t src_off, struct fuse_f
                     off_t dst_off, struct fuse_file_info *dst_fi, size_t len, int flags)
 {
     struct op op;
+    bool killed = false;
     int64_t n;
 
     (void)src_fi;
     (void)dst_fi;
     op_begin(&op, req);
+    op.caller.killed = &killed;
     if (node_is_snap(src) || node_is_snap(dst) || src_off < 0 || dst_off < 0 || flags != 0) {
         op_error(&op, node_is_snap(dst) ? ERR_ROFS : ERR_INVAL);
         return;
@@ -118,6 +137,7 @@ static void do_copy(fuse_req_t req, fuse_ino_t src, off_t src_off, struct fuse_f
                               len < CLONE_MAX ? len : CLONE_MAX, &op.wait));
     if (op.parked)
         return;
+    tell_killed(&op, dst, killed);
     if (n < 0)
         op_error(&op, (int)n);
     else

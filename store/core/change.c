@@ -56,7 +56,8 @@ bool change_new_burst(struct store *s, const struct crow *ino)
 static int commit_locked(struct store *s, const struct caller *c, struct record *rec, uint8_t *head, size_t cap,
                          uint64_t *sums, struct log_slot *slot, struct err *err)
 {
-    struct crow *r;
+    struct crow *r = NULL;
+    uint32_t mode = 0, n_xattr = 0;
     rec->uid = c->uid;
     rec->gid = c->gid;
     rec->pid = c->pid;
@@ -66,6 +67,8 @@ static int commit_locked(struct store *s, const struct caller *c, struct record 
         if (change_new_burst(s, r))
             rec->flags |= RECF_NEW_BURST;
         r->u.ino.synced = false;
+        mode = r->u.ino.row.mode;
+        n_xattr = r->u.ino.row.n_xattr;
     }
     int rc = record_encode(rec, sums, head, cap);
     if (rc < 0)
@@ -80,6 +83,8 @@ static int commit_locked(struct store *s, const struct caller *c, struct record 
     rc = index_apply(&s->ix, rec, err);
     if (rc < 0)
         return ERR_POISONED;             /* the caller stops the store */
+    if (c->killed != NULL && mode != 0 && r->present)
+        *c->killed = (mode & ~r->u.ino.row.mode & (S_ISUID | S_ISGID)) != 0 || r->u.ino.row.n_xattr < n_xattr;
     if (s->has_threads) {
         if (s->ix.pending_ops == 1 || s->ix.pending_ops == DRAIN_OPS)
             pthread_cond_signal(&s->work);

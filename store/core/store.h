@@ -43,6 +43,7 @@ struct caller {
     uint64_t unique;          /* FUSE request, 0 if none */
     uint32_t umask;           /* for create; 0 if the kernel applied it */
     bool     kill_priv;       /* KILLPRIV_V2: clear suid/sgid/capability with this change */
+    bool     *killed;         /* if not NULL: set to true when this change took suid, sgid or capability away */
     uint64_t *lsn_out;        /* if not NULL: set to the LSN between append and apply (slot bookkeeping) */
 };
 
