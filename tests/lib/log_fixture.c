@@ -184,14 +184,14 @@ uint8_t *fix_data_of(const struct record *rec)
 int fix_append(struct log *log, struct record *rec, struct err *err)
 {
     uint64_t *sums = calloc(record_n_sums(rec->data_len) + 1, 8);
-    uint8_t *data = fix_data_of(rec), *head = malloc(REC_HEAD_MAX);
+    uint8_t *data = fix_data_of(rec), *head = malloc(record_head_len(rec));
     struct log_slot slot;
     int rc;
 
     if (sums == NULL || head == NULL)
         abort();
     record_sums(data, rec->data_len, sums);
-    rc = record_encode(rec, sums, head, REC_HEAD_MAX);
+    rc = record_encode(rec, sums, head, record_head_len(rec));
     if (rc < 0)
         goto out;
     rc = log_room(log, (uint64_t)rec->head_len + rec->data_len, err);
