@@ -1,0 +1,157 @@
+/*
+ * sim.c: spare-sim, the deterministic simulation. tests/sim/README.md says what it proves and how to read its output.
+ *
+ * Call form: spare-sim [--seed S] [--seconds N | --seeds FROM-TO] [--steps N] [--cuts N] [--bug N | --plant] [--stats]
+ *            [--verbose] [--list-bugs]
+ *   --seed S       first seed (default 1); without --seconds and --seeds only this one
+ *   --seconds N    seeds from S on until N seconds are over
+ *   --seeds F-T    these seeds
+ *   --plant        each planted bug by itself: it must be caught within 1,000 seeds
+ * Exit status: 0 no violation (with --plant: every bug was caught), 1 otherwise, 2 usage.
+ */
+#include "tests/sim/rig.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { PLANT_SEEDS = 1000 };
+
+struct args { uint64_t from, to; double seconds; bool stats, plant, list; struct sim_config cfg; };
+
+static double now_s(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static const char *kind_name(int k)
+{
+    static const char *const steps[] = {
+#define X(name) #name,
+        STEP_TABLE(X)
+#undef X
+    };
+    return k < MOP_N_KINDS ? mop_name((enum mop_kind)k) : steps[k - MOP_N_KINDS];
+}
+
+static void print_stats(const struct sim_stats *s)
+{
+    static const char *const mode[] = { "drop all", "keep all", "prefix", "random", "kill" };
+    printf("operations %" PRIu64 ", refused as they should be %" PRIu64 ", reads compared %" PRIu64 ", faults met %" PRIu64 "\n",
+           s->ops, s->refused, s->reads, s->faults_hit);
+    printf("crashes of the run itself %" PRIu64 ", operations lost in them %" PRIu64 ", torn tails %" PRIu64
+           ", recoveries cut off %" PRIu64 ", worked on after recovery %" PRIu64 "\n",
+           s->crashes, s->lost, s->torn, s->twice, s->written_after);
+    printf("crash states %" PRIu64 ": moments by digest %" PRIu64 ", by content %" PRIu64 "\n", s->states, s->moments, s->contents);
+    printf("%-16s %12s %12s %12s\n", "during", "times done", "cut points", "states");
+    for (int k = 0; k < OP_KINDS; k++)
+        printf("%-16s %12" PRIu64 " %12" PRIu64 " %12" PRIu64 "\n", kind_name(k),
+               k < MOP_N_KINDS ? s->done[k] : s->steps[k - MOP_N_KINDS], s->by_op[k], s->states_by_op[k]);
+    printf("%-16s %12s %12s %12s\n", "before call", "", "cut points", "states");
+    for (int k = 0; k < HOOK_N_CALLS; k++)
+        printf("%-16s %12s %12" PRIu64 " %12" PRIu64 "\n", hook_name((enum hook_call)k), "", s->by_call[k], s->states_by_call[k]);
+    for (int k = 0; k <= SIMIO_N_CUT_MODES; k++)
+        printf("%-16s %12s %12s %12" PRIu64 "\n", mode[k], "", "", s->states_by_mode[k]);
+}
+
+/* Every planted bug must be seen; returns how many were not. */
+static int plant(const struct args *a, struct sim_stats *st)
+{
+    int missed = 0, caught = 0;
+    char viol[2500];
+    for (int b = 1; b < BUG_N; b++) {
+        struct sim_config cfg = a->cfg;
+        uint64_t n;
+        double t = now_s();
+        if (a->cfg.bug != BUG_NONE && (int)a->cfg.bug != b)
+            continue;
+        cfg.bug = (enum bug)b;
+        for (n = 1; n <= PLANT_SEEDS; n++)
+            if (rig_run(a->from + n - 1, &cfg, st, viol, sizeof viol) != 0)
+                break;
+        if (n <= PLANT_SEEDS) {
+            viol[strcspn(viol, "\n")] = '\0';
+            caught++;
+            printf("bug %2d %-19s caught after %4" PRIu64 " seeds, %.1f s: %.200s\n", b, bug_name(cfg.bug), n, now_s() - t, viol);
+        } else {
+            missed++;
+            printf("bug %2d %-19s NOT CAUGHT in %d seeds, %.1f s: %s\n", b, bug_name(cfg.bug), PLANT_SEEDS, now_s() - t, bug_text(cfg.bug));
+        }
+        fflush(stdout);
+    }
+    printf("%d planted bugs caught, %d missed\n", caught, missed);
+    return missed;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: spare-sim [--seed S] [--seconds N | --seeds FROM-TO] [--steps N] [--cuts N] [--bug N | --plant]\n"
+                    "                 [--stats] [--verbose] [--list-bugs]\n");
+    return 2;
+}
+
+static int parse(int argc, char **argv, struct args *a)
+{
+    static const struct option opts[] = {
+        { "seed", 1, NULL, 's' }, { "seconds", 1, NULL, 't' }, { "seeds", 1, NULL, 'r' }, { "steps", 1, NULL, 'n' },
+        { "cuts", 1, NULL, 'c' }, { "bug", 1, NULL, 'b' }, { "plant", 0, NULL, 'p' }, { "stats", 0, NULL, 'S' },
+        { "verbose", 0, NULL, 'v' }, { "list-bugs", 0, NULL, 'l' }, { NULL, 0, NULL, 0 },
+    };
+    char *end;
+    for (int c; (c = getopt_long(argc, argv, "", opts, NULL)) != -1;) {
+        unsigned long long v = optarg != NULL ? strtoull(optarg, &end, 10) : 0;
+        if (c == '?' || (optarg != NULL && (end == optarg || (*end != '\0' && !(c == 'r' && *end == '-')))))
+            return -1;
+        switch (c) {
+        case 's': a->from = a->to = v; break;
+        case 't': a->seconds = (double)v; break;
+        case 'r': a->from = v; a->to = *end == '-' ? strtoull(end + 1, &end, 10) : v; break;
+        case 'n': a->cfg.steps = (unsigned)v; break;
+        case 'c': a->cfg.cuts = (unsigned)v; break;
+        case 'b': a->cfg.bug = (enum bug)v; break;
+        case 'p': a->plant = true; break;
+        case 'S': a->stats = true; break;
+        case 'v': a->cfg.verbose = true; break;
+        case 'l': a->list = true; break;
+        }
+    }
+    return optind == argc && a->cfg.bug < BUG_N && a->to >= a->from ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct args a = { .from = 1, .to = 1, .cfg = { .cuts = 4 } };
+    struct sim_stats st = { 0 };
+    char viol[2500] = "";
+    int rc = 0;
+    if (parse(argc, argv, &a) < 0)
+        return usage();
+    if (a.list) {
+        for (int b = 1; b < BUG_N; b++)
+            printf("%2d %-19s %s\n", b, bug_name((enum bug)b), bug_text((enum bug)b));
+        return 0;
+    }
+    double t = now_s();
+    if (a.plant) {
+        rc = plant(&a, &st);
+    } else {
+        for (uint64_t s = a.from; rc == 0 && (a.seconds > 0 ? now_s() - t < a.seconds : s <= a.to); s++) {
+            rc = rig_run(s, &a.cfg, &st, viol, sizeof viol);
+            if (rc != 0)
+                printf("VIOLATION %s\n  replay: spare-sim --seed %" PRIu64 " --cuts %u%s", viol, s, a.cfg.cuts, a.cfg.steps ? "" : "\n");
+            if (rc != 0 && a.cfg.steps != 0)
+                printf(" --steps %u\n", a.cfg.steps);
+        }
+    }
+    if (a.stats)
+        print_stats(&st);
+    t = now_s() - t;
+    printf("%" PRIu64 " seeds, %" PRIu64 " crash states, %" PRIu64 " moments, %.1f s, %.0f states/s, %d violations\n",
+           st.seeds, st.states, st.moments, t, (double)st.states / (t > 0 ? t : 1), a.plant ? 0 : rc != 0);
+    return rc != 0;
+}
