@@ -97,6 +97,18 @@ int change_name(struct store *s, uint64_t parent, const char *name, size_t nlen,
 /* change_err: an internal failure of a look-up under the lock: IO and DAMAGE pass, others as they are. */
 bool change_new_burst(struct store *s, const struct crow *ino);
 
+/* ---- ops_data.c ---- */
+
+/*
+ * data_restore(s, c, at, src, dst, size): the live file ${dst} gets the content that ${src} had at moment ${at}, ${size} bytes, and
+ * ends there; its row names the version (origin). One record, unless the past content is in more than CLONE_PIECES_MAX pieces:
+ * then what ${dst} held beyond its first parts stays until the last one. What it held before is a version. On failure ${dst} may
+ * hold a part: its state before is in history.
+ */
+int data_restore(struct store *s, const struct caller *c, uint64_t at, uint64_t src, uint64_t dst, uint64_t size);
+/* data_mark_version(s, ino): the present state is a version: the next change begins a burst. Lost at a restart. */
+void data_mark_version(struct store *s, uint64_t ino);
+
 /* ---- read.c ---- */
 /* read_at(s, at, wait): 0 when rows of moment ${at} can be read; WAIT{APPLIED}. */
 int read_at(struct store *s, uint64_t at, struct wait *wait);

@@ -162,11 +162,16 @@ static int past_pieces(struct store *s, uint64_t at, uint64_t ino, const struct 
             *len = pos - off;
             return 0;
         }
-        for (uint32_t i = 0; i < map.n && *n < CLONE_PIECES_MAX; i++) {
+        for (uint32_t i = 0; i < map.n; i++) {
             const struct piece *p = &map.piece[i];
             uint64_t ps = base + p->off, pe = ps + p->len, f = ps > pos ? ps : pos, t = pe < to ? pe : to;
             if (f >= t)
                 continue;
+            if (*n == CLONE_PIECES_MAX) {        /* one block in more pieces than a record holds: up to here */
+                *len = f - off;
+                free(map.piece);
+                return 0;
+            }
             out[(*n)++] = (struct rec_piece){ .dst_off = f - off, .lsn = p->lsn, .dstart = p->dstart,
                                               .doff = p->doff + (uint32_t)(f - ps), .len = (uint32_t)(t - f) };
         }
@@ -176,8 +181,10 @@ static int past_pieces(struct store *s, uint64_t at, uint64_t ino, const struct 
     return 0;
 }
 
+/* ${whole}: part of a restore of a whole file, in order: the part that reaches its end says which version it brings back,
+ * and the file ends there. */
 static int64_t clone_past(struct store *s, const struct caller *c, uint64_t at, uint64_t src, uint64_t src_off, uint64_t dst,
-                          uint64_t dst_off, uint64_t len, struct wait *wait)
+                          uint64_t dst_off, uint64_t len, bool whole, struct wait *wait)
 {
     struct row_ino row;
     struct crow *b = NULL;
@@ -216,8 +223,11 @@ static int64_t clone_past(struct store *s, const struct caller *c, uint64_t at, 
             rec.u.clone.n_pieces = n;
             rec.u.clone.pieces = list;
             /* the whole of a past file over the whole of this one brings that version back */
-            if (src_off == 0 && dst_off == 0 && asked >= row.size && len == row.size && b->u.ino.row.size <= len)
+            if (whole ? src_off + len == row.size
+                      : src_off == 0 && dst_off == 0 && asked >= row.size && len == row.size && b->u.ino.row.size <= len)
                 rec.u.clone.origin = row.origin != 0 ? row.origin : row.content;
+            if (whole && src_off == 0)
+                rec.flags |= RECF_NEW_BURST;     /* what it replaces is a version, however young */
             rc = change_commit(s, c, &rec, NULL);
         }
     }
@@ -226,12 +236,38 @@ static int64_t clone_past(struct store *s, const struct caller *c, uint64_t at, 
     return rc < 0 ? rc : (int64_t)len;
 }
 
+int data_restore(struct store *s, const struct caller *c, uint64_t at, uint64_t src, uint64_t dst, uint64_t size)
+{
+    uint64_t off = 0;
+    if (size == 0) {
+        struct setattr_in in = { .valid = RSA_SIZE };
+        return store_setattr(s, c, dst, &in, NULL, NULL);
+    }
+    while (off < size) {
+        int64_t n = clone_past(s, c, at, src, off, dst, off, size - off, true, NULL);
+        if (n <= 0)
+            return n < 0 ? (int)n : ERR_DAMAGE;  /* the row said that there is more */
+        off += (uint64_t)n;
+    }
+    return 0;
+}
+
+void data_mark_version(struct store *s, uint64_t ino)
+{
+    struct crow *r;
+    pthread_mutex_lock(&s->lock);
+    r = cache_peek(&s->ix.cache, CROW_INO, ino, 0, 0, NULL, 0);
+    if (r != NULL && r->present)
+        r->u.ino.synced = true;
+    pthread_mutex_unlock(&s->lock);
+}
+
 int64_t store_clone(struct store *s, const struct caller *c, uint64_t src_at, uint64_t src_ino, uint64_t src_off,
                     uint64_t dst_ino, uint64_t dst_off, uint64_t len, struct wait *wait)
 {
     if (src_at == AT_LIVE)
         return clone_live(s, c, src_ino, src_off, dst_ino, dst_off, len, wait);
-    return clone_past(s, c, src_at, src_ino, src_off, dst_ino, dst_off, len, wait);
+    return clone_past(s, c, src_at, src_ino, src_off, dst_ino, dst_off, len, false, wait);
 }
 
 /* ---- fsync ---- */

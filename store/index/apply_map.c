@@ -464,6 +464,9 @@ static int clone_block(struct apply *a, struct crow *dst, uint64_t block, uint64
 static int clone_into(struct apply *a, struct crow *dst, const struct clone_list *l)
 {
     uint64_t from = a->rec->u.clone.dst_off, to = from + a->rec->u.clone.len;
+    /* a restore replaces all there is: what lies behind its end goes with the same record */
+    if (a->rec->u.clone.origin != 0 && dst->u.ino.row.size > to)
+        to = dst->u.ino.row.size;
     struct block_list blocks = { 0 };
     int64_t delta = 0;
     size_t k = 0;
@@ -515,7 +518,7 @@ int apply_clone(struct apply *a)
         return rc;
     changed(a, dst);
     dst->u.ino.row.origin = rec->u.clone.origin;
-    if (end > dst->u.ino.row.size)
+    if (end > dst->u.ino.row.size || rec->u.clone.origin != 0)
         dst->u.ino.row.size = end;
     return apply_kill_priv(a, dst);
 }
