@@ -150,7 +150,7 @@ static int status_json(const struct place *p)
     struct session *ses = NULL;
     struct merged m = { json_object() };
     struct err err = { 0 };
-    int r = session_open(p->store, false, &ses, &err);
+    int r = session_open(p->store, SESSION_READ, &ses, &err);
 
     if (r == 0)
         r = session_call(ses, session_request("status"), emit_merge, &m, &err);
@@ -251,7 +251,7 @@ static int config_set(const struct place *p, int n, char **pairs)
 {
     struct session *ses = NULL;
     struct err err = { 0 }, close_err = { 0 };
-    int r = session_open(p->store, true, &ses, &err), c;
+    int r = session_open(p->store, SESSION_WRITE, &ses, &err), c;
 
     for (int i = 0; i < n && r == 0; i++) {
         char *eq = strchr(pairs[i], '=');
@@ -323,7 +323,7 @@ static int emit_check(void *arg, const char *type, const json_t *o, const void *
     return 0;
 }
 
-/* A store that does not even open read-only: whatever can be looked at. */
+/* A store that does not open without being recovered or repaired: whatever can be looked at. */
 static int check_closed(const struct place *p, bool read_data, const struct err *why)
 {
     struct io *io = NULL;
@@ -332,11 +332,18 @@ static int check_closed(const struct place *p, bool read_data, const struct err 
 
     if (r)
         return out_error(&err, r);
-    out_message("%s", why->msg);
+    if (why->code != ERR_ROFS && why->code != ERR_NOENT)
+        out_message("%s", why->msg);
     r = svc_check_closed(io, p->store, read_data, emit_check, NULL, &err);
     io->ops->free(io);
-    /* It did not open: that is damage even if what could be read is whole. */
-    return out_error(r ? &err : why, r ? r : why->code);
+    if (r)
+        return out_error(&err, r);
+    /* It did not open for damage: that is damage, even if what could be read is whole. */
+    if (why->code != ERR_ROFS && why->code != ERR_NOENT)
+        return out_error(why, why->code);
+    out_warn("%s: expected a store that was closed cleanly, found one that was not: the index was not looked at. Mount it once (or "
+             "`spare status`), which recovers it, then check again", p->store);
+    return EXIT_OK;
 }
 
 int cmd_check(int argc, char **argv)
@@ -356,8 +363,8 @@ int cmd_check(int argc, char **argv)
     }
     if (place_of("check", argc, argv, &p, &code))
         return code;
-    r = session_open(p.store, false, &ses, &err);
-    if (err_exit(r) == err_exit(ERR_DAMAGE) || r == ERR_IO) {
+    r = session_open(p.store, SESSION_LOOK, &ses, &err);
+    if (err_exit(r) == err_exit(ERR_DAMAGE) || r == ERR_IO || r == ERR_ROFS || r == ERR_NOENT) {
         code = check_closed(&p, read_data, &err);
         goto out;
     }

@@ -40,15 +40,8 @@ int main(int argc, char **argv)
     while (first < argc && strcmp(argv[first], "--json") == 0)
         first++;
     if (first >= argc) {
-        static char help[] = "help";
-        char *v[] = { help, NULL };
-
         err_set(&err, ERR_USAGE, "expected a command, found none; `spare help` lists them");
-        if (out_json)
-            return out_error(&err, ERR_USAGE);
-        (void)cmd_help(1, v);
-        (void)out_finish(EXIT_OK);
-        return EXIT_USAGE;
+        return out_error(&err, ERR_USAGE);
     }
     if (strcmp(argv[first], "--help") == 0 || strcmp(argv[first], "-h") == 0)
         c = cli_find("help");

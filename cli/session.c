@@ -52,7 +52,8 @@ static uint64_t setting(const struct super *sb, const char *name)
 int session_open_here(const char *dir, bool writable, struct store **out, struct io **io, struct log_recovery *rec,
                       struct err *err)
 {
-    struct store_options opt = { .writable = writable, .threads = true };
+    /* Reading a copy does no harm; which of two is the store matters to whoever writes. */
+    struct store_options opt = { .writable = writable, .threads = true, .location = writable ? LOCATION_AS_IS : LOCATION_MOVED };
     struct super *sb = malloc(sizeof *sb);
     int r;
 
@@ -85,7 +86,7 @@ static time_t now_s(void)
     return t.tv_sec;
 }
 
-int session_open(const char *store_dir, bool writes, struct session **out, struct err *err)
+int session_open(const char *store_dir, enum session_mode mode, struct session **out, struct err *err)
 {
     struct session *ses = calloc(1, sizeof *ses);
     time_t deadline = now_s() + LOCK_WAIT_SECONDS;
@@ -98,7 +99,10 @@ int session_open(const char *store_dir, bool writes, struct session **out, struc
         r = svc_connect(store_dir, &ses->fd, err);
         if (r != ERR_NOENT)
             break;
-        r = session_open_here(store_dir, writes, &ses->s, &ses->io, &ses->rec, err);
+        r = session_open_here(store_dir, mode == SESSION_WRITE, &ses->s, &ses->io, &ses->rec, err);
+        /* The log has what the index on disk has not: only a writer brings them together. */
+        if (mode == SESSION_READ && (r == ERR_ROFS || r == ERR_NOENT))
+            r = session_open_here(store_dir, true, &ses->s, &ses->io, &ses->rec, err);
         /* Another command has it, or a mount that is just beginning or ending. */
         if ((r != ERR_LOCKED && r != ERR_BUSY) || now_s() >= deadline || out_interrupted)
             break;
@@ -148,7 +152,7 @@ int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg
     const char *op = json_string_value(json_object_get(req, "op"));
     struct session *ses = NULL;
     struct err err = { 0 }, close_err = { 0 };
-    int r = session_open(p->store, svc_op_writes(op) == 1, &ses, &err), c;
+    int r = session_open(p->store, svc_op_writes(op) == 1 ? SESSION_WRITE : SESSION_READ, &ses, &err), c;
 
     if (r) {
         json_decref(req);

@@ -11,12 +11,15 @@
 struct session;
 
 /*
- * session_open(store_dir, writes, out, err):
- * ${writes}: requests that need a writable store will follow. A store that another command has open right now is waited for
- * (some seconds).
+ * session_open(store_dir, mode, out, err):
+ * SESSION_WRITE: requests that need a writable store will follow. SESSION_READ: they will not; a store that was not closed cleanly
+ * is still recovered, which writes. SESSION_LOOK: nothing is written, come what may; ROFS when that store would have to be
+ * recovered first. A store that lies elsewhere than it says can be read, not written. One that another command has open right
+ * now is waited for (some seconds).
  * Errors: those of svc_connect and store_open; LOCKED.
  */
-int session_open(const char *store_dir, bool writes, struct session **out, struct err *err);
+enum session_mode { SESSION_READ, SESSION_WRITE, SESSION_LOOK };
+int session_open(const char *store_dir, enum session_mode mode, struct session **out, struct err *err);
 
 /* session_call(ses, req, emit, arg, err): svc_call; ${req} is released. */
 int session_call(struct session *ses, json_t *req, svc_emit_fn *emit, void *arg, struct err *err);
