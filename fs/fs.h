@@ -49,7 +49,8 @@ struct fs {
     struct chores *chores;
     struct snapdir *snapdir;     /* snapdir.h */
     struct past *past;           /* past.h */
-    uint64_t store_dev;
+    uid_t store_uid;             /* whose the store is: who may see the past */
+    gid_t store_gid;
 };
 
 /* fs_log(fmt, ...): one message, to stderr, the log file or syslog; no newline at the end. Threads: any. */

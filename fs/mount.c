@@ -3,6 +3,7 @@
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
 
+#include "store/base/hash.h"
 #include "store/base/io.h"
 
 #include <dirent.h>
@@ -241,7 +242,7 @@ static void mount_text(const struct fs_options *o, bool past, char *buf, size_t 
     buf[0] = '\0';
     snprintf(buf, cap, "subtype=%s,default_permissions%s%s%s%s%s,fsname=", past ? FS_SUBTYPE_PAST : FS_SUBTYPE,
              o->allow_other ? ",allow_other" : "", o->read_only || past ? ",ro" : "",
-             root && !o->nosuid ? ",suid" : "", root && !o->nodev ? ",dev" : "", o->noexec ? ",noexec" : "");
+             root && !past && !o->nosuid ? ",suid" : "", root && !past && !o->nodev ? ",dev" : "", o->noexec ? ",noexec" : "");
     append_escaped(buf, cap, o->fsname[0] ? o->fsname : real ? real : o->store);
     free(real);
 }
@@ -287,25 +288,75 @@ int mount_open(const struct fs_options *o, const char *dir, bool past, struct fu
     return code < 0 ? code : fuse_session_fd(*se);
 }
 
-int mount_past_dir(const struct fs_options *o, uint64_t mount_id, char *buf, size_t cap, struct err *err)
+/* ---- where the past is mounted ---- */
+
+enum { PAST_ID_MAX = 17 };
+
+/* By what a mount point's past is known where it is not in it. */
+static void past_id(const char *dir, char id[PAST_ID_MAX])
 {
-    const char *run = getenv("XDG_RUNTIME_DIR");
-    int n;
+    snprintf(id, PAST_ID_MAX, "%016llx", (unsigned long long)hash64(dir, strlen(dir)));
+}
+
+/* Appends ${name} to ${path} and makes that directory, for us alone. */
+static int make_below(char *path, size_t cap, const char *name, struct err *err)
+{
+    size_t n = strlen(path);
+    struct stat st;
+
+    if (snprintf(path + n, cap - n, "/%s", name) >= (int)(cap - n))
+        return err_set(err, ERR_NAMETOOLONG, "%s: path too long", path);
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return err_from_errno(err, errno, "%s", path);
+    /* Where lstat fails the past's daemon is dead, and it is to be unmounted. */
+    if (lstat(path, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid()))
+        return err_set(err, ERR_PERM, "%s: expected a directory of user %u", path, (unsigned)geteuid());
+    return 0;
+}
+
+/* A directory of this user's own that programs may leave things in while they run. */
+static int runtime_dir(const struct fs_options *o, char *buf, size_t cap, struct err *err)
+{
+    const char *run = getenv("XDG_RUNTIME_DIR"), *home = getenv("HOME");
+    struct stat st;
+    int rc;
+
+    if (run && run[0] == '/' && snprintf(buf, cap, "%s", run) < (int)cap && !inside(buf, o->dir))
+        return 0;
+    snprintf(buf, cap, "/run/user/%u", (unsigned)geteuid());
+    if (stat(buf, &st) == 0 && st.st_uid == geteuid())
+        return 0;
+    if (!home || home[0] != '/' || snprintf(buf, cap, "%s", home) >= (int)cap || inside(buf, o->dir))
+        return err_set(err, ERR_NOENT, "XDG_RUNTIME_DIR is not set: nowhere to mount the past");
+    rc = make_below(buf, cap, ".local", err);
+    return rc < 0 ? rc : make_below(buf, cap, "state", err);
+}
+
+int mount_past_dir(const struct fs_options *o, char *buf, size_t cap, struct err *err)
+{
+    char id[PAST_ID_MAX];
+    int n, rc;
 
     if (geteuid() == 0) {
         n = snprintf(buf, cap, "%s/%s", o->dir, o->snapdir);
         return n < (int)cap ? 0 : err_set(err, ERR_NAMETOOLONG, "%s: path too long", o->dir);
     }
-    if (!run || run[0] != '/')
-        return err_set(err, ERR_NOENT, "XDG_RUNTIME_DIR is not set: nowhere to mount the past");
-    n = snprintf(buf, cap, "%s/spare", run);
-    if (n >= (int)cap || (mkdir(buf, 0700) < 0 && errno != EEXIST))
-        return err_from_errno(err, errno, "%s/spare", run);
-    n = snprintf(buf, cap, "%s/spare/%016llx", run, (unsigned long long)mount_id);
-    if (n >= (int)cap || (mkdir(buf, 0700) < 0 && errno != EEXIST))
-        return err_from_errno(err, errno, "%s/spare", run);
-    return 0;
+    past_id(o->dir, id);
+    rc = runtime_dir(o, buf, cap, err);
+    if (rc == 0)
+        rc = make_below(buf, cap, "spare", err);
+    return rc < 0 ? rc : make_below(buf, cap, id, err);
 }
+
+void mount_past_done(const struct fs_options *o)
+{
+    char dir[PATH_MAX];
+
+    if (geteuid() != 0 && mount_past_dir(o, dir, sizeof dir, NULL) == 0)
+        (void)rmdir(dir);
+}
+
+/* ---- taking down ---- */
 
 static int run_fusermount(const char *dir, bool lazy, struct err *err)
 {
@@ -346,8 +397,11 @@ struct below { const char *dir; char past[PATH_MAX]; };
 static int past_below(void *arg, const struct fs_mounted *m)
 {
     struct below *b = arg;
+    const char *slash = strrchr(m->dir, '/');
+    char id[PAST_ID_MAX];
 
-    if (m->past && strcmp(m->dir, b->dir) != 0 && inside(m->dir, b->dir))
+    past_id(b->dir, id);
+    if (m->past && strcmp(m->dir, b->dir) != 0 && (inside(m->dir, b->dir) || (slash && strcmp(slash + 1, id) == 0)))
         snprintf(b->past, sizeof b->past, "%s", m->dir);
     return 0;
 }

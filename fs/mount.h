@@ -106,9 +106,13 @@ int mount_check(const struct fs_options *o, struct err *err);
  */
 int mount_open(const struct fs_options *o, const char *dir, bool past, struct fuse_session **se, struct err *err);
 
-/* mount_past_dir(o, mount_id, buf, cap, err): where the session of the past is mounted: the name of the past in the mount's root; for an
- * ordinary user, whom fusermount3 would not let mount there, a directory of its own (made if missing) below $XDG_RUNTIME_DIR. */
-int mount_past_dir(const struct fs_options *o, uint64_t mount_id, char *buf, size_t cap, struct err *err);
+/* mount_past_dir(o, buf, cap, err): where the session of the past is mounted: the name of the past in the mount's root; for an
+ * ordinary user, whom fusermount3 would not let mount there, spare/ID below $XDG_RUNTIME_DIR, else below /run/user/UID, else
+ * .local/state at home: directories of its own (made if missing, closed to others). ID stands for the mount point, so that whoever
+ * unmounts that knows it too. Errors: NOENT no place; PERM it is another's.
+ * mount_past_done(o): removes what it made. */
+int mount_past_dir(const struct fs_options *o, char *buf, size_t cap, struct err *err);
+void mount_past_done(const struct fs_options *o);
 
 /* mount_take_down(dir, lazy, err): unmount one mount point; umount2 or fusermount3. BUSY, PERM, NOENT, IO. */
 int mount_take_down(const char *dir, bool lazy, struct err *err);

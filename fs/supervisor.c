@@ -113,16 +113,20 @@ static void start_helper(struct sup *s)
 {
     char dir[PATH_MAX];
     struct fuse_session *se = NULL;
+    struct fs_mounted left;
     struct err err = { 0 };
     int theirs = -1, fd;
 
-    if (mount_past_dir(s->o, mem_head(s->mem)->mount_id, dir, sizeof dir, &err) < 0) {
+    if (mount_past_dir(s->o, dir, sizeof dir, &err) < 0) {
         fs_log("the past is not shown: %s", err.msg);
         return;
     }
     s->helper = spawn(s, &s->helper_ctl, &theirs);
     if (s->helper != 0)
         return;
+    /* Elsewhere than in the mount, one whose processes were all killed may be left. */
+    if (geteuid() != 0 && fs_mounted_at(dir, &left) == 0 && left.past)
+        (void)mount_take_down(dir, true, &err);
     fd = mount_open(s->o, dir, true, &se, &err);
     (void)ctl_send(theirs, CTL_MOUNTED, fd, &err);
     _exit(0);
@@ -142,7 +146,7 @@ static void start_ender(struct sup *s)
         return;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (s->past_fd >= 0 && mount_past_dir(s->o, mem_head(s->mem)->mount_id, dir, sizeof dir, &err) == 0 &&
+    if (s->past_fd >= 0 && mount_past_dir(s->o, dir, sizeof dir, &err) == 0 &&
         mount_take_down(dir, false, &err) < 0)
         (void)mount_take_down(dir, true, &err);
     if (mount_take_down(s->o->dir, false, &err) < 0)
@@ -371,11 +375,12 @@ static void clear_mounts(struct sup *s)
         fuse_session_destroy(s->live);
         s->live = NULL;
         s->live_fd = -1;
-        if (mount_past_dir(s->o, mem_head(s->mem)->mount_id, dir, sizeof dir, &err) == 0 && fs_mounted_at(dir, &m) == 0 &&
+        if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && fs_mounted_at(dir, &m) == 0 &&
             m.past)
             (void)mount_take_down(dir, true, &err);
         if (fs_mounted_at(s->o->dir, &m) == 0)
             (void)mount_take_down(s->o->dir, true, &err);
+        mount_past_done(s->o);
     }
 }
 

@@ -1,0 +1,40 @@
+/* past_internal.h: what past.c (life) and past_ops.c (requests) share. */
+#ifndef FS_PAST_INTERNAL_H
+#define FS_PAST_INTERNAL_H
+
+#include "fs/past.h"
+#include "fs/past_slots.h"
+#include "store/index/rows.h"
+
+#include <pthread.h>
+
+struct past_shared;
+
+struct past {
+    struct fs *fs;
+    struct store *store;
+    struct shim *shim;
+    struct fuse_session *se;
+    struct past_slots *slots;
+    struct past_shared *sh;
+    pthread_mutex_t lock;            /* guards buffers in use, want_room, stop; before it none, after it none */
+    pthread_cond_t wake;             /* of the janitor */
+    bool want_room, stop;
+    uint64_t bufs_taken;             /* bit i: buffer i */
+    unsigned n_threads;
+    pthread_t threads[PAST_THREADS], janitor;
+    bool has_janitor;
+};
+
+/* Node ids. Slot 0 is the root of the session; inode 0 of a slot the symlink "@LSN" to its moment. */
+static inline uint64_t past_node(uint32_t slot, uint64_t ino) { return (uint64_t)slot << INO_BITS | ino; }
+static inline uint32_t past_node_slot(uint64_t node) { return (uint32_t)(node >> INO_BITS); }
+static inline uint64_t past_node_ino(uint64_t node) { return node & INO_MAX; }
+
+/* past_ops(ops): the handlers; the session's user data is the struct past. */
+void past_ops(struct fuse_lowlevel_ops *ops);
+
+/* past_full(p): there was no slot: wake the janitor. */
+void past_full(struct past *p);
+
+#endif
