@@ -437,6 +437,9 @@ static int open_current(struct log *log, struct err *err)
     seg->pinned = true;
     seg->refs++;
     rc = log_read_header(log, seg, &h, err);
+    if (rc == 0 && h.ro_compat != 0)
+        rc = err_set(err, ERR_VERSION, "%s: unknown features %#llx: this program may read it, not write", name,
+                     (unsigned long long)h.ro_compat);
     if (rc == 0)
         log->incarnation = seg->incarnation;
     return rc;

@@ -112,7 +112,8 @@ int log_prepare(struct log *log, struct err *err);
  * ${head} is the head as record_encode wrote it (rec->head_len bytes). Takes the LSN and both clocks,
  * sets rec->lsn, prev_*, wall_ns, boot_ns, hash; patches ${head}; fills ${slot}.
  * Does no I/O. Cannot fail for want of space after log_room said yes under the same caller lock.
- * Errors: POISONED, NOSPC (no room was made).
+ * Sets epoch and incarnation too. Waits while 4,096 appends are under way or log_room makes a segment.
+ * Errors: POISONED, NOSPC (no room was made), ROFS.
  */
 int log_append_begin(struct log *log, struct record *rec, uint8_t *head, struct log_slot *slot);
 
@@ -144,7 +145,7 @@ void     log_last(struct log *log, uint64_t *lsn, struct hash128 *hash);
  * log_read_record(log, lsn, with_data, rec, buf, err):
  * Read and verify the head of the record at ${lsn}. *${buf} is a malloced buffer that backs ${rec}'s pointers;
  * free it. With ${with_data}, the data too (verified), rec->data set.
- * Errors: NOENT ${lsn} is outside the log or is no record; DAMAGE.
+ * Errors: NOENT ${lsn} is outside the log (or no multiple of 8); DAMAGE, also where no record begins there.
  */
 int log_read_record(struct log *log, uint64_t lsn, bool with_data, struct record *rec, void **buf, struct err *err);
 

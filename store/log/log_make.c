@@ -21,6 +21,14 @@ void log_next_drop(struct log *log)
     io_unlink(log->io, LOG_NEXT, NULL);
 }
 
+/* File systems that cannot reserve space report a full disk late; that is all. */
+static int allocate(struct io_file *f, uint64_t bytes, struct err *err)
+{
+    int rc = io_allocate(f, bytes, err);
+
+    return rc == ERR_NOTSUP ? 0 : rc;
+}
+
 int log_next_open(struct log *log, uint64_t capacity, bool reserve, struct err *err)
 {
     int rc;
@@ -35,7 +43,7 @@ int log_next_open(struct log *log, uint64_t capacity, bool reserve, struct err *
         return rc;
     }
     log->next_capacity = capacity;
-    rc = io_allocate(log->next, SEGMENT_HEADER_BYTES + (reserve ? capacity : 0), err);
+    rc = allocate(log->next, SEGMENT_HEADER_BYTES + (reserve ? capacity : 0), err);
     /* Synced here, where nobody waits, so that the sync under log_publish has little to do. */
     if (rc == 0)
         rc = io_fdatasync(log->next, err);
@@ -176,7 +184,7 @@ static int reserve_current(struct log *log, struct err *err)
 
     if (!log->opt.preallocate || seg->reserved)
         return 0;
-    rc = io_allocate(seg->file, SEGMENT_HEADER_BYTES + seg->capacity, err);
+    rc = allocate(seg->file, SEGMENT_HEADER_BYTES + seg->capacity, err);
     if (rc == 0)
         seg->reserved = true;
     return rc;

@@ -174,7 +174,7 @@ int record_encode(struct record *rec, const uint64_t *sums, uint8_t *buf, size_t
 
 /*
  * record_seal(buf, head_len, rec):
- * Patch lsn, prev_lsn, prev_hash, wall_ns and boot_ns of ${rec} into an encoded head,
+ * Patch lsn, prev_lsn, prev_hash, epoch, incarnation, wall_ns and boot_ns of ${rec} into an encoded head,
  * compute the record's hash into it and into rec->hash. Cheap: runs under the log's lock.
  */
 void record_seal(uint8_t *buf, uint32_t head_len, struct record *rec);
@@ -186,7 +186,7 @@ void record_sums(const void *data, size_t len, uint64_t *sums);
  * record_decode(buf, len, rec, err):
  * Decode and validate a head of at least ${len} bytes available at ${buf}:
  * lengths, type, args, the record's hash. Data is not looked at; rec->data is NULL.
- * Errors: TRUNCATED (fewer bytes than head_len), BADREC with what was wrong.
+ * Errors: TRUNCATED (fewer bytes than head_len), BADREC with what was wrong, NOMEM (a head above 16 KiB).
  * *${rec} is only written on success.
  */
 int record_decode(const uint8_t *buf, size_t len, struct record *rec, struct err *err);

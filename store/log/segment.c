@@ -98,10 +98,14 @@ int segment_header_decode(const uint8_t *buf, size_t len, struct segment_header 
                        get_be64(want.b), get_be64(sum.b));
     t.version = rd_u32(&r);
     t.version_min = rd_u32(&r);
+    if (t.version_min == 0 || t.version_min > t.version)
+        return err_set(err, ERR_DAMAGE, "segment header: format %u readable from %u up", t.version, t.version_min);
     if (t.version_min > FORMAT_VERSION || t.version < FORMAT_VERSION_MIN)
         return err_set(err, ERR_VERSION, "segment header: format %u (readable from %u up), this program reads %d to %d",
                        t.version, t.version_min, (int)FORMAT_VERSION_MIN, (int)FORMAT_VERSION);
     decode_fields(&r, &t);
+    if ((t.compat | t.ro_compat | t.incompat) == 0)     /* features may explain other bytes */
+        rd_zero(&r, SH_HASH - SH_FIELDS);
     if (r.bad)
         return err_set(err, ERR_DAMAGE, "segment header: reserved bytes are not zero");
     if (t.incompat != 0)
