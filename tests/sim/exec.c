@@ -168,6 +168,8 @@ static int exec_reap(struct rig *r, struct mop *op)
             v[n++] = r->m->ino[k]->a.ino;
     if (n == 0)
         return 0;
+    r->st->ops++;
+    r->st->done[MOP_REAP]++;
     n = 1 + (size_t)rng_below(&r->rng, n);
     store_info(r->w.s, &before);
     int rc = store_reap(r->w.s, v, n, NULL);

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void explore_hook(void *arg, enum hook_call call)
@@ -15,7 +16,8 @@ void explore_hook(void *arg, enum hook_call call)
         return;
     struct point *p = &r->point[r->n_point++];
     *p = (struct point){ .sim = simio_clone(r->w.sim), .disk = kv_twin_disk_clone(r->w.disk), .acked = r->acked,
-                         .answered = r->answered, .faulty = r->faulty, .op = r->cur, .call = call };
+                         
+                         .answered = r->answered, .config = r->config, .faulty = r->faulty, .op = r->cur, .call = call };
     r->st->by_op[p->op]++;
     r->st->by_call[call]++;
 }
@@ -69,53 +71,151 @@ static int write_after(struct rig *r, struct world *w, uint64_t lsn)
            : rig_viol(r, "the moment @%" PRIu64 " changed after a second crash", lsn);
 }
 
-/* One state. kill: the process alone dies. twice: recovery is cut off in the middle too. */
+/*
+ * The last record that is an operation: what an open appends by itself says nothing of the tree, and a recovery that was
+ * cut off may have put it where, in the main run, an operation is that this state lost.
+ */
+static uint64_t last_operation(struct store *s, uint64_t lsn)
+{
+    for (;;) {
+        struct record rec;
+        void *buf = NULL;
+        int rc = log_read_record(store_log(s), lsn, false, &rec, &buf, NULL);
+        bool marker = rc == 0 && rec.prev_lsn != 0 &&
+                      (rec.type == REC_INCARNATION || rec.type == REC_REAP || rec.type == REC_SERIES_END || rec.type == REC_MOUNT);
+        free(buf);
+        if (!marker)
+            return lsn;
+        lsn = rec.prev_lsn;
+    }
+}
+
+/* The last operation of the history at or below ${lsn} that is no marker. */
+static uint64_t operation_at(const struct rig *r, uint64_t lsn)
+{
+    size_t k = r->n_hist;
+    while (k > 1 && (r->hist[k - 1].lsn > lsn || r->hist[k - 1].kind == MOP_REAP || r->hist[k - 1].kind == MOP_SERIES))
+        k--;
+    return r->hist[k - 1].lsn;
+}
+
+/* What must have survived has. *${lsn}: up to where the recovered store is this history. */
+static int bounds(struct rig *r, struct store *s, uint64_t last, uint64_t least, bool once, const char *why, uint64_t *lsn)
+{
+    *lsn = last_operation(s, last);
+    if ((once && last < least) || operation_at(r, *lsn) < operation_at(r, least))
+        return rig_viol(r, "recovered to @%" PRIu64 " (operation @%" PRIu64 "), but @%" PRIu64 " was %s", last, *lsn, least, why);
+    return 0;
+}
+
+/* A recovery that does not get to its end: cut off, or met by an error. What it leaves must be as good as before. */
+static int first_try(struct rig *r, struct world *w)
+{
+    static const enum simio_call kinds[] = { SIMIO_PWRITEV, SIMIO_FDATASYNC, SIMIO_PREAD, SIMIO_CREATE, SIMIO_RENAME, SIMIO_SYNCDIR,
+                                             SIMIO_OPEN, SIMIO_FTRUNCATE, SIMIO_UNLINK, SIMIO_ANY };
+    struct log_recovery rec;
+    struct err err = { 0 };
+    bool fault = rng_chance(&r->cut_rng, 40);
+    if (fault)
+        simio_fail_at(w->sim, kinds[rng_below(&r->cut_rng, sizeof kinds / sizeof *kinds)], 1 + rng_below(&r->cut_rng, 8),
+                      rng_chance(&r->cut_rng, 25) ? ERR_NOSPC : ERR_IO);
+    else
+        simio_cut_at(w->sim, 1 + rng_below(&r->cut_rng, 20));
+    int rc = world_open(r, w, &rec, &err);
+    if (fault)
+        r->st->open_faults += rc < 0;
+    else
+        r->st->twice += simio_dead(w->sim);
+    if (rc < 0 && !fault && !simio_dead(w->sim))
+        return rig_viol(r, "open: %s %s", err_name(rc), err.msg);
+    world_drop(w);
+    if (fault && rng_chance(&r->cut_rng, 50)) {
+        simio_kill(w->sim);
+        simio_evict(w->sim);
+    } else {
+        simio_cut(w->sim, rng_next(&r->cut_rng), SIMIO_CUT_RANDOM);
+    }
+    return 0;
+}
+
+/* Opened for reading only, the same is there, and not a byte changes. */
+static int read_only(struct rig *r, struct world *w, const struct point *p)
+{
+    struct store_options opt = r->opt;
+    struct log_recovery rec;
+    struct err err = { 0 };
+    struct io_file *lock = NULL;         /* the lock file may be made; it says nothing */
+    uint64_t lsn, before, mutations;
+    if (io_lock(simio_io(w->sim), "lock", &lock, &err) >= 0)
+        io_close(lock);
+    before = simio_digest(w->sim);
+    mutations = simio_mutations(w->sim);
+    r->st->read_only++;
+    r->opt.writable = false;
+    int rc = world_open(r, w, &rec, &err);
+    r->opt = opt;
+    if (rc < 0)
+        return rig_viol(r, "open for reading: %s %s", err_name(rc), err.msg);
+    if (bounds(r, w->s, rec.last_lsn, p->acked, true, "acknowledged (read-only)", &lsn) != 0)
+        return -1;
+    rc = oracle_recovered(r, w->s, lsn, 0);
+    world_drop(w);
+    if (rc == 0 && (simio_digest(w->sim) != before || simio_mutations(w->sim) > mutations + 1))
+        return rig_viol(r, "an open for reading changed the store");
+    simio_kill(w->sim);
+    return rc;
+}
+
+static int config_is(struct rig *r, struct store *s, uint64_t least)
+{
+    char buf[64] = "";
+    uint64_t v = 0;
+    int rc = store_config_get(s, "timezone", buf, sizeof buf);
+    if (rc < 0 || (sscanf(buf, "Etc/%" SCNu64, &v) != 1 && least > 0) || v < least)
+        return rig_viol(r, "setting: expected Etc/%" PRIu64 " or later, found %s (%s)", least, buf, err_name(rc));
+    return 0;
+}
+
+/* One state. kill: the process alone dies. twice: the first recovery does not get to its end. */
 static int state(struct rig *r, struct world *w, const struct point *p, bool kill, bool twice)
 {
     struct log_recovery rec;
     struct err err = { 0 };
-    int rc;
-    if (twice) {
-        simio_cut_at(w->sim, 1 + rng_below(&r->cut_rng, 20));
-        rc = world_open(r, w, &rec, &err);
-        bool died = simio_dead(w->sim);
-        if (rc < 0 && !died)
-            return rig_viol(r, "open: %s %s", err_name(rc), err.msg);
-        if (died)
-            r->st->twice++;
-        if (rc == 0 && rec.last_lsn < p->acked)
-            return rig_viol(r, "recovered to @%" PRIu64 ", @%" PRIu64 " was acknowledged", rec.last_lsn, p->acked);
-        world_drop(w);
-        simio_cut(w->sim, rng_next(&r->cut_rng), SIMIO_CUT_RANDOM);
-    }
+    int rc = twice ? first_try(r, w) : rng_below(&r->cut_rng, 12) == 0 ? read_only(r, w, p) : 0;
+    if (rc != 0)
+        return rc;
     memset(&err, 0, sizeof err);
     rc = world_open(r, w, &rec, &err);
     if (rc < 0)
         return rig_viol(r, "open: %s %s", err_name(rc), err.msg);
     r->st->torn += rec.torn;
     uint64_t least = kill && !p->faulty && !twice ? p->answered : p->acked;
-    if (rec.last_lsn < least)
-        return rig_viol(r, "recovered to @%" PRIu64 ", but @%" PRIu64 " was %s", rec.last_lsn, least, kill ? "answered" : "acknowledged");
+    uint64_t lsn;
+    if (bounds(r, w->s, rec.last_lsn, least, !twice, kill ? "answered" : "acknowledged", &lsn) != 0)
+        return -1;
     if (rec.damaged)
         return rig_viol(r, "damage found where there is none: %s", rec.damage.msg);
     r->st->states_deep++;
-    rc = oracle_recovered(r, w->s, rec.last_lsn, 10);
+    rc = oracle_recovered(r, w->s, lsn, 10);
+    if (rc == 0)
+        rc = config_is(r, w->s, p->config);
     if (rc == 0 && rng_below(&r->cut_rng, 8) == 0)
-        rc = write_after(r, w, rec.last_lsn);
+        rc = write_after(r, w, lsn);
     return rc;
 }
 
-static int explore(struct rig *r, const struct point *p, bool last)
+static int explore(struct rig *r, const struct point *p)
 {
     static const char *const mode_name[] = { "drop all", "keep all", "prefix", "random", "kill" };
     int rc = 0;
-    (void)last;
     for (unsigned c = 0; c < r->cfg->cuts && rc == 0; c++) {
         uint64_t seed = rng_next(&r->cut_rng);
         unsigned mode = (unsigned)(rng_chance(&r->cut_rng, 55) ? SIMIO_CUT_RANDOM : rng_below(&r->cut_rng, SIMIO_N_CUT_MODES + 1));
         bool kill = mode == SIMIO_N_CUT_MODES;
         struct world w = { .sim = simio_clone(p->sim), .disk = kv_twin_disk_clone(p->disk) };
-        hook_init(&w.hook, simio_io(w.sim), r->cfg->bug);
+        hook_init(&w.hook, simio_io(w.sim));
+        hook_plant(&w.hook, r->cfg->bug);
+        simio_set_space(w.sim, 0);       /* what a full disk refuses is no violation */
         if (kill)
             simio_kill(w.sim);
         else
@@ -138,9 +238,57 @@ static int explore(struct rig *r, const struct point *p, bool last)
 int explore_points(struct rig *r)
 {
     int rc = 0;
-    /* What is explored must not leave its own points; it has its own hooks, without any. */
     for (unsigned k = 0; k < r->n_point && rc == 0; k++)
-        rc = explore(r, &r->point[k], k + 1 == r->n_point);
+        rc = explore(r, &r->point[k]);
     explore_forget(r);
+    return rc;
+}
+
+/* ---- making a store ---- */
+
+static int made_or_not(struct rig *r, const struct point *p)
+{
+    struct world w = { .sim = simio_clone(p->sim), .disk = kv_twin_disk_new() };
+    struct log_recovery rec;
+    struct err err = { 0 };
+    struct row_ino row;
+    hook_init(&w.hook, simio_io(w.sim));
+    simio_cut(w.sim, rng_next(&r->cut_rng), (enum simio_cut_mode)rng_below(&r->cut_rng, SIMIO_N_CUT_MODES));
+    int rc = world_open(r, &w, &rec, &err);
+    if (rc == 0)
+        rc = store_getattr(w.s, AT_LIVE, r->gen.root, &row, NULL) == 0 ? 0 : rig_viol(r, "a new store without a root");
+    else
+        rc = rc == ERR_NOSTORE || rc == ERR_DAMAGE ? 0       /* DAMAGE: the first superblock was being written */
+             : rig_viol(r, "a store that was not made to its end: expected NOSTORE or DAMAGE, found %s %s", err_name(rc), err.msg);
+    world_free(&w);
+    r->st->states++;
+    r->st->states_by_op[p->op]++;
+    r->st->states_by_call[p->call]++;
+    return rc;
+}
+
+int explore_make(struct rig *r, const struct store_init *init)
+{
+    struct rig *other = m_alloc(sizeof *other);       /* a store beside the one of the run */
+    struct err err = { 0 };
+    other->st = r->st;
+    other->cfg = r->cfg;
+    other->cut_rng = r->cut_rng;
+    other->point_gap = 4;
+    other->cur = MOP_N_KINDS + STEP_MAKE;
+    other->w.sim = simio_new(r->seed);
+    other->w.disk = kv_twin_disk_new();
+    hook_init(&other->w.hook, simio_io(other->w.sim));
+    other->w.hook.before = explore_hook;
+    other->w.hook.arg = other;
+    int rc = store_create(&other->w.hook.io, NULL, init, &err);
+    if (rc < 0)
+        rc = rig_viol(r, "create: %s %s", err_name(rc), err.msg);
+    for (unsigned k = 0; k < other->n_point && rc == 0; k++)
+        for (unsigned c = 0; c < r->cfg->cuts && rc == 0; c++)
+            rc = made_or_not(r, &other->point[k]);
+    explore_forget(other);
+    world_free(&other->w);
+    free(other);
     return rc;
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct hfile { struct io_file f; struct io_file *inner; bool log; };
+struct hfile { struct io_file f; struct io_file *inner; bool log, next; };
 
 static struct hook *of(struct io *io) { return (struct hook *)io; }
 static struct hook *of_file(struct io_file *f) { return (struct hook *)f->io; }
@@ -57,6 +57,7 @@ static struct io_file *wrap(struct hook *h, struct io_file *inner, const char *p
     f->f.io = &h->io;
     f->inner = inner;
     f->log = in_log(path);
+    f->next = strcmp(path, "log/next") == 0;
     return &f->f;
 }
 
@@ -122,7 +123,7 @@ static int bad_write(struct hook *h, struct io_file *f, const struct iovec *iov,
         len += iov[i].iov_len;
     }
     int rc = 0;
-    if (h->bug == BUG_WRITES_SWAPPED && h->held == NULL) {
+    if (h->bug == BUG_WRITES_SWAPPED && h->held == NULL && off > 0) {     /* not a segment's header */
         h->held = all;
         h->held_len = len;
         h->held_off = off;
@@ -155,6 +156,8 @@ static int h_fdatasync(struct io_file *f, struct err *err)
     if (((struct hfile *)f)->log) {
         if (h->bug == BUG_LOG_SYNC_IGNORED || (h->bug == BUG_LOG_SYNC_SOMETIMES && ++h->bug_calls % 3 == 0))
             return 0;
+        if (h->bug == BUG_NEXT_SYNC_IGNORED && ((struct hfile *)f)->next)
+            return 0;
     } else if (h->bug == BUG_SUPER_SYNC_IGNORED) {
         return 0;
     }
@@ -164,8 +167,6 @@ static int h_fdatasync(struct io_file *f, struct err *err)
 static int h_ftruncate(struct io_file *f, uint64_t size, struct err *err)
 {
     saw(of_file(f), HOOK_FTRUNCATE);
-    if (of_file(f)->bug == BUG_TRUNCATE_IGNORED && ((struct hfile *)f)->log)
-        return 0;
     return io_ftruncate(in(f), size, err);
 }
 
@@ -240,7 +241,7 @@ static uint64_t h_boot_ns(struct io *io) { return io_boot_ns(of(io)->inner); }
 static void h_random(struct io *io, void *buf, size_t len) { io_random(of(io)->inner, buf, len); }
 static void h_free(struct io *io) { (void)io; }
 
-void hook_init(struct hook *h, struct io *inner, enum bug bug)
+void hook_init(struct hook *h, struct io *inner)
 {
     static const struct io_ops ops = {
         .open = h_open, .close = h_close, .pread = h_pread, .pread_nowait = h_pread_nowait, .pwritev = h_pwritev,
@@ -251,7 +252,7 @@ void hook_init(struct hook *h, struct io *inner, enum bug bug)
     memset(h, 0, sizeof *h);
     h->io.ops = &ops;
     h->inner = inner;
-    h->bug = bug;
+    hook_plant(h, BUG_NONE);
 }
 
 void hook_release(struct hook *h)

@@ -31,7 +31,7 @@ enum hook_call {
     X(WRITES_SWAPPED,     "a write of the log reaches the file only with the next one")        \
     X(WRITE_DROPPED,      "one in fifty writes of the log is lost")                            \
     X(WRITE_TORN,         "one in fifty writes of the log lacks its last byte")                \
-    X(TRUNCATE_IGNORED,   "ftruncate of the log does nothing")                                 \
+    X(NEXT_SYNC_IGNORED,  "a new segment gets its name before its bytes are synced")           \
     X(READ_FLIPPED,       "one in fifty reads of the log has a flipped bit")                   \
     X(FLUSH_EARLY,        "the index makes rows durable before the log has their records")     \
     X(KV_WRITE_LOST,      "one in twenty batches of the index is lost")                        \
@@ -68,8 +68,9 @@ struct hook {
     uint64_t held_off;
 };
 
-/* hook_init: ${h} stands before ${inner}, which must outlive it. */
-void hook_init(struct hook *h, struct io *inner, enum bug bug);
+/* hook_init: ${h} stands before ${inner}, which must outlive it. hook_plant: from now on it has this bug. */
+void hook_init(struct hook *h, struct io *inner);
+void hook_plant(struct hook *h, enum bug bug);
 void hook_release(struct hook *h);
 
 /* hook_kv: ${inner} with this hook before it; takes ${inner} (closed with it). */

@@ -14,8 +14,17 @@ struct hkv {
 
 static struct hkv *of(struct kv *kv) { return (struct hkv *)kv; }
 
-/* batch_put and batch_del get no kv: the bugs in them find their hook here. */
-static struct hook *batch_hook;
+/* batch_put and batch_del get no kv: what is planted in them is kept here. */
+static enum bug batch_bug;
+static uint64_t batch_calls;
+
+void hook_plant(struct hook *h, enum bug bug)
+{
+    h->bug = bug;
+    if (bug != batch_bug)
+        batch_calls = 0;
+    batch_bug = bug;
+}
 
 static int k_get(struct kv *kv, const void *key, size_t klen, uint8_t **val, size_t *vlen, struct err *err)
 {
@@ -33,14 +42,14 @@ static const struct kv_ops *twin_ops;
 
 static void k_batch_put(struct kv_batch *b, const void *key, size_t klen, const void *val, size_t vlen)
 {
-    if (batch_hook != NULL && batch_hook->bug == BUG_BATCH_LOSES_PUT && ++batch_hook->bug_calls % 200 == 0)
+    if (batch_bug == BUG_BATCH_LOSES_PUT && ++batch_calls % 200 == 0)
         return;
     twin_ops->batch_put(b, key, klen, val, vlen);
 }
 
 static void k_batch_del(struct kv_batch *b, const void *key, size_t klen)
 {
-    if (batch_hook != NULL && batch_hook->bug == BUG_BATCH_LOSES_DELETE && ++batch_hook->bug_calls % 20 == 0)
+    if (batch_bug == BUG_BATCH_LOSES_DELETE && ++batch_calls % 20 == 0)
         return;
     twin_ops->batch_del(b, key, klen);
 }
@@ -104,8 +113,6 @@ static void k_close(struct kv *kv)
 {
     struct hkv *k = of(kv);
     kv_close(k->inner);
-    if (batch_hook == k->h)
-        batch_hook = NULL;
     free(k);
 }
 
@@ -128,11 +135,8 @@ struct kv *hook_kv(struct hook *h, struct kv *inner)
     k->ops.iter_new = k_iter_new;
     k->ops.memory = k_memory;
     k->ops.close = k_close;
-    if (h->bug == BUG_BATCH_LOSES_PUT || h->bug == BUG_BATCH_LOSES_DELETE) {
-        batch_hook = h;
-        k->ops.batch_put = k_batch_put;
-        k->ops.batch_del = k_batch_del;
-    }
+    k->ops.batch_put = k_batch_put;
+    k->ops.batch_del = k_batch_del;
     k->kv.ops = &k->ops;
     k->inner = inner;
     k->h = h;

@@ -19,7 +19,7 @@ bool rng_chance(struct rng *r, unsigned percent) { return rng_below(r, 100) < pe
 void gen_init(struct gen *g, uint64_t seed)
 {
     memset(g, 0, sizeof *g);
-    g->rng.s = seed * 0x2545f4914f6cdd1dull + 1;
+    g->rng.s = rng_next(&(struct rng){ seed });
     g->max_objects = 6 + (unsigned)rng_below(&g->rng, 40);
     g->names = 4 + (unsigned)rng_below(&g->rng, 12);
     g->max_write = rng_chance(&g->rng, 50) ? 600 : rng_chance(&g->rng, 50) ? 9000 : 70000;

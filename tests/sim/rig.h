@@ -32,12 +32,13 @@ struct moment { uint64_t lsn; struct mhash digest; };
 struct point {
     struct simio *sim;
     struct kv_twin_disk *disk;
-    uint64_t acked, answered;
+    uint64_t acked, answered, config;
     bool faulty;                 /* a fault was armed: what a kill leaves is not bounded by what was answered */
     int op;                      /* enum mop_kind, or enum step_kind + MOP_N_KINDS */
     enum hook_call call;
 };
-#define STEP_TABLE(X) X(READ) X(APPLY) X(SYNC) X(FLUSH) X(FSYNC) X(CLOSE) X(KILL) X(CUT) X(CRASH_IN_CALL) X(FAULT) X(FULL) X(CLOCK)
+#define STEP_TABLE(X) X(READ) X(APPLY) X(SYNC) X(FLUSH) X(FSYNC) X(CLOSE) X(KILL) X(CUT) X(CRASH_IN_CALL) X(FAULT) X(FULL) X(CLOCK) \
+                      X(CONFIG) X(MOUNTED) X(BURST) X(MAKE)
 enum step_kind {
 #define X(name) STEP_##name,
     STEP_TABLE(X)
@@ -47,7 +48,7 @@ enum step_kind {
 enum { OP_KINDS = MOP_N_KINDS + STEP_N_KINDS, POINTS_MAX = 64 };
 
 struct sim_stats {
-    uint64_t seeds, ops, refused, reads, crashes, states, states_deep, moments, contents, torn, lost, twice, written_after;
+    uint64_t seeds, ops, refused, reads, crashes, states, states_deep, moments, contents, torn, lost, twice, written_after, read_only, open_faults, folds;
     uint64_t by_op[OP_KINDS], by_call[HOOK_N_CALLS], states_by_op[OP_KINDS], states_by_call[HOOK_N_CALLS];
     uint64_t states_by_mode[SIMIO_N_CUT_MODES + 1];     /* last: kill */
     uint64_t steps[STEP_N_KINDS], done[MOP_N_KINDS], faults_hit;
@@ -78,6 +79,7 @@ struct rig {
     uint64_t answered;           /* LSN of the last answered operation */
     bool faulty;                 /* a fault is armed: operations may fail with IO, NOSPC, POISONED */
     bool full;                   /* the disk is small */
+    uint64_t config;             /* the value last set, and answered */
     int  cur;                    /* what is being done now, for points */
     struct point point[POINTS_MAX]; unsigned n_point, point_gap;
     uint64_t changed_last;       /* inode changed by the last operation (ACK_FILE) */
@@ -114,6 +116,8 @@ int oracle_recovered(struct rig *r, struct store *s, uint64_t lsn, unsigned cont
 /* explore.c */
 void explore_hook(void *arg, enum hook_call call);
 int explore_points(struct rig *r);
+/* explore_make: cuts while the store is being made: it is there whole, or it is no store. */
+int explore_make(struct rig *r, const struct store_init *init);
 void explore_forget(struct rig *r);
 
 #endif
