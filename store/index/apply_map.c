@@ -107,7 +107,8 @@ static int map_edit(struct apply *a, struct crow *m, uint32_t off, uint32_t len,
             dead[n_dead++] = part(p, from, to);
         if (pe > end) {
             /* the tail goes behind what is inserted */
-            memcpy(mid_new + n_new, ins, n_ins * sizeof *ins);
+            if (n_ins > 0)
+                memcpy(mid_new + n_new, ins, n_ins * sizeof *ins);
             n_new += n_ins;
             mid_new[n_new++] = part(p, end, pe);
             i++;
