@@ -118,7 +118,7 @@ unsigned busy_each(const char *dir, bool writers, int (*fn)(void *arg, const str
         int d, c;
         ssize_t got;
 
-        if (h.pid <= 0 || h.pid == (int)getpid())
+        if (h.pid <= 0)
             continue;
         d = openat(dirfd(proc), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (d < 0)

@@ -8,7 +8,7 @@
 struct busy_hold { int pid; char command[64]; char what[16]; char path[512]; };
 
 /*
- * busy_each(dir, writers, fn, arg): each process (but this one) that holds ${dir} (absolute, no symlinks) or something below it; with
+ * busy_each(dir, writers, fn, arg): each process (this one too: it may have inherited a descriptor) that holds ${dir} (absolute, no symlinks) or something below it; with
  * ${writers} only open descriptors that can write. At most one hold per process is reported, descriptors first. Processes of
  * other users are only seen by root. Stops at nonzero; returns the number reported.
  */

@@ -5,10 +5,12 @@
 #include "cli/session.h"
 #include "fs/mount.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { CLOSE_WAIT_MS = 60000, FREE_POLL_MS = 200 };
 
@@ -141,7 +143,8 @@ int cmd_umount(int argc, char **argv)
             dir = by.dir;
         }
     }
-    r = umount_dir(dir, lazy, when_free, &err);
+    /* This process should not be what keeps it busy. */
+    r = chdir("/") ? err_from_errno(&err, errno, "/") : umount_dir(dir, lazy, when_free, &err);
     if (r) {
         code = out_error(&err, r);
     } else if (out_json) {
