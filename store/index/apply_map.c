@@ -503,6 +503,8 @@ int apply_clone(struct apply *a)
     int rc = touch_file(a, rec->ino, &dst);
     if (rc == 0 && (end < rec->u.clone.dst_off || end > FILE_SIZE_MAX))
         rc = apply_damage(a, "a clone beyond the largest file", rec->ino);
+    if (rc == 0 && rec->u.clone.origin >= a->lsn)
+        rc = apply_damage(a, "a clone brings back what is not there yet", rec->ino);
     if (rc == 0 && rec->u.clone.src_ino == 0) {
         rc = clone_from_list(a, &l);
     } else if (rc == 0) {

@@ -26,7 +26,8 @@ enum ino_bits {
     IB_CTIME   = 1 << 10,  /* ctime != btime */
     IB_MTIME   = 1 << 11,  /* mtime != ctime */
     IB_ATIME   = 1 << 12,  /* atime != mtime */
-    IB_ALL     = (1 << 13) - 1,
+    IB_ORIGIN  = 1 << 13,  /* origin != 0 */
+    IB_ALL     = (1 << 14) - 1,
 };
 
 #define NSEC_PER_SEC 1000000000u
@@ -88,6 +89,8 @@ static const char *ino_wrong(const struct row_ino *r, const uint8_t *target)
         return "mode is of no file type";
     if (r->created > r->birth || r->content > r->birth || r->mapgen > r->birth)
         return "created, content or mapgen is after its birth";
+    if (r->origin != 0 && r->origin >= r->birth)
+        return "origin is not before its birth";
     if (r->size > FILE_SIZE_MAX || r->blocks > FILE_SIZE_MAX)
         return "larger than a file may be";
     if (r->flags & ~(uint32_t)(INOF_NEW_BURST | INOF_NOHISTORY | INOF_HAS_ACL))
@@ -114,6 +117,7 @@ static unsigned ino_bits(const struct row_ino *r)
     b |= r->created != r->birth ? IB_CREATED : 0u;
     b |= r->content != r->birth ? IB_CONTENT : 0u;
     b |= r->mapgen != r->created ? IB_MAPGEN : 0u;
+    b |= r->origin ? IB_ORIGIN : 0u;
     b |= r->blocks != r->size ? IB_BLOCKS : 0u;
     b |= r->entries ? IB_ENTRIES : 0u;
     b |= r->rdev ? IB_RDEV : 0u;
@@ -143,6 +147,8 @@ size_t row_ino_encode(const struct row_ino *r, const void *target, uint8_t *buf,
         wr_var(&w, r->birth - r->content);
     if (b & IB_MAPGEN)
         wr_var(&w, r->birth - r->mapgen);
+    if (b & IB_ORIGIN)
+        wr_var(&w, r->birth - r->origin);
     wr_var(&w, r->size);
     if (b & IB_BLOCKS)
         wr_var(&w, r->blocks);
@@ -194,6 +200,7 @@ static void ino_read(struct rd *r, unsigned b, struct row_ino *o)
     o->created = rd_before(r, b & IB_CREATED, o->birth, o->birth);
     o->content = rd_before(r, b & IB_CONTENT, o->birth, o->birth);
     o->mapgen = rd_before(r, b & IB_MAPGEN, o->birth, o->created);
+    o->origin = rd_before(r, b & IB_ORIGIN, o->birth, 0);
     o->size = rd_var(r);
     o->blocks = b & IB_BLOCKS ? rd_var(r) : o->size;
     o->entries = b & IB_ENTRIES ? rd_var(r) : 0;

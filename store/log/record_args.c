@@ -125,6 +125,7 @@ void record_args_put(const struct record *rec, struct wr *w)
         wr_u64(w, rec->u.clone.src_off);
         wr_u64(w, rec->u.clone.dst_off);
         wr_u64(w, rec->u.clone.len);
+        wr_u64(w, rec->u.clone.origin);
         put_array(w, rec->u.clone.n_pieces, rec->u.clone.pieces, REC_PIECE_BYTES);
         break;
     case REC_FALLOCATE:
@@ -202,7 +203,7 @@ uint64_t record_args_len(const struct record *rec)
     case REC_WRITE: case REC_REWRITE: case REC_CANARY:
         return 8;
     case REC_CLONE:
-        return 36 + (uint64_t)rec->u.clone.n_pieces * REC_PIECE_BYTES;
+        return 44 + (uint64_t)rec->u.clone.n_pieces * REC_PIECE_BYTES;
     case REC_FALLOCATE:
         return 20;
     case REC_SETXATTR: case REC_REMOVEXATTR:
@@ -269,6 +270,7 @@ const char *record_args_get(struct rd *r, struct record *rec)
         rec->u.clone.src_off = rd_u64(r);
         rec->u.clone.dst_off = rd_u64(r);
         rec->u.clone.len = rd_u64(r);
+        rec->u.clone.origin = rd_u64(r);
         rec->u.clone.n_pieces = get_array(r, &rec->u.clone.pieces, REC_PIECE_BYTES);
         break;
     case REC_FALLOCATE:

@@ -40,6 +40,7 @@ static void sample_clone(uint64_t n, struct record *rec)
     rec->u.clone.src_off = 4096;
     rec->u.clone.dst_off = 8192;
     rec->u.clone.len = 12288;
+    rec->u.clone.origin = n;
     rec->u.clone.n_pieces = 3;
     rec->u.clone.pieces = pieces;
 }

@@ -50,6 +50,7 @@ static void rnd_ino(struct row_ino *r, uint8_t *target)
     r->created = rnd() % 2 ? r->birth : rnd_upto(r->birth);
     r->content = rnd() % 2 ? r->birth : rnd_upto(r->birth);
     r->mapgen = rnd() % 2 ? r->created : rnd_upto(r->birth);
+    r->origin = rnd() % 2 ? 0 : rnd_upto(r->birth - (r->birth > 0));
     r->size = rnd_upto(FILE_SIZE_MAX);
     r->blocks = rnd() % 2 ? r->size : rnd_upto(FILE_SIZE_MAX);
     r->btime = rnd_time(NULL);
@@ -78,7 +79,7 @@ static void rnd_ino(struct row_ino *r, uint8_t *target)
 static void same_ino(const struct row_ino *a, const struct row_ino *b)
 {
 #define SAME(f) ck_assert_uint_eq(a->f, b->f)
-    SAME(birth); SAME(created); SAME(content); SAME(mapgen); SAME(size); SAME(blocks); SAME(entries);
+    SAME(birth); SAME(created); SAME(content); SAME(mapgen); SAME(origin); SAME(size); SAME(blocks); SAME(entries);
     SAME(mode); SAME(uid); SAME(gid); SAME(rdev); SAME(nlink); SAME(n_xattr); SAME(flags); SAME(parent);
     SAME(target_len);
     SAME(atime.nsec); SAME(mtime.nsec); SAME(ctime.nsec); SAME(btime.nsec);
