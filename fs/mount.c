@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -196,21 +197,23 @@ static int check_places(const struct fs_options *o, struct err *err)
 
 int mount_check(const struct fs_options *o, struct err *err)
 {
-    struct fs_mounted m;
+    struct fs_mounted *m = malloc(sizeof *m);
+    struct statvfs v;
     struct stat st;
-    int code;
+    int code = m ? 0 : err_set(err, ERR_NOMEM, "mount %s: out of memory", o->dir);
 
-    if (stat(o->dir, &st) < 0) {
-        if ((errno != ENOTCONN && errno != ECONNABORTED) || fs_mounted_at(o->dir, &m) < 0)
-            return err_from_errno(err, errno, "mount point %s", o->dir);
-        code = mount_take_down(m.dir, true, err);    /* its daemon is gone */
-        if (code < 0)
-            return code;
-        if (stat(o->dir, &st) < 0)
-            return err_from_errno(err, errno, "mount point %s", o->dir);
-    } else if (fs_mounted_at(o->dir, &m) == 0) {
-        return err_set(err, ERR_BUSY, "%s is the mount point of %s already", m.dir, m.source);
+    if (code == 0 && fs_mounted_at(o->dir, m) == 0) {
+        /* stat(2) may be answered from the kernel's cache for ever; statfs is always asked. */
+        if (statvfs(o->dir, &v) < 0 && (errno == ENOTCONN || errno == ECONNABORTED))
+            code = mount_take_down(m->dir, true, err);    /* its daemon is gone */
+        else
+            code = err_set(err, ERR_BUSY, "%s is the mount point of %s already", m->dir, m->source);
     }
+    free(m);
+    if (code < 0)
+        return code;
+    if (stat(o->dir, &st) < 0)
+        return err_from_errno(err, errno, "mount point %s", o->dir);
     if (!S_ISDIR(st.st_mode))
         return err_set(err, ERR_NOTDIR, "mount point %s is not a directory", o->dir);
     code = check_places(o, err);
@@ -308,8 +311,9 @@ static int make_below(char *path, size_t cap, const char *name, struct err *err)
         return err_set(err, ERR_NAMETOOLONG, "%s: path too long", path);
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return err_from_errno(err, errno, "%s", path);
-    /* Where lstat fails the past's daemon is dead, and it is to be unmounted. */
-    if (lstat(path, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid()))
+    if (lstat(path, &st) < 0)
+        return err_from_errno(err, errno, "%s", path);
+    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
         return err_set(err, ERR_PERM, "%s: expected a directory of user %u", path, (unsigned)geteuid());
     return 0;
 }
@@ -345,7 +349,13 @@ int mount_past_dir(const struct fs_options *o, char *buf, size_t cap, struct err
     rc = runtime_dir(o, buf, cap, err);
     if (rc == 0)
         rc = make_below(buf, cap, "spare", err);
-    return rc < 0 ? rc : make_below(buf, cap, id, err);
+    if (rc < 0)
+        return rc;
+    /* Not looked at: the past may be mounted there, and it may be this very process that has to answer. What is in "spare" is ours. */
+    n = (int)strlen(buf);
+    if (snprintf(buf + n, cap - (size_t)n, "/%s", id) >= (int)cap - n)
+        return err_set(err, ERR_NAMETOOLONG, "%s: path too long", buf);
+    return mkdir(buf, 0700) == 0 || errno == EEXIST ? 0 : err_from_errno(err, errno, "%s", buf);
 }
 
 void mount_past_done(const struct fs_options *o)

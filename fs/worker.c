@@ -54,6 +54,24 @@ static void on_fatal(void *arg, const struct err *err)
 
 /* ---- set-up ---- */
 
+enum { LOCK_WAIT_MS = 10000, LOCK_POLL_MS = 20 };
+
+static int same_source(void *arg, const struct fs_mounted *m) { return !m->past && strcmp(m->source, arg) == 0; }
+
+/* A store that is in use and not mounted anywhere is just being closed, or a command has it for a moment. */
+static int open_when_free(struct worker *w, const struct store_options *so, struct err *err)
+{
+    const char *dir = w->fs.o->store;
+
+    for (int waited_ms = 0;; waited_ms += LOCK_POLL_MS) {
+        int rc = store_open(w->io, dir, so, &w->fs.store, &w->recovery, err);
+
+        if (rc != ERR_LOCKED || waited_ms >= LOCK_WAIT_MS || fs_mounted_each(same_source, (void *)(uintptr_t)dir) != 0)
+            return rc;
+        (void)poll(NULL, 0, LOCK_POLL_MS);
+    }
+}
+
 static int open_store(struct worker *w, struct err *err)
 {
     struct fs *fs = &w->fs;
@@ -68,7 +86,7 @@ static int open_store(struct worker *w, struct err *err)
     int rc = io_posix_new(o->store, &w->io, err);
 
     if (rc == 0)
-        rc = store_open(w->io, o->store, &so, &fs->store, &w->recovery, err);
+        rc = open_when_free(w, &so, err);
     if (rc < 0)
         return rc;
     if (rec->torn)
@@ -315,7 +333,7 @@ static int set_up(struct worker *w, struct err *err)
         rc = open_store(w, err);
     if (rc == 0)
         rc = snapdir_new(fs, err);
-    (void)ctl_send(w->ctl, CTL_OPENED, -1, err);
+    (void)ctl_send(w->ctl, CTL_OPENED, -1, rc < 0 ? err : NULL);    /* err may hold what was overcome */
     if (rc < 0)
         return WORKER_REFUSED;
     if (ctl_recv(w->ctl, &m, &fd) != 1 || m.kind != CTL_LIVE || fd < 0)

@@ -389,8 +389,10 @@ static void store_free(struct store *s)
         index_release(&s->ix);
     if (s->log != NULL)
         log_close(s->log);
+    if (s->kv != NULL)
+        kv_close(s->kv);                 /* writes nothing that was not flushed */
     if (s->lock_file != NULL)
-        io_close(s->lock_file);
+        io_close(s->lock_file);          /* last: whoever waits for it opens the index next */
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
@@ -429,6 +431,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     s->retained = calloc(1, sizeof *s->retained);
     s->dir = dir != NULL ? strdup(dir) : NULL;
     if (s->retained == NULL || (dir != NULL && s->dir == NULL)) {
+        s->kv = NULL;                    /* the caller's still */
         store_free(s);
         return NULL;
     }
@@ -516,10 +519,7 @@ int store_open(struct io *io, const char *dir, const struct store_options *opt, 
 void store_drop(struct store *s)
 {
     run_stop(s);
-    struct kv *kv = s->kv;
     store_free(s);
-    if (kv != NULL)
-        kv_close(kv);                    /* writes nothing that was not flushed */
 }
 
 int store_close(struct store *s, struct err *err)
@@ -548,9 +548,7 @@ int store_close(struct store *s, struct err *err)
         store_drop(s);
         return rc;
     }
-    struct kv *kv = s->kv;
     store_free(s);
-    kv_close(kv);
     return 0;
 }
 
