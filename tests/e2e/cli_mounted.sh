@@ -1,27 +1,8 @@
 #!/bin/bash
 # cli_mounted.sh: the same commands on a mounted store, over its control socket; who is busy; mount and umount.
-# Environment: SPARE the program, WORK an empty directory (both set by scripts/test).
+# Environment: tests/lib/tap.sh
 set -u
-: "${SPARE:?}" "${WORK:?}"
-cd "$WORK" || exit 1
-n=0 bad=0
-check() { # check NAME COMMAND...: passes when the command succeeds
-	local name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$WORK/check.out" 2>&1; then echo "ok $n - $name"; else
-		bad=$((bad + 1))
-		echo "not ok $n - $name"
-		sed 's/^/# /' "$WORK/check.out"
-	fi
-}
-exits() { # exits CODE COMMAND...
-	local want=$1 got
-	shift
-	timeout 60 "$@" >"$WORK/out" 2>"$WORK/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "expected exit status $want, found $got: $*"; cat "$WORK/out" "$WORK/err"; return 1; }
-}
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
 M=$WORK/mnt
 
 mount_it() {
@@ -71,5 +52,4 @@ import() {
 		diff -r tree.copy tree && exits 0 "$SPARE" umount tree
 }
 check "an imported directory is itself again under the mount" import
-echo "1..$n"
-[ $bad -eq 0 ]
+finish

@@ -1,29 +1,8 @@
 #!/bin/bash
 # cli_unmounted.sh: the commands on stores that are not mounted: exit codes, forms of output, damage, import.
-# Environment: SPARE the program, WORK an empty directory (both set by scripts/test).
+# Environment: tests/lib/tap.sh
 set -u
-: "${SPARE:?}" "${WORK:?}"
-cd "$WORK" || exit 1
-n=0 bad=0
-check() { # check NAME COMMAND...: passes when the command succeeds
-	local name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$WORK/check.out" 2>&1; then echo "ok $n - $name"; else
-		bad=$((bad + 1))
-		echo "not ok $n - $name"
-		sed 's/^/# /' "$WORK/check.out"
-	fi
-}
-exits() { # exits CODE COMMAND...: the command's exit status is CODE; its output goes to out, err
-	local want=$1 got
-	shift
-	"$@" >"$WORK/out" 2>"$WORK/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "expected exit status $want, found $got: $*"; cat "$WORK/out" "$WORK/err"; return 1; }
-}
-says() { grep -qE -- "$1" "$WORK/err" || { echo "stderr does not say: $1"; cat "$WORK/err"; return 1; }; }
-prints() { grep -qE -- "$1" "$WORK/out" || { echo "stdout does not say: $1"; cat "$WORK/out"; return 1; }; }
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
 json_lines() { # every line of out is one JSON object
 	python3 -c '
 import json, sys
@@ -193,5 +172,4 @@ broken_pipe() {
 }
 check "a reader that goes away ends quietly, a full disk does not" broken_pipe
 
-echo "1..$n"
-[ $bad -eq 0 ]
+finish
