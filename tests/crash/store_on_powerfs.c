@@ -39,6 +39,8 @@ enum { IMAGES = 8, LIVES_MAX = 3, MOMENTS = 10, DIED = 42, VIOLATED = 1 };
 struct shared {
     _Atomic uint64_t step, begun, acked;     /* of the worker; begun: entries of the history, the one under way included */
     uint64_t recovered;                      /* LSN the worker found when it opened */
+    uint64_t writer[LIVES_MAX];              /* incarnations of the workers so far */
+    unsigned writers;
     uint64_t torn, lost, rewritten, moments, contents;
     char msg[3000];
 };
@@ -138,6 +140,35 @@ static uint64_t last_lsn(struct store *s)
     return lsn;
 }
 
+/* A worker's records are told from what opening after a cut appends: an LSN alone may be either's. */
+static void note_writer(struct drive *d)
+{
+    struct store_info info;
+    store_info(d->r.w.s, &info);
+    d->sh->writer[d->sh->writers++] = info.super.incarnation;
+}
+
+static int last_of_workers(struct drive *d, uint64_t lsn, uint64_t *out)
+{
+    struct log *log = store_log(d->r.w.s);
+    struct record rec;
+    struct err err = { 0 };
+    void *buf;
+    for (;; lsn = rec.prev_lsn) {
+        bool ours = false;
+        int rc = log_read_record(log, lsn, false, &rec, &buf, &err);
+        if (rc < 0)
+            return rig_viol(&d->r, "the record at @%" PRIu64 " cannot be read: %s", lsn, err.msg);
+        for (unsigned k = 0; k < d->sh->writers; k++)
+            ours |= rec.incarnation == d->sh->writer[k];
+        free(buf);
+        if (ours || rec.prev_lsn == 0)
+            break;
+    }
+    *out = lsn;
+    return 0;
+}
+
 static int first_life(struct drive *d)
 {
     struct rig *r = &d->r;
@@ -152,8 +183,10 @@ static int first_life(struct drive *d)
         return rc;
     }
     io->ops->free(io);
+    d->sh->writers = 0;
     if ((rc = open_store(d, &rec)) < 0)
         return rc;
+    note_writer(d);
     if ((rc = store_getattr(r->w.s, AT_LIVE, r->gen.root, &row, NULL)) < 0)
         return rig_viol(r, "no root: %s", err_name(rc));
     struct mop root = { .kind = MOP_CREATE, .ino = r->gen.root, .mode = S_IFDIR | init.root_mode, .uid = init.root_uid,
@@ -169,30 +202,17 @@ static int next_life(struct drive *d, uint64_t least, size_t *from)
 {
     struct rig *r = &d->r;
     struct log_recovery rec;
-    bool orphans = false;
     int rc = open_store(d, &rec);
     if (rc < 0)
         return rc;
+    note_writer(d);
     d->sh->recovered = rec.last_lsn;
     if (rec.last_lsn < least)
         return rig_viol(r, "recovered to @%" PRIu64 ", but @%" PRIu64 " was durable", rec.last_lsn, least);
     if ((rc = history_cut(r, rec.last_lsn)) != 0)
         return rc;
     *from = r->n_hist;
-    uint64_t lsn = last_lsn(r->w.s);
-    for (size_t k = 0; k < r->m->n_ino; k++)
-        orphans |= r->m->ino[k]->a.nlink == 0;
-    if (r->m->series) {
-        struct mop op = { .kind = MOP_SERIES, .lsn = lsn };
-        model_do(r->m, &op);
-        history_add(r, &op);
-    }
-    if (orphans) {
-        struct mop op = { .kind = MOP_REAP, .lsn = lsn };
-        model_do(r->m, &op);
-        history_add(r, &op);
-    }
-    r->acked = r->answered = lsn;
+    rig_opened(r);
     return 0;
 }
 
@@ -294,17 +314,22 @@ static void verify(struct drive *d, const struct image *im, uint64_t cut_seed)
         _exit(VIOLATED);
     d->sh->torn += rec.torn;
     d->sh->rewritten += rec.rewritten > 0;
-    int rc = 0;
+    uint64_t last = 0;
+    int rc = last_of_workers(d, rec.last_lsn, &last);
     size_t had = r->n_hist < im->begun ? r->n_hist : (size_t)im->begun;
-    if (rec.last_lsn < im->acked)
-        rc = rig_viol(r, "recovered to @%" PRIu64 ", but @%" PRIu64 " was durable", rec.last_lsn, im->acked);
+    if (rc == 0 && last < im->acked)
+        rc = rig_viol(r, "recovered to @%" PRIu64 ", but @%" PRIu64 " was durable", last, im->acked);
     if (rc == 0)
-        rc = history_cut(r, rec.last_lsn);
+        rc = history_cut(r, last);
     if (rc == 0 && r->n_hist > had)
         rc = rig_viol(r, "recovered %zu operations, only %zu had begun", r->n_hist, had);
     d->sh->lost += rc == 0 && r->n_hist < had;
-    if (rc == 0)
-        rc = digest_is(d, AT_LIVE, &r->mom[r->n_mom - 1], content);
+    if (rc == 0) {
+        rig_opened(r);
+        rc = rig_live_is(r);
+    }
+    if (rc == 0 && content)
+        rc = oracle_compare(r, r->w.s, AT_LIVE, r->m);
     for (int k = 0; k < MOMENTS && rc == 0; k++) {
         size_t at = (size_t)rng_below(&rng, r->n_mom);
         while (at + 1 < r->n_mom && r->mom[at + 1].lsn == r->mom[at].lsn)
@@ -312,7 +337,7 @@ static void verify(struct drive *d, const struct image *im, uint64_t cut_seed)
         rc = digest_is(d, r->mom[at].lsn, &r->mom[at], content && k < 2);
     }
     if (rc < 0)
-        say(d, "%s; recovered to @%" PRIu64 ", durable was @%" PRIu64 "%s", r->viol, rec.last_lsn, im->acked, rec.torn ? ", torn" : "");
+        say(d, "%s; recovered to @%" PRIu64 ", durable was @%" PRIu64 "%s", r->viol, last, im->acked, rec.torn ? ", torn" : "");
     if (rc < 0 && getenv("SPW_DUMP") != NULL) {
         FILE *f = fopen(getenv("SPW_DUMP"), "w");
         for (size_t k = 0; f != NULL && k < r->n_hist; k++) {

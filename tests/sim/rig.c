@@ -34,7 +34,7 @@ static uint64_t last_lsn(struct store *s)
 }
 
 /* What every open does: it ends a series that was cut off, reaps orphans, and makes all of it durable. */
-static void opened(struct rig *r)
+void rig_opened(struct rig *r)
 {
     bool orphans = false;
     uint64_t lsn = last_lsn(r->w.s);
@@ -53,7 +53,7 @@ static void opened(struct rig *r)
     r->acked = r->answered = lsn;
 }
 
-static int live_is(struct rig *r)
+int rig_live_is(struct rig *r)
 {
     struct mhash got;
     int rc = oracle_digest(r, r->w.s, AT_LIVE, &got);
@@ -88,7 +88,7 @@ static int reopen(struct rig *r, uint64_t least)
     if (rc == 0 && r->config > 0 && (store_config_get(r->w.s, "timezone", value, sizeof value) < 0 || strcmp(value, expect) < 0))
         rc = rig_viol(r, "setting: expected %s, found %s", expect, value);
     if (rc == 0)
-        opened(r);
+        rig_opened(r);
     return rc;
 }
 
@@ -320,7 +320,7 @@ static int step(struct rig *r)
     if (rc == 0)
         rc = explore_points(r);
     if (rc == 0 && r->w.s != NULL && !r->faulty && rng_chance(&r->rng, 12))
-        rc = live_is(r);
+        rc = rig_live_is(r);
     return rc;
 }
 

@@ -106,6 +106,10 @@ struct model *history_model(const struct rig *r, uint64_t lsn);
 const struct moment *history_at(const struct rig *r, uint64_t lsn);
 bool fault_error(const struct rig *r, int64_t rc);
 
+/* rig_opened: what every open after a crash does becomes part of model and history. rig_live_is: the live tree is the model's. */
+void rig_opened(struct rig *r);
+int rig_live_is(struct rig *r);
+
 /* oracle.c */
 int oracle_digest(struct rig *r, struct store *s, uint64_t at, struct mhash *out);
 int oracle_compare(struct rig *r, struct store *s, uint64_t at, const struct model *m);
