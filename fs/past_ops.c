@@ -32,8 +32,10 @@ static bool in_moment(fuse_req_t req, uint64_t node, uint64_t *lsn, uint64_t *in
 /* An entry in a slot that was counted already. */
 static void reply_entry(fuse_req_t req, uint32_t slot, const struct fuse_entry_param *e)
 {
+    struct past *p = past_of(req);       /* a reply frees the request, also one that fails */
+
     if (fuse_reply_entry(req, e) < 0)
-        past_slots_sub(past_of(req)->slots, slot, 1);      /* the kernel never saw it */
+        past_slots_sub(p->slots, slot, 1);      /* the kernel never saw it */
 }
 
 static bool is_lsn(const char *name, uint64_t *lsn)
