@@ -1,4 +1,4 @@
-/* mount, umount. Also run as mount.fuse.spare and umount.fuse.spare by mount(8) and umount(8). */
+/* mount, umount. Mount also runs as mount.fuse.spare for mount(8). */
 #include "cli/busy.h"
 #include "cli/cli.h"
 #include "cli/locate.h"
@@ -117,12 +117,10 @@ int cmd_umount(int argc, char **argv)
     char *dir = NULL;
     int code = 0, o, r;
 
-    /* -n -f -v -r are what umount(8) passes on. */
-    while ((o = cli_option(argc, argv, "lnfvr", longs, 2, &code)) != -1) {
+    while ((o = cli_option(argc, argv, "l", longs, 2, &code)) != -1) {
         switch (o) {
         case FREE: when_free = true; break;
         case 'l': lazy = true; break;
-        case 'n': case 'f': case 'v': case 'r': break;
         default: goto out;
         }
     }

@@ -12,15 +12,12 @@ static void look_for_json(int argc, char **argv)
             out_json = true;
 }
 
-/* mount(8) and umount(8) run /sbin/mount.fuse.spare and umount.fuse.spare: links to this program. */
+/* mount(8) runs /sbin/mount.fuse.spare: a link to this program. umount(8) needs nothing of ours. */
 static const struct command *as_helper(const char *name)
 {
     const char *base = strrchr(name, '/');
 
-    base = base ? base + 1 : name;
-    if (strcmp(base, "mount.fuse.spare") == 0)
-        return cli_find("mount");
-    return strcmp(base, "umount.fuse.spare") == 0 ? cli_find("umount") : NULL;
+    return strcmp(base ? base + 1 : name, "mount.fuse.spare") == 0 ? cli_find("mount") : NULL;
 }
 
 int main(int argc, char **argv)

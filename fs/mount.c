@@ -295,13 +295,16 @@ int mount_open(const struct fs_options *o, const char *dir, bool past, struct fu
 
 enum { PAST_ID_MAX = 17 };
 
-/* By what a mount point's past is known where it is not in it. */
+/* By what a mount point's past is known. */
 static void past_id(const char *dir, char id[PAST_ID_MAX])
 {
     snprintf(id, PAST_ID_MAX, "%016llx", (unsigned long long)hash64(dir, strlen(dir)));
 }
 
-/* Appends ${name} to ${path} and makes that directory, for us alone. */
+/* Root may show the past to others; a user's is his own. */
+static mode_t past_mode(void) { return geteuid() == 0 ? 0755 : 0700; }
+
+/* Appends ${name} to ${path} and makes that directory, which nobody else may write to. */
 static int make_below(char *path, size_t cap, const char *name, struct err *err)
 {
     size_t n = strlen(path);
@@ -309,7 +312,7 @@ static int make_below(char *path, size_t cap, const char *name, struct err *err)
 
     if (snprintf(path + n, cap - n, "/%s", name) >= (int)(cap - n))
         return err_set(err, ERR_NAMETOOLONG, "%s: path too long", path);
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+    if (mkdir(path, past_mode()) < 0 && errno != EEXIST)
         return err_from_errno(err, errno, "%s", path);
     if (lstat(path, &st) < 0)
         return err_from_errno(err, errno, "%s", path);
@@ -325,6 +328,10 @@ static int runtime_dir(const struct fs_options *o, char *buf, size_t cap, struct
     struct stat st;
     int rc;
 
+    if (geteuid() == 0) {
+        snprintf(buf, cap, "/run");
+        return inside(buf, o->dir) ? err_set(err, ERR_NOENT, "%s holds /run: nowhere to mount the past", o->dir) : 0;
+    }
     if (run && run[0] == '/' && snprintf(buf, cap, "%s", run) < (int)cap && !inside(buf, o->dir))
         return 0;
     snprintf(buf, cap, "/run/user/%u", (unsigned)geteuid());
@@ -341,10 +348,6 @@ int mount_past_dir(const struct fs_options *o, char *buf, size_t cap, struct err
     char id[PAST_ID_MAX];
     int n, rc;
 
-    if (geteuid() == 0) {
-        n = snprintf(buf, cap, "%s/%s", o->dir, o->snapdir);
-        return n < (int)cap ? 0 : err_set(err, ERR_NAMETOOLONG, "%s: path too long", o->dir);
-    }
     past_id(o->dir, id);
     rc = runtime_dir(o, buf, cap, err);
     if (rc == 0)
@@ -355,14 +358,14 @@ int mount_past_dir(const struct fs_options *o, char *buf, size_t cap, struct err
     n = (int)strlen(buf);
     if (snprintf(buf + n, cap - (size_t)n, "/%s", id) >= (int)cap - n)
         return err_set(err, ERR_NAMETOOLONG, "%s: path too long", buf);
-    return mkdir(buf, 0700) == 0 || errno == EEXIST ? 0 : err_from_errno(err, errno, "%s", buf);
+    return mkdir(buf, past_mode()) == 0 || errno == EEXIST ? 0 : err_from_errno(err, errno, "%s", buf);
 }
 
 void mount_past_done(const struct fs_options *o)
 {
     char dir[PATH_MAX];
 
-    if (geteuid() != 0 && mount_past_dir(o, dir, sizeof dir, NULL) == 0)
+    if (mount_past_dir(o, dir, sizeof dir, NULL) == 0)
         (void)rmdir(dir);
 }
 
@@ -402,16 +405,16 @@ int mount_take_down(const char *dir, bool lazy, struct err *err)
 
 /* ---- fs_umount ---- */
 
-struct below { const char *dir; char past[PATH_MAX]; };
+struct its_past { const char *dir; char past[PATH_MAX]; };
 
-static int past_below(void *arg, const struct fs_mounted *m)
+static int past_of(void *arg, const struct fs_mounted *m)
 {
-    struct below *b = arg;
+    struct its_past *b = arg;
     const char *slash = strrchr(m->dir, '/');
     char id[PAST_ID_MAX];
 
     past_id(b->dir, id);
-    if (m->past && strcmp(m->dir, b->dir) != 0 && (inside(m->dir, b->dir) || (slash && strcmp(slash + 1, id) == 0)))
+    if (m->past && slash && strcmp(slash + 1, id) == 0)
         snprintf(b->past, sizeof b->past, "%s", m->dir);
     return 0;
 }
@@ -454,7 +457,7 @@ static int await_closed(const char *store, uint32_t wait_ms, struct err *err)
 int fs_umount(const char *dir, bool lazy, uint32_t wait_ms, struct err *err)
 {
     struct fs_mounted *m = malloc(sizeof *m);
-    struct below *b = calloc(1, sizeof *b);
+    struct its_past *b = calloc(1, sizeof *b);
     int code = 0;
 
     if (!m || !b)
@@ -464,7 +467,7 @@ int fs_umount(const char *dir, bool lazy, uint32_t wait_ms, struct err *err)
     if (code < 0)
         goto out;
     b->dir = m->dir;
-    (void)fs_mounted_each(past_below, b);
+    (void)fs_mounted_each(past_of, b);
     if (b->past[0])
         code = mount_take_down(b->past, lazy, err);
     if (code == 0)

@@ -16,7 +16,7 @@
 
 #define FS_SNAPDIR_DEFAULT ".snapshots"
 #define FS_SUBTYPE "spare"            /* the mount's type is fuse.spare */
-#define FS_SUBTYPE_PAST "spare-past"  /* that of the read-only session on .snapshots: fuse.spare-past */
+#define FS_SUBTYPE_PAST "spare-past"  /* that of the read-only session of the past: fuse.spare-past */
 
 enum fs_past { FS_PAST_OWNER = 0, FS_PAST_ALL, FS_PAST_OFF };
 
@@ -106,10 +106,10 @@ int mount_check(const struct fs_options *o, struct err *err);
  */
 int mount_open(const struct fs_options *o, const char *dir, bool past, struct fuse_session **se, struct err *err);
 
-/* mount_past_dir(o, buf, cap, err): where the session of the past is mounted: the name of the past in the mount's root; for an
- * ordinary user, whom fusermount3 would not let mount there, spare/ID below $XDG_RUNTIME_DIR, else below /run/user/UID, else
- * .local/state at home: directories of its own (made if missing, closed to others). ID stands for the mount point, so that whoever
- * unmounts that knows it too. Errors: NOENT no place; PERM it is another's.
+/* mount_past_dir(o, buf, cap, err): where the session of the past is mounted, making it if missing: spare/ID below /run (root),
+ * $XDG_RUNTIME_DIR, /run/user/UID or .local/state at home: directories nobody else can write to. ID stands for the mount point, so
+ * that whoever unmounts that knows it too. Never looks at the directory itself: the caller may be who has to answer. Errors: NOENT no
+ * place; PERM it is another's.
  * mount_past_done(o): removes what it made. */
 int mount_past_dir(const struct fs_options *o, char *buf, size_t cap, struct err *err);
 void mount_past_done(const struct fs_options *o);

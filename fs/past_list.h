@@ -13,8 +13,8 @@
 
 /*
  * past_list_reply(fs, req, dir, ino, up, size, off, plus): answer READDIR, or READDIRPLUS where ${plus}, with at most ${size} bytes (<=
- * SHIM_MAX_WRITE_BYTES, put into scratch()). ${ino} and ${up} are the st_ino of "." and "..". ${dir} 0: all moments; INO_ROOT:
- * none (the root's are shown by the past's own session, and without it there are none); else an inode: those at which it existed.
+ * SHIM_MAX_WRITE_BYTES, put into scratch()). ${ino} and ${up} are the st_ino of "." and "..". ${dir} 0: all moments; else an
+ * inode: those at which it existed.
  */
 void past_list_reply(const struct fs *fs, fuse_req_t req, uint64_t dir, uint64_t ino, uint64_t up, size_t size, uint64_t off,
                      bool plus);

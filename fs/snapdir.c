@@ -1,14 +1,12 @@
 /*
  * snapdir.c: see snapdir.h. Nodes are of two kinds:
  *
- *   bit 62 | inode     `.snapshots` of that directory: needs no memory, the same for ever (at the root a mount sits on it, which
- *                      the kernel would take down if the node changed)
+ *   bit 62 | inode     `.snapshots` of that directory: needs no memory, the same for ever; that of the root is a symlink
  *   bit 61 | number    a symlink out of one: a number for each look-up, never given twice during a mount, since the kernel keeps
  *                      a link's target by its node. In a table until the kernel forgets it. A later worker does not know it:
  *                      ESTALE, and the kernel looks the name up again.
  *
- * Links are relative, up to the root and down its `.snapshots`, so that they hold wherever the mount is seen, and take the same
- * way where the past is mounted elsewhere (mount_past_dir) and the root's `.snapshots` is itself a symlink.
+ * Links are relative, up to the root and down its `.snapshots`, which leads to where the past is mounted (mount_past_dir).
  */
 #include "fs/snapdir.h"
 
@@ -51,14 +49,14 @@ struct snapdir {
     struct link *newest, *sweep;     /* sweep: the oldest the kernel was not yet asked to forget */
     uint64_t next;
     unsigned n;
-    char *elsewhere;         /* where the past is mounted, when that is not below the root; constant */
+    char *past;              /* where the past is mounted; "": nowhere; constant */
 };
 
 static bool is_link(uint64_t node) { return (node & NODE_LINK) != 0; }
 static uint64_t dir_of(uint64_t node) { return node & INO_MAX; }
 /* As st_ino: apart from inodes, and from past_link_ino. */
 static uint64_t shown_ino(uint64_t dir) { return (1ull << 61) | dir; }
-static bool root_is_link(const struct fs *fs) { return fs->snapdir->elsewhere != NULL; }
+static bool is_root(uint64_t node) { return !is_link(node) && dir_of(node) == INO_ROOT; }
 
 int snapdir_new(struct fs *fs, struct err *err)
 {
@@ -75,8 +73,11 @@ int snapdir_new(struct fs *fs, struct err *err)
         fs->store_uid = geteuid();
         fs->store_gid = getegid();
     }
-    if (past_wanted(fs->o) && geteuid() != 0)
-        d->elsewhere = strdup(mount_past_dir(fs->o, path, sizeof path, NULL) == 0 ? path : "");
+    d->past = strdup(past_wanted(fs->o) && mount_past_dir(fs->o, path, sizeof path, NULL) == 0 ? path : "");
+    if (!d->past) {
+        free(d);
+        return err_set(err, ERR_NOMEM, "%s: out of memory", fs->o->snapdir);
+    }
     d->next = ((uint64_t)mem_head(fs->mem)->workers << WORKER_SHIFT & (NODE_LINK - 1)) + 1;
     (void)pthread_mutex_init(&d->lock, NULL);
     fs->snapdir = d;
@@ -97,7 +98,7 @@ void snapdir_free(struct snapdir *d)
         }
     }
     pthread_mutex_destroy(&d->lock);
-    free(d->elsewhere);
+    free(d->past);
     free(d);
 }
 
@@ -223,12 +224,12 @@ static void lookup_name(struct op *op, uint64_t parent)
     struct fs *fs = op->fs;
     struct fuse_entry_param e = { .ino = NODE_DIR | parent, .entry_timeout = FS_TIMEOUT_S };
 
-    if (!past_wanted(fs->o) || (parent == INO_ROOT && root_is_link(fs) && !fs->snapdir->elsewhere[0])) {
+    if (!fs->snapdir->past[0]) {
         op_entry_none(op);
         return;
     }
-    if (parent == INO_ROOT && root_is_link(fs)) {
-        past_link_attr(fs, shown_ino(parent), 0, strlen(fs->snapdir->elsewhere), &e.attr);
+    if (parent == INO_ROOT) {
+        past_link_attr(fs, shown_ino(parent), 0, strlen(fs->snapdir->past), &e.attr);
         e.attr_timeout = FS_TIMEOUT_S;
     } else {
         past_dir_attr(fs, shown_ino(parent), &e.attr);
@@ -301,10 +302,8 @@ void snapdir_lookup(struct op *op, uint64_t parent, const char *name)
 {
     if (!node_is_snap(parent))
         lookup_name(op, parent);
-    else if (is_link(parent))
+    else if (is_link(parent) || is_root(parent))
         op_error(op, ERR_NOTDIR);
-    else if (dir_of(parent) == INO_ROOT)
-        op_error(op, ERR_NOENT);     /* the past is not mounted here (any more) */
     else
         lookup_moment(op, parent, name);
 }
@@ -322,8 +321,8 @@ void snapdir_getattr(struct op *op, uint64_t node)
             op_error(op, ERR_STALE);
             return;
         }
-    } else if (dir_of(node) == INO_ROOT && root_is_link(fs)) {
-        past_link_attr(fs, shown_ino(INO_ROOT), 0, strlen(fs->snapdir->elsewhere), &st);
+    } else if (is_root(node)) {
+        past_link_attr(fs, shown_ino(INO_ROOT), 0, strlen(fs->snapdir->past), &st);
     } else {
         past_dir_attr(fs, shown_ino(dir_of(node)), &st);
     }
@@ -337,8 +336,8 @@ void snapdir_readlink(struct op *op, uint64_t node)
 
     if (is_link(node) && link_get(op->fs->snapdir, node, &st, target))
         op_link(op, target);
-    else if (!is_link(node) && dir_of(node) == INO_ROOT && root_is_link(op->fs))
-        op_link(op, op->fs->snapdir->elsewhere);
+    else if (is_root(node))
+        op_link(op, op->fs->snapdir->past);
     else
         op_error(op, is_link(node) ? ERR_STALE : ERR_INVAL);
 }
@@ -354,7 +353,7 @@ void snapdir_readdir(struct op *op, uint64_t node, size_t size, uint64_t off, bo
     uint64_t dir = dir_of(node);
     int rc;
 
-    if (is_link(node)) {
+    if (is_link(node) || is_root(node)) {
         op_error(op, ERR_NOTDIR);
         return;
     }

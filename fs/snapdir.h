@@ -1,7 +1,7 @@
 /*
  * snapdir.h: the name of the past (".snapshots") in the directories of the live session.
  *
- * At the root it is the directory on which the read-only session is mounted (past.h); in any other directory a
+ * At the root it is a symlink to where the read-only session is mounted (past.h); in any other directory a
  * directory whose entries are symlinks into that. Their nodes are not in the store: ids with bit 62 or 61 set (FS_NODE_SNAP).
  * A handler of the live session hands over everything that concerns such a node, or the name, having called op_begin; the
  * function replies. What would change one is answered EROFS before it comes here.

@@ -108,7 +108,7 @@ static void start_worker(struct sup *s)
     }
 }
 
-/* Mounts the past below the live mount: that asks the worker for the name, so a child does it. */
+/* Mounts the past. What walks paths may have to wait for a worker, so a child does it. */
 static void start_helper(struct sup *s)
 {
     char dir[PATH_MAX];
@@ -124,8 +124,8 @@ static void start_helper(struct sup *s)
     s->helper = spawn(s, &s->helper_ctl, &theirs);
     if (s->helper != 0)
         return;
-    /* Elsewhere than in the mount, one whose processes were all killed may be left. */
-    if (geteuid() != 0 && fs_mounted_at(dir, &left) == 0 && left.past)
+    /* One whose processes were all killed may be left. */
+    if (fs_mounted_at(dir, &left) == 0 && left.past)
         (void)mount_take_down(dir, true, &err);
     fd = mount_open(s->o, dir, true, &se, &err);
     (void)ctl_send(theirs, CTL_MOUNTED, fd, &err);

@@ -34,7 +34,7 @@ equal() { # equal DIR NAME: DIR is what want.NAME says
 }
 # keep NAME: remembers what the live tree is, and names the moment.
 keep() { digest "$mnt" >"want.$1" && "$SPARE" snapshot create "$1" "$mnt" >/dev/null 2>&1 || (cd "$mnt" && "$SPARE" snapshot create "$1" >/dev/null); }
-cleanup() { cd /; umount -l "$past" 2>/dev/null; umount -l "$mnt" 2>/dev/null; }
+cleanup() { cd /; umount -l "$mnt" 2>/dev/null; }
 [ $root = 1 ] && trap cleanup EXIT
 
 # ---- a tree and its history; the same for root and for a user
@@ -164,13 +164,16 @@ run_all() { # run_all WHO
 # ---- root
 
 mount_it() { "$SPARE" mount "$WORK/st" "$mnt" -o "log=$WORK/daemon.log${1:+,$1}"; }
-two_mounts() { same 2 "$(mounts m)" && grep -qE " $past ro,nosuid,nodev[^ ]* .* fuse.spare-past " /proc/self/mountinfo && fails same "$(stat -c %d "$mnt")" "$(stat -c %d "$past")"; }
+two_mounts() { # and the past is where ".snapshots" leads
+	at=$(readlink "$past") && same 1 "$(mounts m)" && [ -L "$past" ] && grep -qE " $at ro,nosuid,nodev[^ ]* .* fuse.spare-past " /proc/self/mountinfo &&
+		fails same "$(stat -c %d "$mnt")" "$(stat -L -c %d "$past")"
+}
+past_mounts() { awk '{ print $5 }' /proc/self/mountinfo | grep -cxF -- "$at"; }
+nothing_left() { gone m && until_true no_daemon daemon.log && same 0 "$(past_mounts)" && [ ! -e "$at" ]; }
 restart() {
-	"$SPARE" umount "$mnt" && gone m && mount_it && two_mounts && by_name && by_lsn && by_time && below && equal "$mnt/.snapshots/first/" first
+	"$SPARE" umount "$mnt" && nothing_left && mount_it && two_mounts && by_name && by_lsn && by_time && below && equal "$mnt/.snapshots/first/" first
 }
-helper() { # as umount(8) calls it
-	ln -sf "$SPARE" umount.fuse.spare && ./umount.fuse.spare "$mnt" && gone m && mount_it && by_name
-}
+plain_umount() { umount "$mnt" && until_true nothing_left && mount_it && by_name; }
 busy() {
 	local rc pid
 	(cd "$past/first/d" && exec tail -f /dev/null) &
@@ -189,7 +192,7 @@ in_order() { # SIGTERM, while somebody is in the past
 	(cd "$past/first/d" && exec tail -f /dev/null) &
 	pid=$!
 	until_true grep -q tail "/proc/$pid/comm"
-	kill -TERM "$(supervisor daemon.log)" && until_true gone m && until_true test -z "$(pids daemon.log)"
+	kill -TERM "$(supervisor daemon.log)" && until_true nothing_left
 	local rc=$?
 	kill $pid
 	wait $pid 2>/dev/null
@@ -201,7 +204,10 @@ worker_dies() { # a process in the past goes on
 	(cd "$past/first/d" && kill -9 "$w" && cmp e/big "$past/first/d/e/big" && ls -l .. "$mnt/moved/.snapshots/" >/dev/null && equal .. first) && by_name && by_lsn &&
 		fails same "$w" "$(worker daemon.log)"
 }
-past_alone() { umount "$past" && same 1 "$(mounts m)" && same "" "$(ls -A "$past")" && fails mkdir "$past/x" && echo alive >"$mnt/alive" && "$SPARE" umount "$mnt" && gone m && mount_it; }
+past_alone() { umount "$at" && same 0 "$(past_mounts)" && same "" "$(ls -A "$past/")" && echo alive >"$mnt/alive" && "$SPARE" umount "$mnt" && nothing_left && mount_it; }
+killed() { # of both daemons nothing is left but two dead mounts
+	kill -9 $(pids daemon.log) && until_true no_daemon daemon.log && until_true mount_it && by_name && same 1 "$(past_mounts)"
+}
 who_sees() {
 	local nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
 	$nobody ls "$mnt" >/dev/null && fails $nobody ls "$past" && fails $nobody ls "$mnt/d/.snapshots" && fails $nobody cat "$past/third/f" || return 1
@@ -221,15 +227,16 @@ if [ $root = 1 ]; then
 	check "root: mounted with its past" start
 	run_all root
 	check "root: unmounted and mounted again, the same moments" restart
-	check "root: the helper of umount(8)" helper
+	check "root: plain umount(8) takes the past with it" plain_umount
 	check "root: somebody in the past: busy, both stay" busy
 	check "root: SIGTERM takes both down" in_order
 	check "root: the worker is killed, nobody notices in the past" worker_dies
 	check "root: the past unmounted alone" past_alone
+	check "root: all daemons killed, mounted again" killed
 	check "root: past=owner, all, off" who_sees
 	check "root: snapdir=NAME" other_name
 	check "root: a read-only mount" read_only
-	check "root: the end" eval '"$SPARE" umount "$mnt" && gone m && until_true test -z "$(pids daemon.log)" && sed "s/^/# /" daemon.log'
+	check "root: the end" eval '"$SPARE" umount "$mnt" && nothing_left && sed "s/^/# /" daemon.log'
 fi
 
 # ---- an ordinary user
@@ -241,15 +248,10 @@ elif [ $root = 1 ]; then
 fi
 if [ $root = 0 ]; then
 	trap 'cd /; fusermount3 -u -z "$mnt" 2>/dev/null' EXIT
-	start_user() { "$SPARE" init "$WORK/st" >/dev/null && mkdir "$mnt" && mount_it && [ -L "$past" ] && [[ $(readlink "$past") == "$XDG_RUNTIME_DIR"/spare/* ]]; }
-	elsewhere() { awk '{ print $5 }' /proc/self/mountinfo | grep -cF "$XDG_RUNTIME_DIR/spare/"; }
-	nothing_left() { gone m && until_true test -z "$(pids daemon.log)" && same 0 "$(elsewhere)" && same "" "$(ls -A "$XDG_RUNTIME_DIR/spare")"; }
+	start_user() { start && [[ $at == "$XDG_RUNTIME_DIR"/spare/* ]]; }
 	restart_user() { "$SPARE" umount "$mnt" && nothing_left && mount_it && by_name && by_lsn && by_time && below; }
 	by_fusermount() { fusermount3 -u "$mnt" && until_true nothing_left && mount_it && by_name; }
 	term_user() { kill -TERM "$(supervisor daemon.log)" && until_true nothing_left && mount_it && by_name; }
-	killed_user() { # of both daemons nothing is left but two dead mounts
-		kill -9 $(pids daemon.log) && until_true test -z "$(pids daemon.log)" && until_true mount_it && by_name && same 1 "$(elsewhere)"
-	}
 	no_runtime_dir() {
 		"$SPARE" umount "$mnt" && env -u XDG_RUNTIME_DIR "$SPARE" mount "$WORK/st" "$mnt" -o "log=$WORK/daemon.log" && by_name &&
 			[[ $(readlink "$past") != "$XDG_RUNTIME_DIR"/* ]] && "$SPARE" umount "$mnt" && mount_it
@@ -260,7 +262,7 @@ if [ $root = 0 ]; then
 	check "user: fusermount3 -u takes the past with it" by_fusermount
 	check "user: SIGTERM takes both down" term_user
 	check "user: the worker is killed, nobody notices in the past" worker_dies
-	check "user: all daemons killed, mounted again" killed_user
+	check "user: all daemons killed, mounted again" killed
 	check "user: without XDG_RUNTIME_DIR" no_runtime_dir
 	check "user: the end" eval '"$SPARE" umount "$mnt" && nothing_left'
 fi

@@ -5,7 +5,7 @@ set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
 need_root
 need_fuse
-cleanup() { umount -l "$WORK/m/.snapshots" 2>/dev/null; umount -l "$WORK/m" 2>/dev/null; }
+cleanup() { umount -l "$WORK/m" 2>/dev/null; }
 trap cleanup EXIT
 mkdir m
 check init "$SPARE" init st

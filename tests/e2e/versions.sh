@@ -6,7 +6,7 @@ set -u
 need_root
 need_fuse
 mnt=$WORK/m
-cleanup() { umount -l "$mnt/.snapshots" 2>/dev/null; umount -l "$mnt" 2>/dev/null; }
+cleanup() { umount -l "$mnt" 2>/dev/null; }
 trap cleanup EXIT
 mkdir m
 
