@@ -56,6 +56,8 @@ fuse_device() {
 		modprobe fuse 2>/dev/null || true
 		[ -e /dev/fuse ] || { mknod /dev/fuse c 10 229 2>/dev/null && chmod 666 /dev/fuse; } || true
 	fi
+	# fusermount3 reads it; a bare root may lack it.
+	[ "$(id -u)" -ne 0 ] || [ -e /etc/mtab ] || ln -s /proc/self/mounts /etc/mtab
 	if [ ! -e /dev/fuse ]; then
 		echo "/dev/fuse does not exist and cannot be made"
 		return 1

@@ -53,7 +53,7 @@ need_fuse() { [ -e /dev/fuse ] || skip_all "there is no /dev/fuse"; }
 need_root() { [ "$(id -u)" = 0 ] || skip_all "needs root"; }
 
 # The daemons of one mount are told by their log file, LOG below $WORK: pids, supervisor and worker print process ids.
-pids() { local p; for p in /proc/[0-9]*; do tr '\0' '\n' <"$p/cmdline" 2>/dev/null | grep -qE -- "log=$WORK/$1(,|$)" && echo "${p#/proc/}"; done; }
+pids() { local p; for p in /proc/[0-9]*; do tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -qE -- "log=$WORK/$1(,|$)" && echo "${p#/proc/}"; done; }
 ppid() { local x; x=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; x=${x##*) ? }; echo "${x%% *}"; }
 supervisor() { local p all; all=$(pids "$1"); for p in $all; do grep -qx "$(ppid "$p")" <<<"$all" || echo "$p"; done; }
 worker() { local p all; all=$(pids "$1"); for p in $all; do grep -qx "$(ppid "$p")" <<<"$all" && echo "$p"; done; }
@@ -64,7 +64,7 @@ no_daemon() { [ -z "$(pids "$1")" ]; }
 # as_user SCRIPT ARG...: run it as an ordinary user, in a directory of his own with copies of what it needs, since he may not
 # be able to read where this tree lies; its results become ours.
 as_user() {
-	local script=$1 dir rc before=$n line
+	local script=$1 dir rc before=$n line mounted
 	shift
 	dir=$(mktemp -d /tmp/spare-user.XXXXXX) || return 1
 	mkdir -p "$dir/work" "$dir/src/tests/lib" "$dir/build/tests/e2e" && mkdir -m 700 "$dir/run" &&
@@ -82,5 +82,6 @@ as_user() {
 		esac
 	done <"$WORK/user.tap"
 	[ $n -gt "$before" ] && { [ $rc = 0 ] || [ $bad -gt 0 ]; } || { n=$((n + 1)) bad=$((bad + 1)); echo "not ok $n - as an ordinary user: exit status $rc"; }
+	while read -r mounted; do umount -l "$mounted"; done < <(awk -v d="$dir/" 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo | tac)
 	rm -rf --one-file-system "$dir"
 }
