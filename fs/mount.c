@@ -446,7 +446,7 @@ static int await_closed(const char *store, uint32_t wait_ms, struct err *err)
             break;
         if (now_ms() >= end) {
             close(fd);
-            return err_set(err, ERR_BUSY, "%s is unmounted, but its store is still being closed", store);
+            return err_set(err, ERR_BUSY, "%s: unmounted, but the store is still in use: it is being closed, or another mount name space still has the mount", store);
         }
         (void)poll(NULL, 0, 5);
     }
