@@ -264,7 +264,16 @@ static int open_index(struct store *s, struct err *err)
         return err_set(err, ERR_INVAL, "store: neither a directory nor an index was given");
     if (snprintf(path, sizeof path, "%s/index", s->dir) >= (int)sizeof path)
         return err_set(err, ERR_NAMETOOLONG, "%s: the path is too long", s->dir);
-    return kv_rocks_open(path, s->opt.writable, &ko, &s->kv, err);
+    struct kv *rocks = NULL;
+    int rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, err);
+    s->kv = rocks;
+    if (rc == 0 && !s->opt.writable) {   /* what the log has beyond the index may not be put into it */
+        s->kv = NULL;
+        rc = kv_layer_open(rocks, &s->kv, err);
+        if (rc < 0)
+            kv_close(rocks);
+    }
+    return rc;
 }
 
 /* The index must be of this very log: the last record it applied is there, with the same hash. */
@@ -288,7 +297,23 @@ static int check_index(struct store *s, const struct log_recovery *rec, struct e
     return rc;
 }
 
-static int replay(struct store *s, struct err *err)
+/*
+ * A damaged record could have been anything, so what follows it cannot be made of the tree before it. For reading the store then
+ * is what it was there: whole, and a moment like any other. (Where the index got past the damage before, nothing is left out.)
+ */
+static int end_at_damage(struct store *s, struct log_recovery *rec, const struct err *found)
+{
+    size_t n;
+    if (!rec->damaged)
+        rec->damage = *found;
+    rec->damaged = true;
+    n = strlen(rec->damage.msg);
+    snprintf(rec->damage.msg + n, sizeof rec->damage.msg - n, "; shown is what was before it, up to @%" PRIu64, s->ix.meta.applied);
+    log_end_here(s->log, s->ix.meta.applied, s->ix.meta.last_lsn, &s->ix.meta.last_hash);
+    return 0;
+}
+
+static int replay(struct store *s, struct log_recovery *recovery, struct err *err)
 {
     struct log_iter *it = NULL;
     struct record rec;
@@ -303,8 +328,11 @@ static int replay(struct store *s, struct err *err)
         if (rc == 0 && (s->ix.pending_ops >= DRAIN_OPS || index_pending_bytes(&s->ix) > BACKLOG_BYTES / 4))
             rc = run_drain(s, err);
         if (rc < 0)
-            break;
+            goto out;
     }
+    if (rc == ERR_DAMAGE && !s->opt.writable)
+        rc = end_at_damage(s, recovery, err);
+out:
     log_iter_free(it);
     return rc < 0 ? rc : store_apply(s, err);
 }
@@ -465,7 +493,7 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = open_log(s, rec, err);
     if (rc == 0)
-        rc = replay(s, err);
+        rc = replay(s, rec, err);
     if (rc == 0)
         s->series = s->ix.meta.series != 0;
     bool clean = s->sb.clean != 0;

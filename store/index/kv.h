@@ -1,7 +1,8 @@
 /*
  * kv.h: the ordered key-value store under the index, behind few functions so
  * that it has two implementations: RocksDB (kv_rocks.c) and an in-memory twin
- * (kv_twin.c) that makes the simulation deterministic.
+ * (kv_twin.c) that makes the simulation deterministic; and one that lays the
+ * second over the first, for opening read-only (kv_layer.c).
  *
  * Keys order as bytes. One column family, no write-ahead log: what was written
  * but not flushed is lost at a crash, and the log replays it. Only kv_flush
@@ -82,6 +83,12 @@ struct kv_options {
  * Errors: NOENT missing and not ${create}; DAMAGE with RocksDB's text; IO; BUSY (another process).
  */
 int kv_rocks_open(const char *path, bool create, const struct kv_options *opt, struct kv **out, struct err *err);
+
+/*
+ * kv_layer_open(below, out, err): a store that takes rows in memory on top of ${below}, which is read-only or not to be changed:
+ * reads see both, nothing is ever flushed (flush_start: ROFS). Owns ${below} from here on; on failure it stays the caller's. NOMEM.
+ */
+int kv_layer_open(struct kv *below, struct kv **out, struct err *err);
 
 /*
  * The twin. A kv_twin_disk is its "disk": what was flushed; it outlives the kv, so that a test can

@@ -533,6 +533,15 @@ void log_close(struct log *log)
 
 /* --- what it says ---------------------------------------------------------- */
 
+void log_end_here(struct log *log, uint64_t addr, uint64_t lsn, const struct hash128 *hash)
+{
+    log->last_lsn = lsn;
+    log->last_hash = *hash;
+    atomic_store(&log->head, addr);
+    atomic_store(&log->written, addr);
+    atomic_store(&log->durable, addr);
+}
+
 uint64_t log_head(struct log *log)    { return atomic_load(&log->head); }
 uint64_t log_written(struct log *log) { return atomic_load(&log->written); }
 uint64_t log_durable(struct log *log) { return atomic_load(&log->durable); }

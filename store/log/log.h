@@ -74,6 +74,10 @@ int log_create(struct io *io, const struct super *sb, const struct log_options *
 int log_open(struct io *io, const struct super *sb, const struct log_options *opt, bool writable,
              uint64_t known_durable, struct log **out, struct log_recovery *rec, struct err *err);
 
+/* log_end_here(log, addr, lsn, hash): of a log opened for reading: as if it ended at ${addr}, where the record at ${lsn} ends, because
+ * what follows cannot be read. Before other threads use it. */
+void log_end_here(struct log *log, uint64_t addr, uint64_t lsn, const struct hash128 *hash);
+
 /* log_set_writer(log, epoch, epoch_id, incarnation): identity of the records and frames from here on;
  * starts a new segment if the current one carries another incarnation and is not empty. */
 int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], uint64_t incarnation,

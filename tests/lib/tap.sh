@@ -69,7 +69,7 @@ as_user() {
 	dir=$(mktemp -d /tmp/spare-user.XXXXXX) || return 1
 	mkdir -p "$dir/work" "$dir/src/tests/lib" "$dir/build/tests/e2e" && mkdir -m 700 "$dir/run" &&
 		cp "$SPARE" "$dir/build/spare" && cp "$BUILD"/tests/e2e/* "$dir/build/tests/e2e/" 2>/dev/null
-	cp "$SPARE_SRC/tests/lib/tap.sh" "$dir/src/tests/lib/" && cp "$script" "$dir/script" && chown -R 65534:65534 "$dir" && chmod 755 "$dir" "$dir/script"
+	cp "$SPARE_SRC"/tests/lib/*.{sh,py} "$dir/src/tests/lib/" && cp "$script" "$dir/script" && chown -R 65534:65534 "$dir" && chmod 755 "$dir" "$dir/script"
 	env -u SPARE_STORE SPARE="$dir/build/spare" BUILD="$dir/build" SPARE_SRC="$dir/src" WORK="$dir/work" HOME="$dir/work" \
 		XDG_RUNTIME_DIR="$dir/run" setpriv --reuid 65534 --regid 65534 --clear-groups "$dir/script" "$@" >"$WORK/user.tap" 2>&1
 	rc=$?

@@ -408,6 +408,7 @@ struct both {
     struct kv_iter *it[PAIRS][IMPLS];
     uint64_t seed;
     unsigned valid, found;
+    bool layer;                    /* the second is a layer: nothing is flushed, closed or opened again */
 };
 
 static uint32_t rnd(struct both *x, uint32_t n)
@@ -527,7 +528,7 @@ static void one_op(struct both *x)
             x->e[j].kv->ops->batch_clear(x->b[j]);
         }
     } else if (op < 400) {
-        same_get(x, op % 2);
+        same_get(x, op % 2 && !x->layer);
     } else if (op < 430) {
         drop(x, i);
         for (int j = 0; j < IMPLS && op % 2; j++)
@@ -536,9 +537,9 @@ static void one_op(struct both *x)
     } else if (op < 480) {
         renew_iter(x, i);
     } else if (op < 490) {
-        for (int j = 0; j < IMPLS; j++)
+        for (int j = 0; j < IMPLS && !x->layer; j++)
             flush(x->e[j].kv);
-    } else if (op < 493) {
+    } else if (op < 493 && !x->layer) {
         for (int n = 0; n < PAIRS; n++)
             drop(x, n);
         for (int j = 0; j < IMPLS; j++) {
@@ -566,6 +567,45 @@ static void one_op(struct both *x)
         same_place(x, i);
     }
 }
+
+/* A layer over what was flushed is as one store that has both. */
+START_TEST(layer_equals_twin)
+{
+    static struct both x;
+    struct err err = { 0 };
+
+    memset(&x, 0, sizeof x);
+    x.seed = 4711 + (uint64_t)_i;
+    x.layer = true;
+    for (int j = 0; j < IMPLS; j++) {
+        x.e[j] = env_new(TWIN);
+        x.b[j] = x.e[j].kv->ops->batch_new(x.e[j].kv);
+    }
+    for (int n = 0; n < 200; n++) {
+        fill(&x);
+        for (int j = 0; j < IMPLS; j++) {
+            ck_assert_int_eq(kv_write(x.e[j].kv, x.b[j], NULL), 0);
+            x.e[j].kv->ops->batch_clear(x.b[j]);
+        }
+    }
+    x.e[1].kv->ops->batch_free(x.b[1]);
+    ck_assert_int_eq(kv_layer_open(x.e[1].kv, &x.e[1].kv, &err), 0);
+    x.b[1] = x.e[1].kv->ops->batch_new(x.e[1].kv);
+    ck_assert_int_eq(x.e[1].kv->ops->flush_start(x.e[1].kv, NULL), ERR_ROFS);
+    for (int i = 0; i < PAIRS; i++)
+        renew_iter(&x, i);
+    for (int n = 0; n < RANDOM_OPS; n++)
+        one_op(&x);
+    ck_assert_uint_gt(x.valid, RANDOM_OPS / 10);
+    ck_assert_uint_gt(x.found, RANDOM_OPS / 100);
+    for (int i = 0; i < PAIRS; i++)
+        drop(&x, i);
+    for (int j = 0; j < IMPLS; j++) {
+        x.e[j].kv->ops->batch_free(x.b[j]);
+        env_free(&x.e[j]);
+    }
+}
+END_TEST
 
 START_TEST(twin_equals_rocks)
 {
@@ -887,6 +927,7 @@ int main(void)
     tcase_add_loop_test(tc, bounds, 0, IMPLS);
     tcase_add_loop_test(tc, batch_is_visible_at_once, 0, IMPLS);
     tcase_add_loop_test(tc, twin_equals_rocks, 0, 1);
+    tcase_add_loop_test(tc, layer_equals_twin, 0, 4);
     tcase_add_test(tc, twin_clone_is_apart);
     tcase_add_test(tc, twin_fails_when_told);
     tcase_add_test(tc, rocks_after_exit_what_was_flushed_and_no_more);
