@@ -82,21 +82,32 @@ static struct rec_bytes text(const char *s)
     return b;
 }
 
-static int append_incarnation(struct log *log, uint64_t id, struct err *err)
+/* Who writes from here on. ${w} backs the record's texts. */
+struct whereabouts { char host[256], boot[64]; };
+
+static void incarnation_record(struct record *rec, uint64_t id, struct whereabouts *w)
 {
-    char host[256] = "", boot[64] = "";
-    struct record rec = { .type = REC_INCARNATION };
-    (void)gethostname(host, sizeof host - 1);
+    memset(w, 0, sizeof *w);
+    *rec = (struct record){ .type = REC_INCARNATION };
+    (void)gethostname(w->host, sizeof w->host - 1);
     FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
     if (f != NULL) {
-        if (fgets(boot, sizeof boot, f) != NULL)
-            boot[strcspn(boot, "\n")] = '\0';
+        if (fgets(w->boot, sizeof w->boot, f) != NULL)
+            w->boot[strcspn(w->boot, "\n")] = '\0';
         fclose(f);
     }
-    rec.u.incarnation.id = id;
-    rec.u.incarnation.host = text(host);
-    rec.u.incarnation.boot_id = text(boot);
-    return append_raw(log, &rec, err);
+    rec->u.incarnation.id = id;
+    rec->u.incarnation.host = text(w->host);
+    rec->u.incarnation.boot_id = text(w->boot);
+}
+
+static void epoch_record(struct record *rec, const struct epoch_row *e, const char *reason)
+{
+    *rec = (struct record){ .type = REC_EPOCH };
+    rec->u.epoch.number = e->number;
+    memcpy(rec->u.epoch.site, e->site, 16);
+    memcpy(rec->u.epoch.id, e->id, 16);
+    rec->u.epoch.reason = text(reason);
 }
 
 static int entry_seen(void *arg, const char *name)
@@ -117,19 +128,18 @@ static uint64_t random_id(struct io *io)
 
 static int first_records(struct log *log, struct super *sb, const struct store_init *init, uint64_t incarnation, struct err *err)
 {
-    struct record epoch = { .type = REC_EPOCH };
+    struct record epoch, inc;
+    struct whereabouts w;
     struct record root = { .type = REC_CREATE, .ino = INO_ROOT };
-    epoch.u.epoch.number = sb->epochs[0].number;
-    memcpy(epoch.u.epoch.site, sb->site, 16);
-    memcpy(epoch.u.epoch.id, sb->epochs[0].id, 16);
-    epoch.u.epoch.reason = text("made");
+    epoch_record(&epoch, &sb->epochs[0], "made");
+    incarnation_record(&inc, incarnation, &w);
     root.u.create.mode = S_IFDIR | (init->root_mode & 07777);
     root.u.create.uid = init->root_uid;
     root.u.create.gid = init->root_gid;
     int rc = append_raw(log, &epoch, err);
     sb->epochs[0].first_lsn = epoch.lsn;
     if (rc == 0)
-        rc = append_incarnation(log, incarnation, err);
+        rc = append_raw(log, &inc, err);
     if (rc == 0)
         rc = append_raw(log, &root, err);
     return rc;
@@ -245,13 +255,28 @@ static int check_place(struct store *s, struct err *err)
                    memcmp(now.machine, sb->machine, 16) == 0 ? "this machine" : "another machine", sb->ino, "this machine", now.ino);
 }
 
+/* In memory; become_writer makes it durable. */
 static int relocate(struct store *s, struct err *err)
 {
-    if (s->opt.location == LOCATION_AS_IS || s->dir == NULL)
+    if (s->opt.location == LOCATION_AS_IS || s->dir == NULL || !s->opt.writable)
         return 0;
     if (s->opt.location == LOCATION_COPIED)
         io_random(s->io, s->sb.site, sizeof s->sb.site);
     return place_of(s->io, s->dir, &s->sb, err);
+}
+
+/* A copy goes its own way from here: in an epoch of its own, so that whoever meets both sees the fork and where it is. */
+static int begin_epoch(struct store *s, struct err *err)
+{
+    struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs];
+    if (s->sb.n_epochs == SUPER_EPOCHS_MAX)
+        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
+    *e = (struct epoch_row){ .number = e[-1].number + 1, .first_lsn = log_head(s->log) };
+    memcpy(e->site, s->sb.site, 16);
+    io_random(s->io, e->id, 16);
+    log_last(s->log, &(uint64_t){ 0 }, &e->prev_hash);
+    s->sb.n_epochs++;
+    return 0;
 }
 
 static int open_index(struct store *s, struct err *err)
@@ -375,15 +400,30 @@ static int reap_orphans(struct store *s, struct err *err)
     return rc;
 }
 
-/* From here on the log may grow: who writes, and that the end is not known any more. */
+static int append_marker(struct store *s, struct record *rec, const char *what, struct err *err)
+{
+    const struct caller nobody = { 0 };
+    int rc = change_begin(s, NULL);
+    if (rc == 0)
+        rc = change_commit(s, &nobody, rec, NULL);
+    return rc < 0 ? err_set(err, rc, "store: cannot record its %s: %s", what, err_text(rc)) : 0;
+}
+
+/*
+ * From here on the log may grow: who writes, and that the end is not known any more. A new row of epochs is durable before its
+ * record; where a crash came between, the row points to the end of the log, and the record is made now.
+ */
 static int become_writer(struct store *s, bool clean, struct err *err)
 {
-    const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
-    uint64_t id = clean && s->sb.incarnation != 0 ? s->sb.incarnation : random_id(s->io);
-    bool fresh = id != s->sb.incarnation;
-    int rc = relocate(s, err);
+    struct record rec;
+    struct whereabouts w;
+    int rc = s->opt.location == LOCATION_COPIED && s->dir != NULL ? begin_epoch(s, err) : 0;
     if (rc < 0)
         return rc;
+    const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
+    bool new_epoch = e->first_lsn >= log_head(s->log);
+    uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : random_id(s->io);
+    bool fresh = id != s->sb.incarnation;
     s->sb.incarnation = id;
     s->sb.clean = 0;
     s->sb.durable = log_durable(s->log);
@@ -391,19 +431,18 @@ static int become_writer(struct store *s, bool clean, struct err *err)
     rc = super_write(s->io, &s->sb, err);
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
-    if (rc < 0 || !fresh)
-        return rc;
-    struct record rec = { .type = REC_INCARNATION };
-    const struct caller nobody = { 0 };
-    rec.u.incarnation.id = id;
-    char host[256] = "";
-    (void)gethostname(host, sizeof host - 1);
-    rec.u.incarnation.host = text(host);
-    rec.u.incarnation.boot_id = text("");
-    rc = change_begin(s, NULL);
-    if (rc == 0)
-        rc = change_commit(s, &nobody, &rec, NULL);
-    return rc < 0 ? err_set(err, rc, "store: cannot record its incarnation: %s", err_text(rc)) : 0;
+    if (rc == 0 && new_epoch) {
+        epoch_record(&rec, e, "copied");
+        rc = append_marker(s, &rec, "epoch", err);
+        if (rc == 0 && rec.lsn != e->first_lsn)
+            rc = err_set(err, ERR_DAMAGE, "store: its epoch %u should begin @%" PRIu64 ", the log ends @%" PRIu64, e->number,
+                         e->first_lsn, rec.lsn);
+    }
+    if (rc == 0 && fresh) {
+        incarnation_record(&rec, id, &w);
+        rc = append_marker(s, &rec, "incarnation", err);
+    }
+    return rc;
 }
 
 static void store_free(struct store *s)
@@ -484,6 +523,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     int rc = super_read(s->io, &s->sb, &warn, err);
     if (rc == 0)
         rc = check_place(s, err);
+    if (rc == 0)
+        rc = relocate(s, err);
     if (rc == 0)
         rc = retained_read(s->io, s->sb.lineage, s->retained, &warn, err);
     if (rc == 0)

@@ -258,8 +258,9 @@ int log_read_header(struct log *log, struct segment *seg, struct segment_header 
     if (h->first != seg->first || h->gen != seg->gen)
         return err_set(err, ERR_DAMAGE, "%s: offset 0: expected the header of this name, found first %llx, generation %llx",
                        name, (unsigned long long)h->first, (unsigned long long)h->gen);
-    if (memcmp(h->lineage, log->lineage, 16) != 0 || memcmp(h->site, log->site, 16) != 0)
-        return err_set(err, ERR_DAMAGE, "%s: offset 0: expected a segment of this store, found one of another", name);
+    /* The site may be that of the store this one is a copy of. */
+    if (memcmp(h->lineage, log->lineage, 16) != 0)
+        return err_set(err, ERR_DAMAGE, "%s: offset 0: expected a segment of this store's lineage, found one of another", name);
     seg->capacity = h->capacity;
     seg->incarnation = h->incarnation;
     seg->header_known = true;

@@ -4,6 +4,10 @@
  */
 #include "store/svc/svc_internal.h"
 
+#include "store/core/version.h"
+#include "store/log/frame.h"
+
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,38 +164,97 @@ static int add_span(void *arg, const struct log_segment_info *s)
     return 0;
 }
 
+/* Which file a record is about: by its name now, else by the one it had then. */
+static void name_file(const struct svc_check *c, const struct record *rec, char *buf, size_t cap)
+{
+    char path[PATH_MAX];
+
+    snprintf(buf, cap, "inode %llu", (unsigned long long)rec->ino);
+    if (c->q->s && (store_path(c->q->s, AT_LIVE, rec->ino, path, sizeof path, NULL) == 0 ||
+                    store_path(c->q->s, rec->lsn, rec->ino, path, sizeof path, NULL) == 0))
+        snprintf(buf, cap, "inode %llu, %s", (unsigned long long)rec->ino, path);
+}
+
+/* The data of one record, which is bad for the files that use it, and for nothing else. */
+static int check_data(struct svc_check *c, struct log *log, const struct record *rec)
+{
+    char file[PATH_MAX + 32];
+    struct record full;
+    struct err e = { 0 };
+    void *buf = NULL;
+    int r = log_read_record(log, rec->lsn, true, &full, &buf, &e);
+
+    free(buf);
+    if (r >= 0)
+        return 0;
+    name_file(c, rec, file, sizeof file);
+    return svc_finding(c, "data", "%s (LSN %llu: %s, written at offset %llu)", e.msg[0] ? e.msg : err_text(r),
+                       (unsigned long long)rec->lsn, file, (unsigned long long)rec->u.write.off);
+}
+
+/* The first record that can be read at or behind ${from}; ${until} when there is none. */
+static uint64_t next_readable(struct log *log, uint64_t from, uint64_t until)
+{
+    for (; from < until; from += 8) {
+        struct record rec;
+        void *buf = NULL;
+        int r = log_read_record(log, from, false, &rec, &buf, NULL);
+
+        free(buf);
+        if (r >= 0)
+            return from;
+    }
+    return until;
+}
+
+struct segment_counts { uint64_t records, data; };
+
 static int check_segment(struct svc_check *c, struct log *log, const struct span *s, uint64_t until, uint64_t base,
-                         uint64_t total, uint64_t *records, uint64_t *data)
+                         uint64_t total, struct segment_counts *n)
 {
     struct log_iter *it = NULL;
     struct record rec;
     struct err e = { 0 };
-    uint64_t last = s->first;
-    int r = log_iter_new(log, s->first, until, c->read_data ? LOG_ITER_DATA : 0, &it, &e);
+    uint64_t at = s->first, bad;     /* where the next record is expected */
+    int r = log_iter_new(log, at, until, 0, &it, &e);
 
-    while (r == 0 && (r = log_iter_next(it, &rec, &e)) == 1) {
-        last = rec.lsn;
-        r = 0;
-        if (++*records % PROGRESS_RECORDS == 0)
-            r = svc_progress(c, "log", base + (last - s->first), total);
-        if (c->read_data)
-            *data += rec.data_len;
-        if (c->failed)
+    while (at < until && !c->failed) {
+        if (r == 0)
+            r = log_iter_next(it, &rec, &e);
+        if (r == 0)
             break;
+        if (r == 1) {
+            at = rec.lsn + frame_span(rec.head_len + rec.data_len);
+            r = c->read_data && rec.data_len > 0 ? check_data(c, log, &rec) : 0;
+            n->data += c->read_data ? rec.data_len : 0;
+            if (r == 0 && ++n->records % PROGRESS_RECORDS == 0)
+                r = svc_progress(c, "log", base + (at - s->first), total);
+            if (r != 0)
+                break;
+            continue;
+        }
+        if (r != ERR_DAMAGE)
+            break;
+        log_iter_free(it);
+        it = NULL;
+        bad = at;
+        at = next_readable(log, bad + 8, until);
+        r = svc_finding(c, "log", "%s: %s (addresses %llu to %llu cannot be read)", s->name, e.msg, (unsigned long long)bad,
+                        (unsigned long long)at);
+        if (r == 0 && at < until)
+            r = log_iter_new(log, at, until, 0, &it, &e);
     }
     log_iter_free(it);
     if (c->failed)
         return c->failed;
-    if (r < 0)
-        return svc_finding(c, "log", "%s: %s (behind LSN %llu; what follows in this segment was not looked at)", s->name,
-                           e.msg[0] ? e.msg : err_text(r), (unsigned long long)last);
-    return 0;
+    return r < 0 ? svc_finding(c, "log", "%s: %s", s->name, e.msg[0] ? e.msg : err_text(r)) : 0;
 }
 
 int svc_check_log(struct svc_check *c, struct log *log, uint64_t until, struct err *err)
 {
     struct spans v = { 0 };
-    uint64_t records = 0, data = 0, total = 0, base = 0;
+    struct segment_counts count = { 0 };
+    uint64_t total = 0, base = 0;
     int r = log_segments(log, add_span, &v);
 
     if (r) {
@@ -207,15 +270,15 @@ int svc_check_log(struct svc_check *c, struct log *log, uint64_t until, struct e
             r = svc_finding(c, "log", "%s: expected to begin at %llu, where the one before it ends, found %llu", v.v[i].name,
                             (unsigned long long)v.v[i - 1].end, (unsigned long long)v.v[i].first);
         if (r == 0 && end > v.v[i].first)
-            r = check_segment(c, log, &v.v[i], end, base, total, &records, &data);
+            r = check_segment(c, log, &v.v[i], end, base, total, &count);
         base += v.v[i].end - v.v[i].first;
     }
     if (r == 0)
         r = svc_looked(c, "log segments", v.n);
     if (r == 0)
-        r = svc_looked(c, "log records", records);
+        r = svc_looked(c, "log records", count.records);
     if (r == 0 && c->read_data)
-        r = svc_looked(c, "bytes of file data", data);
+        r = svc_looked(c, "bytes of file data", count.data);
 out:
     free(v.v);
     return r;
