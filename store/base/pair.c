@@ -42,6 +42,12 @@ out:
     return rc;
 }
 
+/* The disk did not give it: what it holds is not known, as it is of one that is missing or not valid. */
+static bool not_given(const struct pair_copy *c)
+{
+    return c->rc != 0 && c->rc != ERR_NOENT && c->rc != ERR_DAMAGE && c->rc != ERR_VERSION;
+}
+
 int pair_load(struct io *io, const char *name, size_t max, pair_check_fn *check, struct pair *p,
               struct err *err)
 {
@@ -84,7 +90,7 @@ int pair_current(const struct pair *p, struct err *warn, struct err *err)
     if (a->rc == 0 || b->rc == 0) {
         const struct pair_copy *good = a->rc == 0 ? a : b, *bad = a->rc == 0 ? b : a;
 
-        err_set(warn, ERR_DAMAGE, "%s; %s, of generation %" PRIu64 ", is used and the next write heals it",
+        err_set(warn, not_given(bad) ? ERR_IO : ERR_DAMAGE, "%s; %s, of generation %" PRIu64 ", is used and the next write heals it",
                 bad->err.msg, good->name, good->gen);
         return a->rc == 0 ? 0 : 1;
     }
@@ -125,7 +131,7 @@ static int write_copy(struct io *io, const struct pair_copy *c, bool sync_name, 
  * Which copy must stay untouched while generation gen + 1 is written: the one of generation gen. If it
  * rotted meanwhile, the older one, if any; the caller's state in memory is newer than either. -1: none.
  */
-static int keep_which(const struct pair *p, uint64_t gen, bool synced, int *keep, struct err *err)
+static int keep_which(const struct pair *p, uint64_t gen, int current, int *keep, struct err *err)
 {
     const struct pair_copy *c = p->copy;
     int missing = (c[0].rc == ERR_NOENT) + (c[1].rc == ERR_NOENT);
@@ -140,42 +146,46 @@ static int keep_which(const struct pair *p, uint64_t gen, bool synced, int *keep
     for (int i = 0; i < 2; i++) {
         if (c[i].rc == ERR_VERSION)
             return err_set(err, ERR_VERSION, "%s", c[i].err.msg);
+        if (not_given(&c[i]) && current == 0)
+            return err_set(err, ERR_IO, "%s", c[i].err.msg);
+        if (not_given(&c[i]) && i == current - 1)
+            *keep = i;
         if (c[i].rc)
             continue;
         /* A newer one is our own if a sync of ours failed before, else another's. */
-        if (c[i].gen > gen && !(synced && c[i].gen == gen + 1))
+        if (c[i].gen > gen && !(current != 0 && c[i].gen == gen + 1))
             return err_set(err, ERR_INVAL, "%s: generation %" PRIu64 " is on disk, expected %" PRIu64
                            ": another process wrote it", c[i].name, c[i].gen, gen);
-        if (c[i].gen <= gen && (*keep < 0 || c[i].gen > c[*keep].gen))
+        if (c[i].gen <= gen && (*keep < 0 || (c[*keep].rc == 0 && c[i].gen > c[*keep].gen)))
             *keep = i;
     }
     return 0;
 }
 
 int pair_update(struct io *io, const char *name, size_t max, pair_check_fn *check, uint64_t gen,
-                bool *synced, const uint8_t *buf, size_t len, struct err *err)
+                int *current, const uint8_t *buf, size_t len, struct err *err)
 {
     struct pair p;
     int keep = -1, rc = pair_load(io, name, max, check, &p, err);
 
     if (!rc)
-        rc = keep_which(&p, gen, *synced, &keep, err);
+        rc = keep_which(&p, gen, *current, &keep, err);
     if (rc)
         goto out;
-    if (keep >= 0 && !*synced) {
+    if (keep >= 0 && *current == 0) {
         const struct pair_copy *c = &p.copy[keep];
 
         rc = write_copy(io, c, true, c->buf, c->len, err);
         if (rc)
             goto out;
-        *synced = true;
+        *current = 1 + keep;
     }
     if (keep < 0)
         rc = write_copy(io, &p.copy[0], true, buf, len, err);
     if (!rc)
         rc = write_copy(io, &p.copy[keep < 0 ? 1 : 1 - keep], keep < 0, buf, len, err);
     if (!rc)
-        *synced = true;
+        *current = keep < 0 ? 2 : 2 - keep;
 out:
     pair_release(&p);
     return rc;

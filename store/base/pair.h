@@ -55,15 +55,16 @@ void pair_release(struct pair *p);
 int pair_current(const struct pair *p, struct err *warn, struct err *err);
 
 /*
- * pair_update(io, name, max, check, gen, synced, buf, len, err):
+ * pair_update(io, name, max, check, gen, current, buf, len, err):
  * Write ${buf}, which holds generation ${gen} + 1, over the copy that is not of generation ${gen}, and sync
- * it. ${gen} 0 makes both files of a new store. *${synced} is the caller's memory of whether this process
- * synced generation ${gen} itself; if not, that copy is first written anew (see above).
+ * it. ${gen} 0 makes both files of a new store. *${current} is the caller's memory: 0, or 1 + the index of the copy that this
+ * process itself wrote generation ${gen} to and synced; if 0, the copy of that generation is first written anew (see above), and a
+ * copy the disk does not give fails the call: it may be that one.
  * On failure generation ${gen} is as valid on disk as it was; calling again is safe.
  * Errors: EXIST files exist though ${gen} is 0; NOENT they are gone; INVAL another process wrote a newer
  * generation; VERSION; IO, NOSPC, NOMEM.
  */
 int pair_update(struct io *io, const char *name, size_t max, pair_check_fn *check, uint64_t gen,
-                bool *synced, const uint8_t *buf, size_t len, struct err *err);
+                int *current, const uint8_t *buf, size_t len, struct err *err);
 
 #endif

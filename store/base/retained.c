@@ -223,7 +223,7 @@ int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r,
         rc = err_set(err, len ? ERR_INVAL : rc, "not written: %s", why.msg);
         goto out;
     }
-    rc = pair_update(io, "retained", RETAINED_FILE_MAX, check_copy, r->gen, &r->synced, buf, len, err);
+    rc = pair_update(io, "retained", RETAINED_FILE_MAX, check_copy, r->gen, &r->current, buf, len, err);
     if (!rc)
         r->gen++;
 out:

@@ -341,7 +341,7 @@ int super_write(struct io *io, struct super *sb, struct err *err)
         rc = err_set(err, ERR_INVAL, "not written: %s", why.msg);
         goto out;
     }
-    rc = pair_update(io, "super", SUPER_FILE_BYTES, check_copy, sb->gen, &sb->synced, buf, SUPER_FILE_BYTES,
+    rc = pair_update(io, "super", SUPER_FILE_BYTES, check_copy, sb->gen, &sb->current, buf, SUPER_FILE_BYTES,
                      err);
     if (!rc)
         sb->gen++;

@@ -42,7 +42,7 @@ struct epoch_row {
 
 struct super {
     uint64_t gen;               /* of this copy; set by super_write; 0 in a new store */
-    bool     synced;            /* not stored; super_write's own: this process synced generation gen */
+    int      current;           /* not stored; super_write's own: 1 + the copy this process wrote generation gen to */
     uint32_t version, version_min;          /* of the format; 0 = this program's */
     uint64_t compat, ro_compat, incompat;   /* feature bits, kept as read */
     uint8_t  lineage[16];       /* shared by a store and its standbys */
@@ -119,7 +119,7 @@ struct retained_point { uint64_t lsn; uint32_t kind; uint32_t reserved; };
 struct retained {
     uint64_t gen;
     uint64_t horizon;           /* every moment >= horizon is kept */
-    bool     synced;            /* not stored; retained_write's own */
+    int      current;           /* not stored; retained_write's own */
     uint32_t version, version_min;          /* as in struct super */
     uint64_t compat, ro_compat, incompat;
     uint32_t n;                 /* points below the horizon, ascending by (lsn, kind), each once */

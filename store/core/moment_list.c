@@ -54,7 +54,7 @@ static int snapshots(struct store *s, struct entries *l, struct err *err)
     for (s->kv->ops->iter_seek(it, lo, llen); rc == 0 && s->kv->ops->iter_valid(it); s->kv->ops->iter_next(it)) {
         size_t klen, vlen;
         struct key_parts kp;
-        struct row_snap row;
+        struct row_snap row = { 0 };
         int64_t wall = 0;
         const uint8_t *k = s->kv->ops->iter_key(it, &klen), *v = s->kv->ops->iter_val(it, &vlen);
         if (!key_parse(k, klen, &kp))
@@ -168,7 +168,7 @@ static bool is_kept(struct store *s, uint64_t lsn, uint64_t first)
 int moment_list(struct store *s, int (*fn)(void *arg, const struct moment_entry *e), void *arg, struct err *err)
 {
     struct entries l = { 0 };
-    struct row_ino root;
+    struct row_ino root = { 0 };
     uint64_t last = 0, shown = 0;
     int64_t oldest = 0, wall = 0;
     int rc = moment_resolve(s, "now", &last, err);

@@ -269,12 +269,13 @@ static int relocate(struct store *s, struct err *err)
 static int begin_epoch(struct store *s, struct err *err)
 {
     struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs];
+    uint64_t last;
     if (s->sb.n_epochs == SUPER_EPOCHS_MAX)
         return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
     *e = (struct epoch_row){ .number = e[-1].number + 1, .first_lsn = log_head(s->log) };
     memcpy(e->site, s->sb.site, 16);
     io_random(s->io, e->id, 16);
-    log_last(s->log, &(uint64_t){ 0 }, &e->prev_hash);
+    log_last(s->log, &last, &e->prev_hash);
     s->sb.n_epochs++;
     return 0;
 }
@@ -517,16 +518,32 @@ static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
     return 0;
 }
 
+/*
+ * A copy that the disk does not give may be the newer one, and the next write would put it out of the way for good: settings and
+ * epochs in it, too. One that rotted is passed over; this one may be there at the next try.
+ */
+static int both_read(struct store *s, const struct err *warn, struct err *err)
+{
+    if (!s->opt.writable || warn->code != ERR_IO)
+        return 0;
+    return err_set(err, ERR_IO, "%.400s, but it may be the older one. Try again; reading works (mount -o ro); if the disk never gives it "
+                   "again, move it out of the store, and the other copy is used", warn->msg);
+}
+
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
     struct err warn = { 0 };
     int rc = super_read(s->io, &s->sb, &warn, err);
+    if (rc == 0)
+        rc = both_read(s, &warn, err);
     if (rc == 0)
         rc = check_place(s, err);
     if (rc == 0)
         rc = relocate(s, err);
     if (rc == 0)
         rc = retained_read(s->io, s->sb.lineage, s->retained, &warn, err);
+    if (rc == 0)
+        rc = both_read(s, &warn, err);
     if (rc == 0)
         rc = open_index(s, err);
     if (rc == 0)
@@ -553,7 +570,7 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
 int store_open(struct io *io, const char *dir, const struct store_options *opt, struct store **out,
                struct log_recovery *recovery, struct err *err)
 {
-    struct log_recovery own, *rec = recovery != NULL ? recovery : &own;
+    struct log_recovery own = { 0 }, *rec = recovery != NULL ? recovery : &own;
     struct io_stat st;
     memset(rec, 0, sizeof *rec);
     struct store *s = store_new(io, dir, opt);

@@ -26,7 +26,7 @@ bool path_next(const char **path, const char **name, size_t *len)
 int store_walk(struct store *s, uint64_t at, const char *path, uint64_t *ino, struct row_ino *row, struct err *err)
 {
     const char *p = path, *name;
-    struct row_ino own, *r = row != NULL ? row : &own;
+    struct row_ino own = { 0 }, *r = row != NULL ? row : &own;
     uint64_t here = INO_ROOT;
     size_t len;
     int rc = store_getattr(s, at, here, r, NULL);

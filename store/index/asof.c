@@ -270,7 +270,7 @@ static int list_scan(struct kv *kv, struct kv_snap *snap, const uint8_t *lo, siz
     for (kv->ops->iter_seek(it, lo, llen); rc == 0 && kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
         size_t klen, vlen;
         struct key_parts parts;
-        struct row_dix x;
+        struct row_dix x = { 0 };
         const uint8_t *k = kv->ops->iter_key(it, &klen), *v = kv->ops->iter_val(it, &vlen);
         if (!key_parse(k, klen, &parts))
             rc = err_set(err, ERR_DAMAGE, "index: a key of a directory listing cannot be read; rebuild the index");

@@ -94,10 +94,12 @@ static bool get_ino(struct tree *t, uint64_t ino, struct row_ino *row)
     uint8_t key[KV_KEY_MAX];
     struct kv_iter *it;
     const uint8_t *v, *target;
-    size_t n = 0;
+    size_t n = 0, klen;
     bool ok;
 
-    v = get(t, &it, key, key_ino(key, ino), &n);
+    klen = key_ino(key, ino);
+
+    v = get(t, &it, key, klen, &n);
     ok = v && row_ino_decode(v, n, row, &target, NULL) == 0;
     t->kv->ops->iter_free(it);
     return ok;
@@ -114,17 +116,19 @@ static int check_name(struct tree *t, uint64_t parent, uint64_t *subdirs)
     struct row_ino child;
     const uint8_t *v;
     const char *bad = NULL;
-    size_t n;
+    size_t n, klen;
 
     v = t->kv->ops->iter_val(a->it, &n);
     if (row_den_decode(v, n, &den, NULL))
         return 0;               /* reported */
-    v = get(t, &it, key, key_dix(key, parent, den.cookie), &n);
+    klen = key_dix(key, parent, den.cookie);
+    v = get(t, &it, key, klen, &n);
     if (!v || row_dix_decode(v, n, &dix, NULL) || dix.ino != den.ino || dix.type != den.type
         || dix.name_len != a->k.name_len || memcmp(dix.name, a->k.name, dix.name_len) != 0)
         bad = "expected a position that names it, found another or none";
     t->kv->ops->iter_free(it);
-    v = get(t, &it, key, key_par(key, den.ino, parent, a->k.name, a->k.name_len), &n);
+    klen = key_par(key, den.ino, parent, a->k.name, a->k.name_len);
+    v = get(t, &it, key, klen, &n);
     if (!v && !bad)
         bad = "expected its inode to know this parent, found it does not";
     t->kv->ops->iter_free(it);

@@ -94,6 +94,8 @@ static void check_rename(const struct model *m, const struct mop *op, struct mer
         wrong(e, ENAMETOOLONG);
     if (op->flags > M_EXCHANGE)
         wrong(e, EINVAL);
+    if (sd != NULL && dd == NULL && model_entry(sd, op->name, op->nlen) == NULL)
+        wrong(e, ENOENT);                /* both are true */
     if (sd == NULL || dd == NULL)
         return;
     const struct mdent *s = model_entry(sd, op->name, op->nlen), *d = model_entry(dd, op->name2, op->nlen2);
