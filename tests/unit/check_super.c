@@ -537,6 +537,34 @@ START_TEST(after_a_failed_sync_the_next_process_never_loses_both_copies)
 }
 END_TEST
 
+/* The disk does not give the current copy, and the power fails during the write that follows: it is still there. */
+START_TEST(a_copy_that_is_not_given_is_not_written_over)
+{
+    unsigned refused = 0;
+
+    for (uint64_t seed = 0; seed < 40; seed++)
+        for (uint64_t n = 1; n <= 16; n++) {
+            struct simio *s = simio_new(seed);
+            struct super sb;
+
+            sample(&sb);
+            sb.gen = 0;
+            for (int i = 0; i < 4; i++)
+                OK(super_write(simio_io(s), &sb, NULL));
+            if (n > 8)
+                OK(super_read(simio_io(s), &sb, NULL, NULL));      /* as a process that has not written yet */
+            simio_fail_at(s, SIMIO_PREAD, 1 + seed % 2, ERR_IO);
+            simio_cut_at(s, 2 + n % 8);
+            refused += super_write(simio_io(s), &sb, NULL) == ERR_IO;
+            simio_cut(s, seed * 16 + n, SIMIO_CUT_RANDOM);
+            OK(super_read(simio_io(s), &sb, NULL, NULL));
+            ck_assert_uint_ge(sb.gen, 4);
+            simio_free(s);
+        }
+    ck_assert_uint_gt(refused, 0);
+}
+END_TEST
+
 START_TEST(every_failing_call_leaves_the_current_copy_and_a_retry_works)
 {
     uint64_t gen = 2;
@@ -733,6 +761,7 @@ int main(void)
     tcase_add_test(t, torn_at_every_sector_the_older_copy_counts);
     tcase_add_test(t, after_a_failed_sync_the_next_process_never_loses_both_copies);
     tcase_add_test(t, every_failing_call_leaves_the_current_copy_and_a_retry_works);
+    tcase_add_test(t, a_copy_that_is_not_given_is_not_written_over);
     tcase_add_test(t, a_removed_sync_is_caught);
     tcase_add_test(t, new_store_is_there_whole_or_in_a_named_state);
     tcase_add_test(t, retained_set_grows_shrinks_and_survives_cuts);
