@@ -1,11 +1,14 @@
 /*
  * past_lookup: what a look into the past costs, and whether it grows with history.
  *
- *   past_lookup make STORE ROWS NOTES     a new store: a directory d of FILES files with at least ROWS rows of history; NOTES gets moments
- *   past_lookup time PAST NOTES COUNT     PAST is a mounted .snapshots: look-up, open and read of 4 KiB at COUNT pairs of moment and
- *                                         file, none twice; prints "rows ROWS count N p50_us P p99_us P max_us P"
+ *   past_lookup make STORE ROWS NOTES     a new store with two directories of FILES files, "many" with at least ROWS rows of history and
+ *                                         "few" with a hundredth of that, made in the same time; NOTES gets moments
+ *   past_lookup time PAST NOTES COUNT LOG...    PAST is a mounted .snapshots: look-up, open and read of 4 KiB at COUNT pairs of moment and
+ *                                         file of each directory, no moment twice; in turn with one of the other, and with four reads of
+ *                                         4 KiB at random places of the files LOG: what the disk alone takes. Prints a line for each:
+ *                                         "few|many|disk rows ROWS count N p50_us P p99_us P max_us P"
  *
- * scripts/bench-past runs both. Exit status: 0, 1 something failed or differed.
+ * In turn, because other work on the machine comes and goes. scripts/bench-past runs both. Exit status: 0, 1 failed or differed.
  */
 #include "store/core/store.h"
 
@@ -18,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FILES = 1000, BODY = 4096, ROUND = 400 };
+enum { FILES = 1000, BODY = 4096, ROUND = 400, FEW = 0, MANY = 1, DISK = 2, DISK_READS = 4 };
+static const char *const dirs[] = { "few", "many", "disk" };
 
 static const struct caller who = { .uid = 0, .gid = 0, .pid = 1, .umask = 022 };
 
@@ -39,7 +43,7 @@ static void need(int64_t rc, const char *what, const struct err *err)
     exit(1);
 }
 
-struct work { struct store *s; uint64_t dir; uint64_t version[FILES]; };
+struct work { struct store *s; uint64_t dir[2]; int in; uint64_t version[2][FILES]; };
 
 /* Content names file and version, so that a wrong one shows. */
 static void body(char buf[BODY], unsigned file, uint64_t version)
@@ -51,7 +55,7 @@ static void body(char buf[BODY], unsigned file, uint64_t version)
 static void fill(struct work *w, uint64_t ino, unsigned f)
 {
     char buf[BODY];
-    body(buf, f, ++w->version[f]);
+    body(buf, f, ++w->version[w->in][f]);
     need(store_write(w->s, &who, ino, 0, buf, BODY, NULL), "write", NULL);
 }
 
@@ -59,7 +63,7 @@ static uint64_t create(struct work *w, const char *name)
 {
     uint64_t ino;
     struct row_ino row;
-    need(store_create_node(w->s, &who, w->dir, name, strlen(name), S_IFREG | 0644, 0, NULL, &ino, &row, NULL), "create", NULL);
+    need(store_create_node(w->s, &who, w->dir[w->in], name, strlen(name), S_IFREG | 0644, 0, NULL, &ino, &row, NULL), "create", NULL);
     return ino;
 }
 
@@ -67,7 +71,7 @@ static uint64_t find(struct work *w, const char *name)
 {
     uint64_t ino;
     struct row_ino row;
-    need(store_lookup(w->s, AT_LIVE, w->dir, name, strlen(name), &ino, &row, NULL), "lookup", NULL);
+    need(store_lookup(w->s, AT_LIVE, w->dir[w->in], name, strlen(name), &ino, &row, NULL), "lookup", NULL);
     return ino;
 }
 
@@ -88,16 +92,16 @@ static void save(struct work *w, unsigned f)
     }
     if (way < 8) {
         fill(w, create(w, tmp), f);
-        need(store_rename(w->s, &who, w->dir, tmp, strlen(tmp), w->dir, name, strlen(name), 0, &gone, NULL), "rename", NULL);
+        need(store_rename(w->s, &who, w->dir[w->in], tmp, strlen(tmp), w->dir[w->in], name, strlen(name), 0, &gone, NULL), "rename", NULL);
     } else {
-        need(store_unlink(w->s, &who, w->dir, name, strlen(name), false, &gone, NULL), "unlink", NULL);
+        need(store_unlink(w->s, &who, w->dir[w->in], name, strlen(name), false, &gone, NULL), "unlink", NULL);
         fill(w, create(w, name), f);
     }
     if (gone != 0)
         need(store_reap(w->s, &gone, 1, NULL), "reap", NULL);
 }
 
-/* History rows have a capital letter as their table. */
+/* Rows of the tables of history, which have a capital letter: of both directories. */
 static uint64_t history_rows(struct store *s)
 {
     struct kv *kv = store_kv(s);
@@ -111,6 +115,13 @@ static uint64_t history_rows(struct store *s)
         kv->ops->iter_free(it);
     }
     return n;
+}
+
+/* One save in a hundred is of the directory with little history. */
+static void save_some(struct work *w)
+{
+    w->in = rnd(100) == 0 ? FEW : MANY;
+    save(w, (unsigned)rnd(FILES));
 }
 
 static int make(const char *dir, uint64_t rows, const char *notes)
@@ -128,21 +139,23 @@ static int make(const char *dir, uint64_t rows, const char *notes)
     need(io_posix_new(dir, &io, &err), dir, &err);
     need(store_create(io, dir, &init, &err), dir, &err);
     need(store_open(io, dir, &opt, &w.s, NULL, &err), dir, &err);
-    need(store_create_node(w.s, &who, INO_ROOT, "d", 1, S_IFDIR | 0755, 0, NULL, &w.dir, &row, NULL), "mkdir", NULL);
-    for (unsigned k = 0; k < FILES; k++) {
-        char name[16];
-        snprintf(name, sizeof name, "f%u", k);
-        fill(&w, create(&w, name), k);
+    for (w.in = FEW; w.in <= MANY; w.in++) {
+        need(store_create_node(w.s, &who, INO_ROOT, dirs[w.in], strlen(dirs[w.in]), S_IFDIR | 0755, 0, NULL, &w.dir[w.in], &row, NULL), "mkdir", NULL);
+        for (unsigned k = 0; k < FILES; k++) {
+            char name[16];
+            snprintf(name, sizeof name, "f%u", k);
+            fill(&w, create(&w, name), k);
+        }
     }
     while (have < rows) {
         for (int k = 0; k < ROUND; k++) {
-            save(&w, (unsigned)rnd(FILES));
+            save_some(&w);
             if (rnd(4) != 0)
                 continue;
-            unsigned file = (unsigned)rnd(FILES);    /* a moment, and what one file was then */
-            fprintf(f, "%" PRIu64 " %u %" PRIu64 "\n", log_head(store_log(w.s)) - 1, file, w.version[file]);
+            unsigned file = (unsigned)rnd(FILES);    /* a moment, and what one file of each was then */
+            fprintf(f, "%" PRIu64 " %u %" PRIu64 " %" PRIu64 "\n", log_head(store_log(w.s)) - 1, file, w.version[FEW][file], w.version[MANY][file]);
         }
-        if (++rounds % 16 == 0 || rows < 100000)
+        if (++rounds % 16 == 0)
             have = history_rows(w.s);
     }
     have = history_rows(w.s);
@@ -165,52 +178,92 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-struct pair { uint64_t lsn, version; unsigned file; };
+struct pair { uint64_t lsn, version[2]; unsigned file; };
 
-static int time_them(const char *past, const char *notes, size_t count)
+static struct pair *read_notes(const char *notes, size_t *n, uint64_t *rows)
 {
     FILE *f = fopen(notes, "r");
     struct pair *p = NULL;
-    size_t n = 0, cap = 0;
-    uint64_t rows = 0;
+    size_t cap = 0;
     char line[128];
+    *n = 0;
     if (f == NULL)
-        return perror(notes), 1;
+        return perror(notes), NULL;
     while (fgets(line, sizeof line, f) != NULL) {
-        if (n == cap) {
+        if (*n == cap) {
             cap = cap == 0 ? 4096 : cap * 2;
-            p = realloc(p, cap * sizeof *p);
-            if (p == NULL)
-                return 1;
+            struct pair *more = realloc(p, cap * sizeof *p);
+            if (more == NULL)
+                exit(1);
+            p = more;
         }
-        if (sscanf(line, "rows %" SCNu64, &rows) != 1 && sscanf(line, "%" SCNu64 " %u %" SCNu64, &p[n].lsn, &p[n].file, &p[n].version) == 3)
-            n++;
+        struct pair *x = &p[*n];
+        if (sscanf(line, "rows %" SCNu64, rows) != 1 &&
+            sscanf(line, "%" SCNu64 " %u %" SCNu64 " %" SCNu64, &x->lsn, &x->file, &x->version[FEW], &x->version[MANY]) == 4)
+            ++*n;
     }
     fclose(f);
-    double *us = malloc(count * sizeof *us);
-    size_t done = 0;
-    for (; done < count && n > 0; done++) {
-        char path[4200], got[BODY], want[BODY];
-        size_t at = (size_t)rnd(n);
-        struct pair x = p[at];
-        p[at] = p[--n];
-        snprintf(path, sizeof path, "%s/@%" PRIu64 "/d/f%u", past, x.lsn, x.file);
-        body(want, x.file, x.version);
-        double t = now_us();
-        int fd = open(path, O_RDONLY);
-        ssize_t r = fd >= 0 ? read(fd, got, BODY) : -1;
-        us[done] = now_us() - t;
-        if (r != BODY || memcmp(got, want, BODY) != 0) {
-            fprintf(stderr, "past_lookup: %s: expected version %" PRIu64 ", found %.40s (%zd bytes)\n", path, x.version, r > 0 ? got : "nothing", r);
-            return 1;
-        }
+    return p;
+}
+
+static double look_up(const char *past, const struct pair *x, int in)
+{
+    char path[4200], got[BODY], want[BODY];
+    snprintf(path, sizeof path, "%s/@%" PRIu64 "/%s/f%u", past, x->lsn, dirs[in], x->file);
+    body(want, x->file, x->version[in]);
+    double t = now_us();
+    int fd = open(path, O_RDONLY);
+    ssize_t r = fd >= 0 ? read(fd, got, BODY) : -1;
+    t = now_us() - t;
+    if (r != BODY || memcmp(got, want, BODY) != 0) {
+        fprintf(stderr, "past_lookup: %s: expected version %" PRIu64 ", found %.40s (%zd bytes)\n", path, x->version[in], r > 0 ? got : "nothing", r);
+        exit(1);
+    }
+    close(fd);
+    return t;
+}
+
+static double read_disk(char **logs, int n)
+{
+    double t = now_us();
+    for (int k = 0; k < DISK_READS; k++) {
+        char buf[BODY];
+        int fd = open(logs[rnd((uint64_t)n)], O_RDONLY);
+        off_t end = lseek(fd, 0, SEEK_END);
+        if (fd < 0 || end < BODY || pread(fd, buf, BODY, (off_t)rnd((uint64_t)(end - BODY)) & ~(off_t)4095) != BODY)
+            exit(1);
         close(fd);
+    }
+    return now_us() - t;
+}
+
+static int time_them(const char *past, const char *notes, size_t count, char **logs, int n_logs)
+{
+    size_t n, done = 0;
+    uint64_t rows = 0;
+    struct pair *p = read_notes(notes, &n, &rows);
+    double *us[3];
+    for (int k = 0; k < 3; k++)
+        if ((us[k] = malloc(count * sizeof *us[k])) == NULL)
+            return 1;
+    rng ^= (uint64_t)now_us() * 2654435761u;
+    for (; done < count && n >= 2; done++) {
+        for (int in = FEW; in <= MANY; in++) {
+            size_t at = (size_t)rnd(n);
+            struct pair x = p[at];
+            p[at] = p[--n];
+            us[in][done] = look_up(past, &x, in);
+        }
+        us[DISK][done] = read_disk(logs, n_logs);
     }
     if (done == 0)
         return 1;
-    qsort(us, done, sizeof *us, by_value);
-    printf("rows %" PRIu64 " count %zu p50_us %.0f p99_us %.0f max_us %.0f\n", rows, done, us[done / 2], us[done * 99 / 100], us[done - 1]);
-    free(us);
+    for (int k = 0; k < 3; k++) {
+        qsort(us[k], done, sizeof *us[k], by_value);
+        printf("%s rows %" PRIu64 " count %zu p50_us %.0f p99_us %.0f max_us %.0f\n", dirs[k], k == FEW ? rows / 100 : k == MANY ? rows : 0, done,
+               us[k][done / 2], us[k][done * 99 / 100], us[k][done - 1]);
+        free(us[k]);
+    }
     free(p);
     return 0;
 }
@@ -219,8 +272,8 @@ int main(int argc, char **argv)
 {
     if (argc == 5 && strcmp(argv[1], "make") == 0)
         return make(argv[2], strtoull(argv[3], NULL, 10), argv[4]);
-    if (argc == 5 && strcmp(argv[1], "time") == 0)
-        return time_them(argv[2], argv[3], strtoul(argv[4], NULL, 10));
-    fprintf(stderr, "past_lookup make STORE ROWS NOTES | past_lookup time PAST NOTES COUNT\n");
+    if (argc >= 6 && strcmp(argv[1], "time") == 0)
+        return time_them(argv[2], argv[3], strtoul(argv[4], NULL, 10), argv + 5, argc - 5);
+    fprintf(stderr, "past_lookup make STORE ROWS NOTES | past_lookup time PAST NOTES COUNT LOG...\n");
     return 2;
 }
