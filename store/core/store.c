@@ -291,7 +291,10 @@ static int open_index(struct store *s, struct err *err)
     if (snprintf(path, sizeof path, "%s/index", s->dir) >= (int)sizeof path)
         return err_set(err, ERR_NAMETOOLONG, "%s: the path is too long", s->dir);
     struct kv *rocks = NULL;
-    int rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, err);
+    int rc = s->opt.writable ? index_files_heal(s->io, err) : 0;
+    if (rc < 0)
+        return rc;
+    rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, err);
     s->kv = rocks;
     if (rc == 0 && !s->opt.writable) {   /* what the log has beyond the index may not be put into it */
         s->kv = NULL;

@@ -27,6 +27,13 @@ struct index {
 };
 
 /*
+ * index_files_heal(io, err): before RocksDB is opened for writing in ${io}'s index/: CURRENT names a MANIFEST that is there. Changes
+ * nothing where that is so, or where none is. Errors: IO, NOSPC.
+ */
+struct io;
+int index_files_heal(struct io *io, struct err *err);
+
+/*
  * index_open(ix, kv, err): start from what the key-value store holds; an empty one starts at address 0.
  * Errors: DAMAGE, NOMEM, IO. Release with index_release (the kv is the caller's).
  */
