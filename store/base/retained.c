@@ -195,14 +195,20 @@ out:
     return rc;
 }
 
-int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err)
+int retained_writable(const struct retained *r, struct err *err)
 {
     struct filehead h = { .ro_compat = r->ro_compat };
+
+    return filehead_writable(&h, what, err);
+}
+
+int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err)
+{
     struct retained *t = NULL;
     struct err why = { 0 };
     uint8_t found[16], *buf = NULL;
     size_t len;
-    int rc = filehead_writable(&h, what, err);
+    int rc = retained_writable(r, err);
 
     if (rc)
         return rc;

@@ -168,9 +168,6 @@ static int check_epochs(const struct super *sb, struct err *err)
         if (e->first_lsn <= (p ? p->first_lsn : 0))
             return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u begins at LSN %" PRIu64
                            ", expected more than %" PRIu64, what, i, at, e->first_lsn, p ? p->first_lsn : 0);
-        if (!p && !is_zero(e->prev_hash.b, 16))
-            return err_set(err, ERR_DAMAGE, "%s: epoch row 0 at byte %u names the hash of a record before it",
-                           what, at);
     }
     return 0;
 }
@@ -314,13 +311,19 @@ out:
     return rc;
 }
 
-int super_write(struct io *io, struct super *sb, struct err *err)
+int super_writable(const struct super *sb, struct err *err)
 {
     struct filehead h = { .ro_compat = sb->ro_compat };
+
+    return filehead_writable(&h, what, err);
+}
+
+int super_write(struct io *io, struct super *sb, struct err *err)
+{
     uint8_t *buf = NULL;
     struct super *t = NULL;
     struct err why = { 0 };
-    int rc = filehead_writable(&h, what, err);
+    int rc = super_writable(sb, err);
 
     if (rc)
         return rc;

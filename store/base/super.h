@@ -82,6 +82,12 @@ struct super {
  */
 int super_read(struct io *io, struct super *sb, struct err *warn, struct err *err);
 
+/* super_writable(sb, err), retained_writable(r, err): 0, or VERSION where a feature this program does not know allows reading only.
+ * To be asked before anything of the store is written. */
+struct retained;
+int super_writable(const struct super *sb, struct err *err);
+int retained_writable(const struct retained *r, struct err *err);
+
 /*
  * super_write(io, sb, err):
  * Write *${sb} as the next generation over the older copy and sync it; creates

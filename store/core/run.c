@@ -137,6 +137,24 @@ static void *applier_main(void *arg)
     }
 }
 
+/*
+ * The superblock names the newest segment, so that its loss shows. A lower bound, at most a commit late: nobody waits for it, and
+ * whoever holds the lock writes the superblock himself.
+ */
+static void note_segment(struct store *s)
+{
+    uint64_t gen = log_newest(s->log), was;
+    if (!s->opt.writable || s->sb.role != ROLE_PRIMARY || pthread_mutex_trylock(&s->mark_lock) != 0)
+        return;
+    was = s->sb.segment_gen;
+    if (gen > was) {
+        s->sb.segment_gen = gen;
+        if (super_write(s->io, &s->sb, NULL) < 0)
+            s->sb.segment_gen = was;
+    }
+    pthread_mutex_unlock(&s->mark_lock);
+}
+
 static void *committer_main(void *arg)
 {
     struct store *s = arg;
@@ -163,6 +181,7 @@ static void *committer_main(void *arg)
             store_fail(s, rc, &err);
             return NULL;
         }
+        note_segment(s);
         (void)log_prepare(s->log, NULL);     /* a failure shows when room is needed */
         pthread_mutex_lock(&s->lock);
         pthread_cond_broadcast(&s->progress);
@@ -224,6 +243,7 @@ int store_sync(struct store *s, struct err *err)
     int rc = log_sync(s->log, e);
     if (rc < 0)
         return store_fail(s, rc, e);
+    note_segment(s);
     run_progress(s);
     return 0;
 }

@@ -265,19 +265,35 @@ static int relocate(struct store *s, struct err *err)
     return place_of(s->io, s->dir, &s->sb, err);
 }
 
-/* A copy goes its own way from here: in an epoch of its own, so that whoever meets both sees the fork and where it is. */
+/*
+ * A copy goes its own way from here: in an epoch of its own, so that whoever meets both sees the fork and where it is. A row whose record
+ * was never made (this was cut off, or copied in that state) gives way: no record carries it.
+ */
 static int begin_epoch(struct store *s, struct err *err)
 {
-    struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs];
+    struct super *sb = &s->sb;
+    uint32_t last_number = sb->epochs[sb->n_epochs - 1].number;
     uint64_t last;
-    if (s->sb.n_epochs == SUPER_EPOCHS_MAX)
+    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= log_head(s->log))
+        sb->n_epochs--;
+    if (sb->n_epochs == SUPER_EPOCHS_MAX)
         return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
-    *e = (struct epoch_row){ .number = e[-1].number + 1, .first_lsn = log_head(s->log) };
-    memcpy(e->site, s->sb.site, 16);
+    struct epoch_row *e = &sb->epochs[sb->n_epochs++];
+    *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
+    memcpy(e->site, sb->site, 16);
     io_random(s->io, e->id, 16);
     log_last(s->log, &last, &e->prev_hash);
-    s->sb.n_epochs++;
     return 0;
+}
+
+/* The records are the truth about epochs: a table that is behind them is an older copy of the superblock, and what else it says may be old. */
+static int check_epoch(const struct store *s, struct err *err)
+{
+    uint32_t known = s->sb.epochs[s->sb.n_epochs - 1].number;
+    if (!s->opt.writable || s->ix.meta.epoch <= known)
+        return 0;
+    return err_set(err, ERR_DAMAGE, "superblock: its newest epoch is %u, but the log has records of epoch %u: the copy that knew it is lost. "
+                   "Reading works (mount -o ro)", known, s->ix.meta.epoch);
 }
 
 static int open_index(struct store *s, struct err *err)
@@ -425,14 +441,17 @@ static int become_writer(struct store *s, bool clean, struct err *err)
     if (rc < 0)
         return rc;
     const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
-    bool new_epoch = e->first_lsn >= log_head(s->log);
+    bool new_epoch = e->first_lsn >= log_head(s->log) && memcmp(e->site, s->sb.site, 16) == 0;
     uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : random_id(s->io);
     bool fresh = id != s->sb.incarnation;
     s->sb.incarnation = id;
     s->sb.clean = 0;
     s->sb.durable = log_durable(s->log);
+    s->sb.segment_gen = log_newest(s->log);
     log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
     rc = super_write(s->io, &s->sb, err);
+    if (rc == 0 && new_epoch)            /* into both copies: one that rots must not take an epoch, or a site, with it */
+        rc = super_write(s->io, &s->sb, err);
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {
@@ -539,6 +558,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     int rc = super_read(s->io, &s->sb, &warn, err);
     if (rc == 0)
         rc = both_read(s, &warn, err);
+    if (rc == 0 && s->opt.writable)
+        rc = super_writable(&s->sb, err);
     if (rc == 0)
         rc = check_place(s, err);
     if (rc == 0)
@@ -547,6 +568,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = retained_read(s->io, s->sb.lineage, s->retained, &warn, err);
     if (rc == 0)
         rc = both_read(s, &warn, err);
+    if (rc == 0 && s->opt.writable)
+        rc = retained_writable(s->retained, err);
     if (rc == 0)
         rc = open_index(s, err);
     if (rc == 0)
@@ -555,6 +578,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = open_log(s, rec, err);
     if (rc == 0)
         rc = replay(s, rec, err);
+    if (rc == 0)
+        rc = check_epoch(s, err);
     if (rc == 0)
         s->series = s->ix.meta.series != 0;
     bool clean = s->sb.clean != 0;
@@ -628,6 +653,7 @@ int store_close(struct store *s, struct err *err)
             rc = log_finish(s->log, err);
         if (rc == 0) {
             s->sb.durable = log_durable(s->log);
+            s->sb.segment_gen = log_newest(s->log);
             log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
             s->sb.clean = 1;
             rc = super_write(s->io, &s->sb, err);

@@ -456,6 +456,15 @@ static void drop_superseded(struct log *log, const struct listing *l, size_t n)
         log_unlink(log, l->v[i].first, l->v[i].gen);
 }
 
+/* What is copied behind ${addr} was written in the epoch of that place, which a later row does not change. */
+static void epoch_at(struct log *log, const struct super *sb, uint64_t addr)
+{
+    for (uint32_t i = 0; i < sb->n_epochs && i < SUPER_EPOCHS_MAX && (i == 0 || sb->epochs[i].first_lsn <= addr); i++) {
+        log->epoch = sb->epochs[i].number;
+        memcpy(log->epoch_id, sb->epochs[i].id, 16);
+    }
+}
+
 int log_open(struct io *io, const struct super *sb, const struct log_options *opt, bool writable,
              uint64_t known_durable, struct log **out, struct log_recovery *rec, struct err *err)
 {
@@ -492,6 +501,8 @@ int log_open(struct io *io, const struct super *sb, const struct log_options *op
     }
     if (writable) {
         log->writable = true;
+        if (!end.clean)
+            epoch_at(log, sb, end.copy_from);
         rc = end.clean ? 0 : log_seal(log, &end, rec, err);
         if (rc == 0)
             rc = open_current(log, err);
@@ -547,6 +558,14 @@ uint64_t log_head(struct log *log)    { return atomic_load(&log->head); }
 uint64_t log_written(struct log *log) { return atomic_load(&log->written); }
 uint64_t log_durable(struct log *log) { return atomic_load(&log->durable); }
 int      log_poisoned(struct log *log) { return atomic_load(&log->poisoned); }
+
+uint64_t log_newest(struct log *log)
+{
+    pthread_mutex_lock(&log->mutex);
+    uint64_t gen = log->max_gen;
+    pthread_mutex_unlock(&log->mutex);
+    return gen;
+}
 
 uint64_t log_first(struct log *log)
 {

@@ -141,6 +141,7 @@ uint64_t log_head(struct log *log);
 uint64_t log_written(struct log *log);
 uint64_t log_durable(struct log *log);
 uint64_t log_first(struct log *log);          /* lowest address still held */
+uint64_t log_newest(struct log *log);         /* generation of the newest segment */
 int      log_poisoned(struct log *log);       /* 0 or ERR_POISONED */
 /* The record below head: its LSN (0 none) and hash. */
 void     log_last(struct log *log, uint64_t *lsn, struct hash128 *hash);

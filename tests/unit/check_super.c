@@ -140,7 +140,6 @@ static const struct damage super_damage[] = {
     { 1032, 16, 0, ERR_DAMAGE, "superblock: epoch row 0 at byte 1024 has no site or no id" },
     { 1112, 16, 0, ERR_DAMAGE, "superblock: epoch row 1 at byte 1088 has no site or no id" },
     { 1128, 8, 4096, ERR_DAMAGE, "superblock: epoch row 1 at byte 1088 begins at LSN 4096, expected more than 4096" },
-    { 1072, 1, 1, ERR_DAMAGE, "superblock: epoch row 0 at byte 1024 names the hash of a record before it" },
     { 9216, 1, '=', ERR_DAMAGE, "superblock: settings at byte 9216 are not a line of name=value" },
     { 9216, 1, 0xff, ERR_DAMAGE, "superblock: settings at byte 9216 are not a line of name=value" },
     { 9220, 1, '\n', ERR_DAMAGE, "superblock: settings at byte 9216 are not a line of name=value" },
