@@ -210,7 +210,7 @@ static int emit_restore(void *arg, const char *type, const json_t *o, const void
         out_object(o);
         return 0;
     }
-    out_text("%s: as it was at %s (@%llu): %llu files, %llu directories, %s; %llu unchanged, %llu removed\n", item_name(o, "to"),
+    out_text("%s: as it was at %s (@%llu): %llu files, %llu directories, %s; %llu unchanged, %llu removed\n", *item_text(o, "to") ? item_name(o, "to") : ".",
              out_time(item_text(o, "at_time"), t), (unsigned long long)item_u64(o, "at_lsn"),
              (unsigned long long)item_u64(o, "files"), (unsigned long long)item_u64(o, "directories"),
              out_size(item_u64(o, "done_bytes"), size), (unsigned long long)item_u64(o, "unchanged"),

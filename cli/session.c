@@ -1,5 +1,7 @@
 #include "cli/session.h"
 
+#include "fs/mount.h"
+
 #include "cli/out.h"
 #include "store/svc/client.h"
 #include "store/svc/wire.h"
@@ -11,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOCK_WAIT_SECONDS = 10, LOCK_POLL_MS = 50 };
+enum { LOCK_WAIT_SECONDS = 10, LOCK_POLL_MS = 50, RESTART_SECONDS = 3 };
 
 struct session {
     int fd;                     /* -1: opened here */
@@ -86,10 +88,21 @@ static time_t now_s(void)
     return t.tv_sec;
 }
 
+static int same_source(void *arg, const struct fs_mounted *m) { return !m->past && strcmp(m->source, arg) == 0; }
+
+static bool is_mounted(const char *store_dir)
+{
+    char *real = realpath(store_dir, NULL);
+    bool mounted = real && fs_mounted_each(same_source, real) != 0;
+
+    free(real);
+    return mounted;
+}
+
 int session_open(const char *store_dir, enum session_mode mode, struct session **out, struct err *err)
 {
     struct session *ses = calloc(1, sizeof *ses);
-    time_t deadline = now_s() + LOCK_WAIT_SECONDS;
+    time_t begun = now_s(), deadline = begun + LOCK_WAIT_SECONDS;
     int r;
 
     if (!ses)
@@ -99,6 +112,11 @@ int session_open(const char *store_dir, enum session_mode mode, struct session *
         r = svc_connect(store_dir, &ses->fd, err);
         if (r != ERR_NOENT)
             break;
+        /* Mounted, and nobody listens: its worker died a moment ago and the next one is on its way. Not so for long: the mount is dead. */
+        if (now_s() < begun + RESTART_SECONDS && is_mounted(store_dir) && !out_interrupted) {
+            (void)poll(NULL, 0, LOCK_POLL_MS);
+            continue;
+        }
         r = session_open_here(store_dir, mode == SESSION_WRITE, &ses->s, &ses->io, &ses->rec, err);
         /* The log has what the index on disk has not: only a writer brings them together. */
         if (mode == SESSION_READ && (r == ERR_ROFS || r == ERR_NOENT))

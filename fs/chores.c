@@ -4,12 +4,14 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Protocol 7.44: one message that makes every name the kernel knows be asked for again. */
 #define NOTIFY_INC_EPOCH 8
 #define INC_EPOCH_MINOR 44u
 #define BATCH 256u
+#define SETTLE_S 5
 
 struct inval {
     uint64_t ino;            /* parent, where there is a name */
@@ -26,6 +28,8 @@ struct chores {
     struct inval *inval;                         /* lock: a ring of CHORES_MAX */
     size_t first, n;                             /* lock */
     bool everything;                             /* lock: invalidate all */
+    uint64_t queued, told;                       /* lock: notifications ever; told: the kernel knows of so many */
+    pthread_cond_t settled;                      /* lock */
     uint64_t reap[CHORES_MAX];                   /* lock */
     size_t n_reap;                               /* lock */
     bool search;                                 /* lock: orphans to reap are in the table */
@@ -45,6 +49,7 @@ int chores_new(struct fs *fs, struct chores **out, struct err *err)
     c->search = true;        /* what an earlier worker left */
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
+    pthread_cond_init(&c->settled, NULL);
     *out = c;
     return 0;
 }
@@ -54,6 +59,7 @@ void chores_free(struct chores *c)
     if (!c)
         return;
     pthread_cond_destroy(&c->wake);
+    pthread_cond_destroy(&c->settled);
     pthread_mutex_destroy(&c->lock);
     free(c->inval);
     free(c);
@@ -75,6 +81,7 @@ void chores_reap(struct chores *c, uint64_t ino)
 static void queue(struct chores *c, uint64_t ino, const char *name, size_t nlen)
 {
     pthread_mutex_lock(&c->lock);
+    c->queued++;
     if (c->n == CHORES_MAX || nlen > REC_NAME_MAX) {
         c->everything = true;
         c->n = 0;
@@ -97,8 +104,25 @@ void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, siz
 void chores_inval_all(struct chores *c)
 {
     pthread_mutex_lock(&c->lock);
+    c->queued++;
     c->everything = true;
+    c->n = 0;
     pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void chores_settle(struct chores *c)
+{
+    struct timespec until;
+    uint64_t want;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += SETTLE_S;
+    pthread_mutex_lock(&c->lock);
+    want = c->queued;
+    while (c->running && !c->stopping && c->told < want)
+        if (pthread_cond_timedwait(&c->settled, &c->lock, &until) == ETIMEDOUT)
+            break;
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -175,15 +199,18 @@ static bool round_locked(struct chores *c)
     uint64_t inos[BATCH];
     struct inval one;
     size_t n = 0;
+    uint64_t told = c->told;
 
     if (c->everything && !c->stopping) {
         c->everything = false;
+        told = c->queued;
         pthread_mutex_unlock(&c->lock);
         inval_everything(c->fs);
     } else if (c->n > 0 && !c->stopping) {
         one = c->inval[c->first];
         c->first = (c->first + 1) % CHORES_MAX;
         c->n--;
+        told++;
         pthread_mutex_unlock(&c->lock);
         inval_one(c->fs, &one);
     } else if (c->n_reap > 0) {
@@ -199,6 +226,8 @@ static bool round_locked(struct chores *c)
         return false;
     }
     pthread_mutex_lock(&c->lock);
+    c->told = told;
+    pthread_cond_broadcast(&c->settled);
     return true;
 }
 
@@ -233,6 +262,7 @@ void chores_stop(struct chores *c)
     pthread_mutex_lock(&c->lock);
     c->stopping = true;
     pthread_cond_signal(&c->wake);
+    pthread_cond_broadcast(&c->settled);
     pthread_mutex_unlock(&c->lock);
     if (c->running)
         pthread_join(c->thread, NULL);

@@ -25,5 +25,8 @@ void chores_reap(struct chores *c, uint64_t ino);
 void chores_inval_ino(struct chores *c, uint64_t ino);
 void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, size_t nlen);
 void chores_inval_all(struct chores *c);
+/* chores_settle: wait until the kernel was told what is queued now; 5 s at most, since it may be waiting for a lock of the kernel's.
+ * Not on a thread that answers requests. */
+void chores_settle(struct chores *c);
 
 #endif

@@ -240,7 +240,9 @@ static void append_escaped(char *to, size_t cap, const char *from)
 static void mount_text(const struct fs_options *o, bool past, char *buf, size_t cap)
 {
     char *real = realpath(o->store, NULL);
-    bool root = geteuid() == 0;
+    struct stat st;
+    /* Who owns the store could write any file into it: such a one is not to be setuid root. */
+    bool root = geteuid() == 0 && stat(o->store, &st) == 0 && st.st_uid == 0;
 
     buf[0] = '\0';
     snprintf(buf, cap, "subtype=%s,default_permissions%s%s%s%s%s,fsname=", past ? FS_SUBTYPE_PAST : FS_SUBTYPE,
@@ -419,6 +421,16 @@ static int past_of(void *arg, const struct fs_mounted *m)
     return 0;
 }
 
+/* As root may know: whether unmounting would say busy. The access before takes the mark away that a second look would act on. */
+static bool in_use(const char *dir)
+{
+    int fd = open(dir, O_PATH | O_CLOEXEC);
+
+    if (fd >= 0)
+        close(fd);
+    return geteuid() == 0 && umount2(dir, MNT_EXPIRE) < 0 && errno == EBUSY;
+}
+
 static uint64_t now_ms(void)
 {
     struct timespec t;
@@ -468,10 +480,13 @@ int fs_umount(const char *dir, bool lazy, uint32_t wait_ms, struct err *err)
         goto out;
     b->dir = m->dir;
     (void)fs_mounted_each(past_of, b);
-    if (b->past[0])
-        code = mount_take_down(b->past, lazy, err);
+    /* The live mount first: where that is busy both stay. Its daemon would take the past down; nobody is to wait for that. */
+    if (b->past[0] && !lazy && in_use(b->past))
+        code = err_set(err, ERR_BUSY, "%s, the past of %s, is in use", b->past, m->dir);
     if (code == 0)
         code = mount_take_down(m->dir, lazy, err);
+    if (code == 0 && b->past[0])
+        (void)mount_take_down(b->past, true, NULL);
     if (code == 0 && !lazy)
         code = await_closed(m->source, wait_ms, err);
 out:

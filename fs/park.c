@@ -138,6 +138,8 @@ static bool keep_bytes(struct park *p, const struct shim_req *cur, struct item *
         memcpy(i->buf.mem + 4, (const unsigned char *)cur->in + 4, i->len - 4);
         atomic_thread_fence(memory_order_release);
         memcpy(i->buf.mem, cur->in, 4);      /* the length last: now it is a request */
+        atomic_thread_fence(memory_order_release);
+        memset((void *)(uintptr_t)cur->in, 0, 4);    /* and this no longer: found twice it would be done twice */
         return true;
     }
     return shim_take(p->fs->shim, &i->buf) == 0;

@@ -213,9 +213,9 @@ int past_start(struct fs *fs, int fd, struct err *err)
     attached = true;
     shim_save_to(p->shim, saved);
     rc = shim_restart(p->shim, saved);
-    if (rc >= 0)
+    if (rc >= 0 || rc == -EINVAL)    /* EINVAL: there was none; INIT is still to come, or was read and is among these */
         redo(p);
-    else if (rc != -EINVAL)  /* EINVAL: there was none, INIT is still to come */
+    else
         rc = err_from_errno(err, -rc, "continue the session of the past");
     if (rc >= 0 || rc == -EINVAL)
         rc = start_threads(p, err);

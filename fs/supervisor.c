@@ -22,6 +22,8 @@
 #define CRASHES_MS 10000u
 /* Asked to end while in use: so long until the worker stops all the same. */
 #define STOP_AFTER_MS 5000u
+/* And so often until it is killed. */
+#define STOPS_MAX 6u
 
 struct sup {
     const struct fs_options *o;
@@ -29,11 +31,15 @@ struct sup {
     struct mem *mem;
     struct fuse_session *live;
     int live_fd, past_fd;
+    uint64_t live_dev, past_dev;     /* st_dev of the two mounts: what else is mounted there is not ours */
     int ctl;                         /* to the worker, -1 when none runs */
     int helper_ctl;                  /* to the child that mounts the past */
     int sig;
     pid_t worker, helper, ender;
     bool ever_served, announced, ending;
+    bool serving;                    /* this worker has said so */
+    bool killed;                     /* by us: it did not end when asked to */
+    unsigned stops;
     uint64_t start_at_ms;            /* start a worker then; 0: none due */
     uint64_t stop_at_ms;             /* 0: not asked to end */
     uint64_t crash_ms[CRASHES_MAX];
@@ -51,6 +57,16 @@ static uint64_t now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* The st_dev of the spare of this store that is mounted there now; 0: none. Numbers are used again, stores are mounted once. */
+static uint64_t dev_at(const struct sup *s, const char *dir)
+{
+    struct fs_mounted *m = malloc(sizeof *m);
+    uint64_t dev = m && fs_mounted_at(dir, m) == 0 && strcmp(m->source, s->o->fsname) == 0 ? m->dev : 0;
+
+    free(m);
+    return dev;
 }
 
 static void close_fd(int *fd)
@@ -92,6 +108,7 @@ static void start_worker(struct sup *s)
     int theirs = -1;
 
     s->start_at_ms = 0;
+    s->serving = false;
     s->worker = spawn(s, &s->ctl, &theirs);
     if (s->worker == 0) {
         /* Only what it is handed: the last descriptor of a session must be the supervisor's or its own. */
@@ -146,10 +163,10 @@ static void start_ender(struct sup *s)
         return;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (s->past_fd >= 0 && mount_past_dir(s->o, dir, sizeof dir, &err) == 0 &&
+    if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && dev_at(s, dir) == s->past_dev && s->past_dev != 0 &&
         mount_take_down(dir, false, &err) < 0)
         (void)mount_take_down(dir, true, &err);
-    if (mount_take_down(s->o->dir, false, &err) < 0)
+    if (dev_at(s, s->o->dir) == s->live_dev && mount_take_down(s->o->dir, false, &err) < 0)
         (void)mount_take_down(s->o->dir, true, &err);
     _exit(0);
 }
@@ -187,6 +204,7 @@ static void opened(struct sup *s, const struct err *e)
                 return;
             }
             s->live_fd = fd;
+            s->live_dev = dev_at(s, s->o->dir);
         }
         (void)ctl_send(s->ctl, CTL_LIVE, s->live_fd, NULL);
         return;
@@ -196,8 +214,10 @@ static void opened(struct sup *s, const struct err *e)
         s->code = e->code;
         s->ending = true;
     } else {
-        fs_log("the store could not be opened again: %s%s", e->msg, s->again.read_only ? "" : "; trying read-only");
-        s->again.read_only = true;
+        bool in_use = e->code == ERR_LOCKED || e->code == ERR_BUSY;    /* a command has it: that ends */
+
+        fs_log("the store could not be opened again: %s%s", e->msg, s->again.read_only || in_use ? "" : "; trying read-only");
+        s->again.read_only |= !in_use;
     }
 }
 
@@ -227,7 +247,7 @@ static void hear_worker(struct sup *s)
             (void)ctl_send(s->ctl, CTL_PAST, s->past_fd, NULL);
         else if (!s->ever_served && past_wanted(s->o))
             start_helper(s);
-        s->ever_served = true;
+        s->ever_served = s->serving = true;
         if (s->helper <= 0)
             announce(s);
     }
@@ -239,8 +259,13 @@ static void hear_helper(struct sup *s)
     int fd;
 
     if (ctl_recv(s->helper_ctl, &m, &fd) == 1 && m.kind == CTL_MOUNTED && fd >= 0) {
+        char dir[PATH_MAX];
+        struct err err = { 0 };
+
         s->past_fd = fd;
-        if (s->ctl >= 0)
+        if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0)
+            s->past_dev = dev_at(s, dir);
+        if (s->serving)                  /* else it gets it when it says so */
             (void)ctl_send(s->ctl, CTL_PAST, fd, NULL);
     } else {
         fs_log("the past is not shown: it could not be mounted");
@@ -283,7 +308,11 @@ static void worker_crashed(struct sup *s, int status)
 static void worker_ended(struct sup *s, int status)
 {
     close_fd(&s->ctl);
-    if (WIFEXITED(status) && (WEXITSTATUS(status) == WORKER_DONE || WEXITSTATUS(status) == WORKER_UNCLEAN)) {
+    if (s->killed) {
+        if (s->code == 0)
+            s->code = err_set(s->err, ERR_IO, "%s was not closed cleanly; the next mount recovers it", s->o->store);
+        s->over = true;
+    } else if (WIFEXITED(status) && (WEXITSTATUS(status) == WORKER_DONE || WEXITSTATUS(status) == WORKER_UNCLEAN)) {
         if (WEXITSTATUS(status) == WORKER_UNCLEAN && s->code == 0)
             s->code = err_set(s->err, ERR_IO, "%s was not closed cleanly; the next mount recovers it", s->o->store);
         s->over = true;
@@ -356,7 +385,11 @@ static void run(struct sup *s)
             start_worker(s);
         if (s->stop_at_ms && now_ms() >= s->stop_at_ms) {
             s->stop_at_ms = now_ms() + STOP_AFTER_MS;
-            if (s->ctl >= 0)
+            if (++s->stops > STOPS_MAX && s->worker > 0) {
+                fs_log("worker %ld does not end: killed; the next mount recovers the store", (long)s->worker);
+                s->killed = true;
+                (void)kill(s->worker, SIGKILL);
+            } else if (s->ctl >= 0)
                 (void)ctl_send(s->ctl, CTL_STOP, -1, NULL);
         }
     }
@@ -366,7 +399,6 @@ static void run(struct sup *s)
 static void clear_mounts(struct sup *s)
 {
     char dir[PATH_MAX];
-    struct fs_mounted m;
     struct err err = { 0 };
 
     /* With the last descriptor closed the kernel answers ENOTCONN, so that nothing below can hang. */
@@ -375,10 +407,9 @@ static void clear_mounts(struct sup *s)
         fuse_session_destroy(s->live);
         s->live = NULL;
         s->live_fd = -1;
-        if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && fs_mounted_at(dir, &m) == 0 &&
-            m.past)
+        if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && s->past_dev != 0 && dev_at(s, dir) == s->past_dev)
             (void)mount_take_down(dir, true, &err);
-        if (fs_mounted_at(s->o->dir, &m) == 0)
+        if (s->live_dev != 0 && dev_at(s, s->o->dir) == s->live_dev)
             (void)mount_take_down(s->o->dir, true, &err);
         mount_past_done(s->o);
     }

@@ -44,6 +44,9 @@ static void on_inval_entry(void *arg, uint64_t parent, const char *name, size_t 
     chores_inval_entry(((struct fs *)arg)->chores, parent, name, nlen);
 }
 
+static void on_gone(void *arg, uint64_t ino) { op_gone(arg, ino); }
+static void on_settle(void *arg) { chores_settle(((struct fs *)arg)->chores); }
+
 /* Nothing may be acknowledged any more, and nothing in memory be believed: the next worker reads the disk. */
 static void on_fatal(void *arg, const struct err *err)
 {
@@ -58,7 +61,8 @@ enum { LOCK_WAIT_MS = 10000, LOCK_POLL_MS = 20 };
 
 static int same_source(void *arg, const struct fs_mounted *m) { return !m->past && strcmp(m->source, arg) == 0; }
 
-/* A store that is in use and not mounted anywhere is just being closed, or a command has it for a moment. */
+/* A store that is in use and not mounted anywhere is just being closed, or a command has it for a moment; of a mount whose worker died
+ * it can only be a command. */
 static int open_when_free(struct worker *w, const struct store_options *so, struct err *err)
 {
     const char *dir = w->fs.o->store;
@@ -66,7 +70,7 @@ static int open_when_free(struct worker *w, const struct store_options *so, stru
     for (int waited_ms = 0;; waited_ms += LOCK_POLL_MS) {
         int rc = store_open(w->io, dir, so, &w->fs.store, &w->recovery, err);
 
-        if (rc != ERR_LOCKED || waited_ms >= LOCK_WAIT_MS || fs_mounted_each(same_source, (void *)(uintptr_t)dir) != 0)
+        if (rc != ERR_LOCKED || waited_ms >= LOCK_WAIT_MS || (!w->again && fs_mounted_each(same_source, (void *)(uintptr_t)dir) != 0))
             return rc;
         (void)poll(NULL, 0, LOCK_POLL_MS);
     }
@@ -80,7 +84,8 @@ static int open_store(struct worker *w, struct err *err)
         .writable = !o->read_only, .threads = true, .keep_orphans = w->again,
         .location = w->again ? LOCATION_AS_IS : o->location, .memory_bytes = o->memory_bytes,
         .log = { .preallocate = true },
-        .hooks = { fs, on_progress, on_inval_ino, on_inval_entry, on_fatal },
+        .hooks = { .arg = fs, .on_progress = on_progress, .on_inval_ino = on_inval_ino, .on_inval_entry = on_inval_entry,
+                   .on_gone = on_gone, .on_settle = on_settle, .on_fatal = on_fatal },
     };
     const struct log_recovery *rec = &w->recovery;
     int rc = io_posix_new(o->store, &w->io, err);
@@ -161,11 +166,12 @@ static int begin_or_continue(struct worker *w, struct err *err)
     rc = shim_restart(fs->shim, &h->live);
     if (rc < 0 && rc != -EINVAL)    /* EINVAL: it died before INIT was answered; INIT comes again */
         return err_from_errno(err, -rc, "continue the FUSE session");
-    if (atomic_load(&h->acked_lsn) >= log_head(store_log(fs->store))) {
+    if (atomic_load(&h->acked_lsn) > w->recovery.last_lsn) {
         fs_log("operations that had been answered, none acknowledged by an fsync, are lost: the disk failed to keep them");
-        chores_inval_all(fs->chores);
         atomic_store(&h->acked_lsn, 0);
     }
+    /* What a restore had changed behind the kernel's back may not have been told to it: that queue died with its worker. */
+    chores_inval_all(fs->chores);
     recover_requests(fs, &st);
     fs_log("took over: %u requests found, %u answered from the log, %u done again, %u given up", st.found, st.answered,
            st.redone, st.given_up);

@@ -248,6 +248,10 @@ static int unlink_one(struct restore *r, uint64_t parent, const char *name, size
     r->st->removed++;
     restore_tell_entry(r, parent, name, nlen);
     restore_tell_ino(r, ino);            /* who still uses it learns that it has no name */
+    if (gone != 0 && r->s->opt.hooks.on_gone != NULL)
+        r->s->opt.hooks.on_gone(r->s->opt.hooks.arg, gone);
+    else if (gone != 0)
+        return store_reap(r->s, &gone, 1, NULL);
     return 0;
 }
 

@@ -57,6 +57,10 @@ struct store_hooks {
     /* a command changed the live tree behind the kernel's back. Called without locks, after the change. */
     void (*on_inval_ino)(void *arg, uint64_t ino);
     void (*on_inval_entry)(void *arg, uint64_t parent, const char *name, size_t nlen);
+    /* a command took the last name of ${ino}: reap it (store_reap) once nobody uses it. Where NULL the store does at once. */
+    void (*on_gone)(void *arg, uint64_t ino);
+    /* a command is about to say that it is done: return when the kernel has heard of what it changed. May block. */
+    void (*on_settle)(void *arg);
     /* the log is poisoned or the index failed: nothing more is acknowledged; a daemon leaves by _exit. */
     void (*on_fatal)(void *arg, const struct err *err);
 };

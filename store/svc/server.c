@@ -223,6 +223,9 @@ static int listen_at(struct svc_server *srv, const char *dir, struct err *err)
     if (srv->fd < 0)
         return err_from_errno(err, errno, "%s/control: socket", dir);
     socket_path(srv->dirfd, &sa);
+    /* Peers are checked one by one; the mode only spares others the attempt. Set before there is a name that could be replaced. */
+    if (fchmod(srv->fd, 0600))
+        return err_from_errno(err, errno, "%s/control: mode", dir);
     if (bind(srv->fd, (struct sockaddr *)&sa, sizeof sa)) {
         if (errno != EADDRINUSE)
             return err_from_errno(err, errno, "%s/control: bind", dir);
@@ -233,10 +236,8 @@ static int listen_at(struct svc_server *srv, const char *dir, struct err *err)
         if (unlinkat(srv->dirfd, "control", 0) || bind(srv->fd, (struct sockaddr *)&sa, sizeof sa))
             return err_from_errno(err, errno, "%s/control: replacing a socket nobody serves", dir);
     }
-    /* Peers are checked one by one; the mode only spares others the attempt. */
-    if (fchmodat(srv->dirfd, "control", 0600, 0)
-        || (geteuid() == 0 && fchownat(srv->dirfd, "control", srv->owner, (gid_t)-1, AT_SYMLINK_NOFOLLOW)))
-        return err_from_errno(err, errno, "%s/control: owner and mode", dir);
+    if (geteuid() == 0 && fchownat(srv->dirfd, "control", srv->owner, (gid_t)-1, AT_SYMLINK_NOFOLLOW))
+        return err_from_errno(err, errno, "%s/control: owner", dir);
     if (listen(srv->fd, SVC_CLIENTS_MAX))
         return err_from_errno(err, errno, "%s/control: listen", dir);
     return 0;

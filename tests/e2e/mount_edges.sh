@@ -1,0 +1,64 @@
+#!/bin/bash
+# mount_edges.sh: what happens at the edges: commands while the worker restarts, an unmount that is refused, two mounts at one
+# place one after the other, and what the kernel still believes. Environment: tests/lib/tap.sh
+set -u
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
+need_root
+need_fuse
+cleanup() { cd /; umount -l "$WORK/m" 2>/dev/null; umount -l "$WORK/m" 2>/dev/null; }
+trap cleanup EXIT
+mkdir m
+spare() { timeout 60 "$SPARE" "$@"; }
+mount_it() { spare mount "$1" m -o "log=$WORK/${2:-daemon.log}"; }
+start() { spare init st >/dev/null && mount_it st && echo one >m/f && sync m/f && echo two >m/f && sync m/f && mkdir m/d && echo x >m/d/x; }
+check "a store, mounted" start
+
+told() { # an undo is seen at once, however the file was cached
+	local i
+	for i in $(seq 20); do
+		[ "$(cat m/f)" = two ] && spare undo m/f >/dev/null && [ "$(cat m/f)" = one ] && spare undo --redo m/f >/dev/null || { echo "round $i: $(cat m/f)"; return 1; }
+	done
+}
+check "undo and redo are seen as soon as they are done" told
+refused() {
+	exec 7<m/f
+	exits 11 "$SPARE" umount m && exits 11 "$SPARE" umount m && [ "$(cat m/.snapshots/now/f)" = two ] && exec 7<&- && exits 0 "$SPARE" umount m && mount_it st
+}
+check "an unmount that is refused leaves the past as it was" refused
+gap() { # commands in the moment in which nobody serves
+	local i w
+	for i in 1 2 3 4; do
+		w=$(worker daemon.log) && kill -9 "$w" && spare undo m/f >/dev/null && [ "$(cat m/f)" = one ] && spare undo --redo m/f >/dev/null && [ "$(cat m/f)" = two ] ||
+			{ echo "round $i"; cat daemon.log; return 1; }
+		until_true test -n "$(worker daemon.log)"
+		# More deaths within ten seconds than the supervisor puts up with would end the mount.
+		[ $i -lt 2 ] || until_true test "$(worker daemon.log)" != "$w"
+	done
+	echo three >m/g && [ "$(cat m/g)" = three ] && ! grep -q 'trying read-only' daemon.log
+}
+check "commands while the worker is dead wait for the next one" gap
+orphan() { # a file that a restore takes away, held open, with commands and a restart in between
+	local w
+	spare umount m && mount_it st && echo kept >m/open && sync m/open && spare snapshot create without --store m >/dev/null && exec 8<>m/open && rm m/open && echo more >&8 &&
+		echo extra >m/extra && exec 9<m/extra && spare restore m --at without --delete-extra >/dev/null && [ "$(cat m/open)" = kept ] && [ ! -e m/extra ] && w=$(worker daemon.log) && kill -9 "$w" &&
+		[ "$(cat /proc/self/fd/9)" = extra ] && [ "$(cat /proc/self/fd/8 | tail -n 1)" = more ] && exec 8<&- 9<&-
+}
+check "files open and without a name survive commands and a restart" orphan
+forgotten() { # what a restore did is seen after its worker died
+	local w
+	rm -r m/d && [ ! -e m/d ] && [ ! -e m/d/x ] && spare restore m/d --at without >/dev/null && w=$(worker daemon.log) && kill -9 "$w" && [ "$(cat m/d/x)" = x ]
+}
+check "what a restore brought back is there after the worker died" forgotten
+one_after_the_other() {
+	spare umount m && spare init other >/dev/null && mount_it st first.log || return 1
+	(cd m && exec tail -f /dev/null) &
+	local pid=$!
+	until_true grep -q tail "/proc/$pid/comm"
+	umount -l m && mount_it other second.log && echo mine >m/mine || { kill $pid; return 1; }
+	kill $pid
+	wait $pid 2>/dev/null
+	until_true no_daemon first.log && [ "$(cat m/mine)" = mine ] && [ "$(cat m/.snapshots/now/mine)" = mine ] && spare umount m && until_true no_daemon second.log
+}
+check "a mount that ends late leaves the next one at its place alone" one_after_the_other
+check "check finds nothing" exits 0 "$SPARE" check --read-data st
+finish
