@@ -136,7 +136,7 @@ struct record {
                  struct rec_bytes name, value; } xattr;             /* SETXATTR and REMOVEXATTR */
         struct { uint32_t action; uint64_t at; int64_t until_ns;
                  struct rec_bytes name, reason, person; } snapshot;
-        struct { uint32_t n; const uint8_t *inos; } reap;           /* 8 bytes each; n 0 = all orphans */
+        struct { uint32_t n; const uint8_t *inos; } reap;           /* 8 bytes each */
         struct { uint64_t id; struct rec_bytes text; } series;      /* id = LSN of BEGIN (0 in BEGIN) */
         struct { uint64_t nonce; } canary;
         struct { uint64_t id; uint32_t action; struct rec_bytes host, dir; } mount; /* 1 mount 2 unmount */
