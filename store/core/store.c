@@ -193,13 +193,73 @@ static int create_log(struct io *io, struct super *sb, const struct store_init *
     return rc;
 }
 
+/* What is there is a store that was cut off while it was made: names of its own only, and a log of its first records at most. */
+enum { UNFINISHED_LOG = 4096 + 800 };
+struct leftovers { struct io *io; bool foreign, grown; };
+
+static int left_in_log(void *arg, const char *name)
+{
+    struct leftovers *l = arg;
+    char path[300];
+    struct io_stat st = { 0 };
+    snprintf(path, sizeof path, "log/%.255s", name);
+    l->grown |= io_stat_path(l->io, path, &st, NULL) < 0 || (st.size > UNFINISHED_LOG && strcmp(name, "next") != 0);
+    return 0;
+}
+
+static int left(void *arg, const char *name)
+{
+    static const char *const ours[] = { "log", "retained.0", "retained.1", "super.0", "lock", "lost+found" };
+    struct leftovers *l = arg;
+    bool known = false;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        known |= strcmp(name, ours[i]) == 0;
+    l->foreign |= !known;
+    return 0;
+}
+
+static int remove_from_log(void *arg, const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, "log/%.255s", name);
+    return io_unlink(arg, path, NULL);
+}
+
+/*
+ * Making writes super.0 last but one and super.1 last. Without super.1, and with a super.0 that is not whole or not there, it never
+ * finished, and nobody was told that there is a store: what it left goes, else neither init nor mount would take the directory.
+ */
+static int clear_unfinished(struct io *io, struct err *err)
+{
+    struct leftovers l = { .io = io };
+    struct io_stat st = { 0 };
+    struct super *sb = calloc(1, sizeof *sb);
+    int rc = sb == NULL ? err_set(err, ERR_NOMEM, "store: out of memory") : 0;
+    if (rc < 0 || io_stat_path(io, "super.1", &st, NULL) == 0 || io_stat_path(io, "log", &st, NULL) < 0)
+        goto out;
+    if (io_stat_path(io, "super.0", &st, NULL) == 0 && super_read(io, sb, NULL, NULL) != ERR_DAMAGE)
+        goto out;
+    (void)io_list(io, ".", left, &l, NULL);
+    (void)io_list(io, "log", left_in_log, &l, NULL);
+    if (l.foreign || l.grown)
+        goto out;
+    (void)io_list(io, "log", remove_from_log, io, NULL);
+    static const char *const files[] = { "super.0", "retained.0", "retained.1", "log" };   /* log/ last: it tells */
+    for (size_t i = 0; i < sizeof files / sizeof *files && rc == 0; i++)
+        if (io_stat_path(io, files[i], &st, NULL) == 0)
+            rc = io_unlink(io, files[i], err);
+out:
+    free(sb);
+    return rc;
+}
+
 int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
 {
     struct super *sb = calloc(1, sizeof *sb);
     struct retained *r = calloc(1, sizeof *r);
     struct io_stat st;
     char found[64] = "";
-    int rc = sb != NULL && r != NULL ? 0 : err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = sb != NULL && r != NULL ? clear_unfinished(io, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
         rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
     if (rc == 0)

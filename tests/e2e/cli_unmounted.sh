@@ -43,6 +43,16 @@ new_store() {
 		json_lines out && grep -q '"history_max_bytes":[0-9]' out && exits 2 "$SPARE" init --timezone Nowhere/None s3 && [ ! -e s3 ]
 }
 check "init: limits, an existing store, a directory in use, a bad zone" new_store
+unfinished() { # as a crash leaves a store that is being made
+	local keep
+	for keep in "log" "log retained.0" "log retained.0 retained.1" "log retained.0 retained.1 super.0"; do
+		rm -rf half && "$SPARE" init half >/dev/null && (cd half && for f in *; do case " $keep " in *" $f "*) ;; *) rm -r "$f" ;; esac; done; [ ! -e super.0 ] || : >super.0) &&
+			exits 0 "$SPARE" init half && exits 0 "$SPARE" check half || { echo "with $keep"; return 1; }
+	done
+	# A log with work in it is nobody's to remove.
+	mkdir t && head -c 3000 /dev/urandom >t/x && exits 0 "$SPARE" import t worked && rm -r worked/super.* worked/index worked/lock && exits 1 "$SPARE" init worked && [ -s "$(ls worked/log/*.seg | head -n 1)" ]
+}
+check "init clears a store that was never finished, and nothing else" unfinished
 no_store() {
 	mkdir -p plain && exits 10 "$SPARE" status plain && says 'expected a store' && exits 10 "$SPARE" status missing && exits 10 "$SPARE" status &&
 		exits 10 "$SPARE" mount plain "$WORK/m" && exits 10 "$SPARE" log plain/x && says '--store' &&
