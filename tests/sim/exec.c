@@ -59,6 +59,7 @@ int history_cut(struct rig *r, uint64_t lsn)
     while (r->n_hist > 0 && r->hist[r->n_hist - 1].lsn > lsn) {
         mop_free(&r->hist[--r->n_hist]);
         r->n_mom--;
+        r->shortened = true;
         r->st->lost++;
     }
     model_free(r->m);

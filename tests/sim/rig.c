@@ -305,6 +305,7 @@ static int step(struct rig *r)
     r->now_ns += 1 + (int64_t)rng_below(&r->rng, rng_chance(&r->rng, 10) ? 4000000000u : 1000000u);
     simio_set_wall(r->w.sim, r->now_ns);
     simio_advance(r->w.sim, 0);
+    r->shortened = false;
     if (rng_chance(&r->rng, 75)) {
         struct mop op;
         r->gen.now_ns = r->now_ns;

@@ -74,6 +74,7 @@ struct rig {
     struct model *m;
     int64_t now_ns;
     struct mop *hist; size_t n_hist, cap_hist;
+    bool shortened;              /* this step's recovery took operations out of the history that copies taken in it may hold */
     struct moment *mom; size_t n_mom, cap_mom;
     uint64_t acked;              /* everything at or below this LSN was acknowledged as durable */
     uint64_t answered;           /* LSN of the last answered operation */
