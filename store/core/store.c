@@ -222,7 +222,8 @@ static int remove_from_log(void *arg, const char *name)
 {
     char path[300];
     snprintf(path, sizeof path, "log/%.255s", name);
-    return io_unlink(arg, path, NULL);
+    int rc = io_unlink(arg, path, NULL);
+    return rc == ERR_NOENT ? 0 : rc;
 }
 
 /*
@@ -239,11 +240,12 @@ static int clear_unfinished(struct io *io, struct err *err)
         goto out;
     if (io_stat_path(io, "super.0", &st, NULL) == 0 && super_read(io, sb, NULL, NULL) != ERR_DAMAGE)
         goto out;
-    (void)io_list(io, ".", left, &l, NULL);
-    (void)io_list(io, "log", left_in_log, &l, NULL);
-    if (l.foreign || l.grown)
+    rc = io_list(io, ".", left, &l, err);
+    if (rc == 0)
+        rc = io_list(io, "log", left_in_log, &l, err);
+    if (rc < 0 || l.foreign || l.grown)      /* what cannot be seen is not removed */
         goto out;
-    (void)io_list(io, "log", remove_from_log, io, NULL);
+    rc = io_list(io, "log", remove_from_log, io, err);
     static const char *const files[] = { "super.0", "retained.0", "retained.1", "log" };   /* log/ last: it tells */
     for (size_t i = 0; i < sizeof files / sizeof *files && rc == 0; i++)
         if (io_stat_path(io, files[i], &st, NULL) == 0)

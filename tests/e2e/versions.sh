@@ -59,6 +59,7 @@ rounds() {
 		quiet
 	done
 }
+# Two seconds without an operation end a burst: the thing that is tested, not a wait for something.
 quiet() { local end=$(($(date +%s%N) + 2300000000)); while [ "$(date +%s%N)" -lt $end ]; do read -r -t 0.2 _ <> <(:); done; return 0; }
 five() { # five NAME: log lists five versions, each what was saved then
 	local p i lsns
