@@ -62,7 +62,8 @@ static int commit_locked(struct store *s, const struct caller *c, struct record 
     rec->gid = c->gid;
     rec->pid = c->pid;
     rec->unique = c->unique;
-    rec->flags |= (uint16_t)((c->kill_priv ? RECF_KILL_PRIV : 0) | (s->series ? RECF_SERIES : 0));
+    bool series = rec->type == REC_SERIES_BEGIN || (s->series && rec->type != REC_SERIES_END);
+    rec->flags |= (uint16_t)((c->kill_priv ? RECF_KILL_PRIV : 0) | (series ? RECF_SERIES : 0));
     if (rec->ino != 0 && (r = cache_peek(&s->ix.cache, CROW_INO, rec->ino, 0, 0, NULL, 0)) != NULL && r->present) {
         if (change_new_burst(s, r))
             rec->flags |= RECF_NEW_BURST;
@@ -78,6 +79,7 @@ static int commit_locked(struct store *s, const struct caller *c, struct record 
         rc = log_append_begin(s->log, rec, head, slot);
     if (rc < 0)
         return rc;
+    s->series = series;                  /* not before: without room for its record none begins, and none ends */
     if (c->lsn_out != NULL)
         *c->lsn_out = rec->lsn;
     rc = index_apply(&s->ix, rec, err);

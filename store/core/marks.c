@@ -88,13 +88,7 @@ int store_series(struct store *s, const struct caller *c, bool begin, const char
     }
     rec.u.series.id = begin ? 0 : s->ix.meta.series;
     rec.u.series.text = text(what);
-    s->series = begin;
     rc = change_commit(s, c, &rec, NULL);
-    if (rc < 0) {                        /* no room: it did not begin, or goes on */
-        pthread_mutex_lock(&s->lock);
-        s->series = !begin;
-        pthread_mutex_unlock(&s->lock);
-    }
     return rc < 0 ? err_set(err, rc, "series: %s", err_text(rc)) : 0;
 }
 
