@@ -72,18 +72,6 @@ out:
 }
 
 /* The mount point a person means: DIR, or where the store DIR is mounted. */
-struct by_store { const char *store; char *dir; };
-
-static int same_store(void *arg, const struct fs_mounted *m)
-{
-    struct by_store *b = arg;
-
-    if (m->past || strcmp(m->source, b->store) != 0)
-        return 0;
-    b->dir = strdup(m->dir);
-    return 1;
-}
-
 static int umount_dir(const char *dir, bool lazy, bool when_free, struct err *err)
 {
     char who[2048];
@@ -113,7 +101,6 @@ int cmd_umount(int argc, char **argv)
     bool when_free = false, lazy = false;
     struct err err = { 0 };
     struct fs_mounted *m = malloc(sizeof *m);
-    struct by_store by = { 0 };
     char *dir = NULL;
     int code = 0, o, r;
 
@@ -133,12 +120,12 @@ int cmd_umount(int argc, char **argv)
         code = out_error(&err, ERR_NOMEM);
         goto out;
     }
-    if (fs_mounted_at(dir, m) && locate_is_store(dir)) {
-        by.store = dir;
-        (void)fs_mounted_each(same_store, &by);
-        if (by.dir) {
-            free(dir);
-            dir = by.dir;
+    if (fs_mounted_at(dir, m) && locate_is_store(dir) && fs_mounted_store(dir, m) == 0) {
+        free(dir);
+        dir = strdup(m->dir);
+        if (!dir) {
+            code = out_error(&err, ERR_NOMEM);
+            goto out;
         }
     }
     /* This process should not be what keeps it busy. */

@@ -88,12 +88,10 @@ static time_t now_s(void)
     return t.tv_sec;
 }
 
-static int same_source(void *arg, const struct fs_mounted *m) { return !m->past && strcmp(m->source, arg) == 0; }
-
 static bool is_mounted(const char *store_dir)
 {
     char *real = realpath(store_dir, NULL);
-    bool mounted = real && fs_mounted_each(same_source, real) != 0;
+    bool mounted = real && fs_mounted_store(real, NULL) == 0;
 
     free(real);
     return mounted;

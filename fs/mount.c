@@ -152,6 +152,26 @@ int fs_mounted_at(const char *path, struct fs_mounted *out)
     return a.found ? 0 : ERR_NOENT;
 }
 
+struct by_source { const char *source; struct fs_mounted *out; };
+
+static int is_source(void *arg, const struct fs_mounted *m)
+{
+    struct by_source *b = arg;
+
+    if (m->past || strcmp(m->source, b->source) != 0)
+        return 0;
+    if (b->out)
+        *b->out = *m;
+    return 1;
+}
+
+int fs_mounted_store(const char *store, struct fs_mounted *out)
+{
+    struct by_source b = { store, out };
+
+    return fs_mounted_each(is_source, &b) == 1 ? 0 : ERR_NOENT;
+}
+
 /* ---- checks ---- */
 
 static bool inside(const char *path, const char *dir)

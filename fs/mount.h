@@ -89,6 +89,9 @@ struct fs_mounted {
  */
 int fs_mounted_at(const char *path, struct fs_mounted *out);
 int fs_mounted_each(int (*fn)(void *arg, const struct fs_mounted *m), void *arg);
+/* fs_mounted_store(store, out): where that store, an absolute path without symlinks, is mounted live. NOENT nowhere here. ${out}: NULL,
+ * where only that is asked. Sends no request. */
+int fs_mounted_store(const char *store, struct fs_mounted *out);
 
 /* ---- for the supervisor ---- */
 

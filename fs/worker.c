@@ -59,8 +59,6 @@ static void on_fatal(void *arg, const struct err *err)
 
 enum { LOCK_WAIT_MS = 10000, LOCK_POLL_MS = 20 };
 
-static int same_source(void *arg, const struct fs_mounted *m) { return !m->past && strcmp(m->source, arg) == 0; }
-
 /* A store that is in use and not mounted anywhere is just being closed, or a command has it for a moment; of a mount whose worker died
  * it can only be a command. */
 static int open_when_free(struct worker *w, const struct store_options *so, struct err *err)
@@ -70,7 +68,7 @@ static int open_when_free(struct worker *w, const struct store_options *so, stru
     for (int waited_ms = 0;; waited_ms += LOCK_POLL_MS) {
         int rc = store_open(w->io, dir, so, &w->fs.store, &w->recovery, err);
 
-        if (rc != ERR_LOCKED || waited_ms >= LOCK_WAIT_MS || (!w->again && fs_mounted_each(same_source, (void *)(uintptr_t)dir) != 0))
+        if (rc != ERR_LOCKED || waited_ms >= LOCK_WAIT_MS || (!w->again && fs_mounted_store(dir, NULL) == 0))
             return rc;
         (void)poll(NULL, 0, LOCK_POLL_MS);
     }

@@ -53,10 +53,10 @@ need_fuse() { [ -e /dev/fuse ] || skip_all "there is no /dev/fuse"; }
 need_root() { [ "$(id -u)" = 0 ] || skip_all "needs root"; }
 
 # The daemons of one mount are told by their log file, LOG below $WORK: pids, supervisor and worker print process ids.
-pids() { local p; for p in /proc/[0-9]*; do tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -qE -- "log=$WORK/$1(,|$)" && echo "${p#/proc/}"; done; }
+pids() { local p; for p in /proc/[0-9]*; do tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -qE -- "log=$WORK/$1(,|$)" && echo "${p#/proc/}"; done; return 0; }
 ppid() { local x; x=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; x=${x##*) ? }; echo "${x%% *}"; }
-supervisor() { local p all; all=$(pids "$1"); for p in $all; do grep -qx "$(ppid "$p")" <<<"$all" || echo "$p"; done; }
-worker() { local p all; all=$(pids "$1"); for p in $all; do grep -qx "$(ppid "$p")" <<<"$all" && echo "$p"; done; }
+supervisor() { local p all; all=$(pids "$1"); for p in $all; do grep -qx "$(ppid "$p")" <<<"$all" || echo "$p"; done; return 0; }
+worker() { local p all; all=$(pids "$1"); for p in $all; do grep -qx "$(ppid "$p")" <<<"$all" && echo "$p"; done; return 0; }
 mounts() { awk '{ print $5 }' /proc/self/mountinfo | grep -cF "$WORK/$1"; }
 gone() { [ "$(mounts "$1")" = 0 ]; } # gone DIR: nothing is mounted at or below it
 no_daemon() { [ -z "$(pids "$1")" ]; }
