@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 
 enum {
     BACKLOG_OPS   = 20000,          /* records not yet in the index; beyond it changes wait */
@@ -64,6 +65,36 @@ struct store {
     struct listing *listing[LISTINGS];   /* list_lock */
     uint64_t list_clock;                 /* list_lock */
 };
+
+/* ---- identity.c ---- */
+
+/* Who writes from here on; backs the texts of a record of it. */
+struct whereabouts { char host[256], boot[64]; };
+
+/* identity_place(io, dir, sb, err): machine, device and inode of where ${dir} is into *${sb}; none where ${dir} is NULL. */
+int  identity_place(struct io *io, const char *dir, struct super *sb, struct err *err);
+/* identity_check(s, err): the store is where it says, or options.location says why not. MOVED. */
+int  identity_check(struct store *s, struct err *err);
+/* identity_relocate(s, err): takes the place, and for a copy a site of its own; in memory: identity_become_writer makes it durable. */
+int  identity_relocate(struct store *s, struct err *err);
+/* identity_check_epoch(s, err): after replay: the table of epochs is not behind the records. DAMAGE. */
+int  identity_check_epoch(const struct store *s, struct err *err);
+/* identity_become_writer(s, clean, err): from here on the log may grow; ${clean}: it was closed so. */
+int  identity_become_writer(struct store *s, bool clean, struct err *err);
+/* Records of an incarnation and of an epoch, and a random id that is not 0. */
+void identity_incarnation(struct record *rec, uint64_t id, struct whereabouts *w);
+void identity_epoch(struct record *rec, const struct epoch_row *e, const char *reason);
+uint64_t identity_random(struct io *io);
+
+static inline struct rec_bytes rec_bytes_of(const void *p, size_t len)
+{
+    return (struct rec_bytes){ .p = p, .len = (uint32_t)len };
+}
+
+static inline struct rec_bytes rec_text(const char *s)
+{
+    return s != NULL ? rec_bytes_of(s, strlen(s)) : rec_bytes_of("", 0);
+}
 
 /* ---- run.c ---- */
 int  run_start(struct store *s, struct err *err);

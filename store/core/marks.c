@@ -5,12 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct rec_bytes text(const char *s)
-{
-    struct rec_bytes b = { .p = (const uint8_t *)(s != NULL ? s : ""), .len = (uint32_t)(s != NULL ? strlen(s) : 0) };
-    return b;
-}
-
 static int snap_get(struct store *s, const char *name, struct row_snap *row, uint8_t **val, struct err *err)
 {
     uint8_t key[KV_KEY_MAX];
@@ -56,10 +50,10 @@ int store_snapshot(struct store *s, const struct caller *c, uint32_t action, con
         goto out;
     rec.u.snapshot.action = action;
     rec.u.snapshot.at = action != RSN_CREATE ? old.at : at == AT_LIVE ? s->ix.meta.last_lsn : at;
-    rec.u.snapshot.name = text(name);
+    rec.u.snapshot.name = rec_text(name);
     rec.u.snapshot.until_ns = action == RSN_HOLD ? until_ns : 0;
-    rec.u.snapshot.reason = reason != NULL ? text(reason) : (struct rec_bytes){ old.reason, old.reason_len };
-    rec.u.snapshot.person = person != NULL ? text(person) : (struct rec_bytes){ old.person, old.person_len };
+    rec.u.snapshot.reason = reason != NULL ? rec_text(reason) : (struct rec_bytes){ old.reason, old.reason_len };
+    rec.u.snapshot.person = person != NULL ? rec_text(person) : (struct rec_bytes){ old.person, old.person_len };
     rc = change_commit(s, c, &rec, NULL);
     if (rc < 0)
         err_set(err, rc, "snapshot %s: %s", name, err_text(rc));
@@ -87,7 +81,7 @@ int store_series(struct store *s, const struct caller *c, bool begin, const char
         return change_abort(s, rc);
     }
     rec.u.series.id = begin ? 0 : s->ix.meta.series;
-    rec.u.series.text = text(what);
+    rec.u.series.text = rec_text(what);
     rc = change_commit(s, c, &rec, NULL);
     return rc < 0 ? err_set(err, rc, "series: %s", err_text(rc)) : 0;
 }
@@ -103,8 +97,8 @@ int store_mounted(struct store *s, uint64_t mount_id, bool mounted, const char *
         return err_set(err, rc, "mount record: %s", err_text(rc));
     rec.u.mount.id = mount_id;
     rec.u.mount.action = mounted ? 1 : 2;
-    rec.u.mount.host = text(host);
-    rec.u.mount.dir = text(dir);
+    rec.u.mount.host = rec_text(host);
+    rec.u.mount.dir = rec_text(dir);
     rc = change_commit(s, &nobody, &rec, NULL);
     return rc < 0 ? err_set(err, rc, "mount record: %s", err_text(rc)) : 0;
 }

@@ -80,12 +80,6 @@ static int xattr_name_ok(const char *name)
     return 0;
 }
 
-static struct rec_bytes bytes(const void *p, size_t len)
-{
-    struct rec_bytes b = { .p = p, .len = (uint32_t)len };
-    return b;
-}
-
 /* An ACL of owner, group and others alone says what the mode says. */
 enum { ACL_MINIMAL_BYTES = 4 + 3 * 8 };
 
@@ -127,9 +121,9 @@ int store_setxattr(struct store *s, const struct caller *c, uint64_t ino, const 
         rec.type = REC_REMOVEXATTR;
     rec.u.xattr.flags = flags;
     rec.u.xattr.mode = mode;
-    rec.u.xattr.name = bytes(name, strlen(name));
+    rec.u.xattr.name = rec_bytes_of(name, strlen(name));
     if (rec.type == REC_SETXATTR)
-        rec.u.xattr.value = bytes(val, len);
+        rec.u.xattr.value = rec_bytes_of(val, len);
     return change_commit(s, c, &rec, NULL);
 }
 
@@ -148,6 +142,6 @@ int store_removexattr(struct store *s, const struct caller *c, uint64_t ino, con
     if (rc < 0)
         return change_abort(s, rc);
     rec.u.xattr.mode = REC_NO_MODE;
-    rec.u.xattr.name = bytes(name, strlen(name));
+    rec.u.xattr.name = rec_bytes_of(name, strlen(name));
     return change_commit(s, c, &rec, NULL);
 }

@@ -9,12 +9,6 @@
 #define ACL_DEFAULT "system.posix_acl_default"
 enum { LINK_MAX_NLINK = 1000000 };
 
-static struct rec_bytes bytes(const void *p, size_t len)
-{
-    struct rec_bytes b = { .p = p, .len = (uint32_t)len };
-    return b;
-}
-
 /* ---- create ---- */
 
 /* What a new object inherits from its directory: group, and the default ACL instead of the umask. */
@@ -135,14 +129,14 @@ int store_create_node(struct store *s, const struct caller *c, uint64_t parent, 
     rec.u.create.uid = c->uid;
     rec.u.create.gid = in.gid;
     rec.u.create.rdev = S_ISCHR(mode) || S_ISBLK(mode) ? rdev : 0;
-    rec.u.create.name = bytes(name, nlen);
-    rec.u.create.target = bytes(target, target != NULL ? strlen(target) : 0);
+    rec.u.create.name = rec_bytes_of(name, nlen);
+    rec.u.create.target = rec_bytes_of(target, target != NULL ? strlen(target) : 0);
     if (in.access != NULL)
         rec.u.create.xattr[rec.u.create.n_xattr++] = (struct rec_xattr){
-            bytes(ACL_ACCESS, sizeof ACL_ACCESS - 1), bytes(in.access, in.def->val_len) };
+            rec_bytes_of(ACL_ACCESS, sizeof ACL_ACCESS - 1), rec_bytes_of(in.access, in.def->val_len) };
     if (in.def != NULL && S_ISDIR(mode))
         rec.u.create.xattr[rec.u.create.n_xattr++] = (struct rec_xattr){
-            bytes(ACL_DEFAULT, sizeof ACL_DEFAULT - 1), bytes(in.def->u.xat.val, in.def->val_len) };
+            rec_bytes_of(ACL_DEFAULT, sizeof ACL_DEFAULT - 1), rec_bytes_of(in.def->u.xat.val, in.def->val_len) };
     rc = change_commit_row(s, c, &rec, NULL, rec.ino, row);
     free(in.access);
     return rc;
@@ -172,7 +166,7 @@ int store_link_node(struct store *s, const struct caller *c, uint64_t ino, uint6
         return change_abort(s, rc);
     struct record rec = { .type = REC_LINK, .ino = ino };
     rec.u.link.parent = parent;
-    rec.u.link.name = bytes(name, nlen);
+    rec.u.link.name = rec_bytes_of(name, nlen);
     return change_commit_row(s, c, &rec, NULL, ino, row);
 }
 
@@ -198,7 +192,7 @@ int store_unlink(struct store *s, const struct caller *c, uint64_t parent, const
         return change_abort(s, rc);
     struct record rec = { .type = REC_UNLINK, .ino = r->ino };
     rec.u.link.parent = parent;
-    rec.u.link.name = bytes(name, nlen);
+    rec.u.link.name = rec_bytes_of(name, nlen);
     bool last = dir || r->u.ino.row.nlink == 1;
     rc = change_commit(s, c, &rec, NULL);
     if (rc == 0 && gone != NULL)
@@ -305,8 +299,8 @@ int store_rename(struct store *s, const struct caller *c, uint64_t sp, const cha
     rec.u.rename.dst_parent = dp;
     rec.u.rename.dst_ino = r.dst != NULL ? r.dst->ino : 0;
     rec.u.rename.flags = flags;
-    rec.u.rename.src_name = bytes(src, slen);
-    rec.u.rename.dst_name = bytes(dst, dlen);
+    rec.u.rename.src_name = rec_bytes_of(src, slen);
+    rec.u.rename.dst_name = rec_bytes_of(dst, dlen);
     bool last = r.dst != NULL && !(flags & RRN_EXCHANGE) && (S_ISDIR(r.dst->u.ino.row.mode) || r.dst->u.ino.row.nlink == 1);
     rc = change_commit(s, c, &rec, NULL);
     if (rc == 0 && gone != NULL && last)

@@ -1,6 +1,6 @@
 /*
- * store.c: the life of a store: made, opened (lock, superblock, log, index, replay), closed. The only file that wires
- * the layers together.
+ * store.c: the life of a store: opened (lock, superblock, log, index, replay), closed. The only file that wires the layers
+ * together. Made: make.c; who it is: identity.c.
  *
  * Order of an open, and what a crash at each step leaves:
  *   lock, superblock        nothing changed
@@ -25,338 +25,7 @@
 
 enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100 };
 
-static void machine_id(uint8_t out[16])
-{
-    char text[33] = "";
-    FILE *f = fopen("/etc/machine-id", "re");
-    memset(out, 0, 16);
-    if (f == NULL)
-        return;
-    if (fread(text, 1, 32, f) == 32)
-        for (int i = 0; i < 16; i++) {
-            unsigned b = 0;
-            if (sscanf(text + 2 * i, "%2x", &b) != 1)
-                break;
-            out[i] = (uint8_t)b;
-        }
-    fclose(f);
-}
-
-static int place_of(struct io *io, const char *dir, struct super *sb, struct err *err)
-{
-    struct io_stat st;
-    memset(sb->machine, 0, sizeof sb->machine);
-    sb->dev = sb->ino = 0;
-    if (dir == NULL)
-        return 0;
-    int rc = io_stat_path(io, ".", &st, err);
-    if (rc < 0)
-        return rc;
-    machine_id(sb->machine);
-    sb->dev = st.dev;
-    sb->ino = st.ino;
-    return 0;
-}
-
-/* ---- making ---- */
-
-/* One record, outside any index: for making a store and for markers at open. */
-static int append_raw(struct log *log, struct record *rec, struct err *err)
-{
-    uint8_t head[HEAD_STACK];
-    struct log_slot slot;
-    int rc = record_encode(rec, NULL, head, sizeof head);
-    if (rc < 0)
-        return err_set(err, rc, "log: a marker record is too long");
-    rc = log_room(log, rec->head_len, err);
-    if (rc == 0)
-        rc = log_append_begin(log, rec, head, &slot);
-    if (rc == 0)
-        rc = log_append_write(log, &slot, head, rec->head_len, NULL, 0, err);
-    return rc == 0 ? log_wait_written(log, rec->lsn) : rc;
-}
-
-static struct rec_bytes text(const char *s)
-{
-    struct rec_bytes b = { .p = (const uint8_t *)s, .len = (uint32_t)strlen(s) };
-    return b;
-}
-
-/* Who writes from here on. ${w} backs the record's texts. */
-struct whereabouts { char host[256], boot[64]; };
-
-static void incarnation_record(struct record *rec, uint64_t id, struct whereabouts *w)
-{
-    memset(w, 0, sizeof *w);
-    *rec = (struct record){ .type = REC_INCARNATION };
-    (void)gethostname(w->host, sizeof w->host - 1);
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (f != NULL) {
-        if (fgets(w->boot, sizeof w->boot, f) != NULL)
-            w->boot[strcspn(w->boot, "\n")] = '\0';
-        fclose(f);
-    }
-    rec->u.incarnation.id = id;
-    rec->u.incarnation.host = text(w->host);
-    rec->u.incarnation.boot_id = text(w->boot);
-}
-
-static void epoch_record(struct record *rec, const struct epoch_row *e, const char *reason)
-{
-    *rec = (struct record){ .type = REC_EPOCH };
-    rec->u.epoch.number = e->number;
-    memcpy(rec->u.epoch.site, e->site, 16);
-    memcpy(rec->u.epoch.id, e->id, 16);
-    rec->u.epoch.reason = text(reason);
-}
-
-static int entry_seen(void *arg, const char *name)
-{
-    if (strcmp(name, "lost+found") == 0)
-        return 0;
-    snprintf(arg, 64, "%.60s", name);
-    return 1;
-}
-
-static uint64_t random_id(struct io *io)
-{
-    uint64_t id = 0;
-    while (id == 0)
-        io_random(io, &id, sizeof id);
-    return id;
-}
-
-static int first_records(struct log *log, struct super *sb, const struct store_init *init, uint64_t incarnation, struct err *err)
-{
-    struct record epoch, inc;
-    struct whereabouts w;
-    struct record root = { .type = REC_CREATE, .ino = INO_ROOT };
-    epoch_record(&epoch, &sb->epochs[0], "made");
-    incarnation_record(&inc, incarnation, &w);
-    root.u.create.mode = S_IFDIR | (init->root_mode & 07777);
-    root.u.create.uid = init->root_uid;
-    root.u.create.gid = init->root_gid;
-    int rc = append_raw(log, &epoch, err);
-    sb->epochs[0].first_lsn = epoch.lsn;
-    if (rc == 0)
-        rc = append_raw(log, &inc, err);
-    if (rc == 0)
-        rc = append_raw(log, &root, err);
-    return rc;
-}
-
-static int default_config(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
-{
-    struct io_space_info sp;
-    char num[32];
-    const uint64_t gib = 1ull << 30;
-    int rc = io->ops->space(io, &sp, err);
-    if (rc < 0)
-        return rc;
-    uint64_t keep = sp.total / 10 < 50 * gib ? sp.total / 10 : 50 * gib;
-    snprintf(num, sizeof num, "%" PRIu64, init->history_max != 0 ? init->history_max : sp.avail / 2);
-    rc = super_config_set(sb, "history-max", num, err);
-    snprintf(num, sizeof num, "%" PRIu64, init->keep_free != 0 ? init->keep_free : keep);
-    if (rc >= 0)
-        rc = super_config_set(sb, "keep-free", num, err);
-    snprintf(num, sizeof num, "%" PRIu64, keep);
-    if (rc >= 0)
-        rc = super_config_set(sb, "hold-log", num, err);
-    if (rc >= 0)
-        rc = super_config_set(sb, "timezone", init->timezone != NULL ? init->timezone : "UTC", err);
-    return rc < 0 ? rc : 0;
-}
-
-static int create_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
-{
-    const struct log_options lo = { .preallocate = false };
-    struct log_recovery rec;
-    struct log *log = NULL;
-    uint64_t incarnation = random_id(io);
-    int rc = log_create(io, sb, &lo, err);
-    if (rc == 0)
-        rc = log_open(io, sb, &lo, true, 0, &log, &rec, err);
-    if (rc < 0)
-        return rc;
-    rc = log_set_writer(log, sb->epochs[0].number, sb->epochs[0].id, incarnation, err);
-    if (rc == 0)
-        rc = first_records(log, sb, init, incarnation, err);
-    if (rc == 0)
-        rc = log_sync(log, err);
-    if (rc == 0)
-        rc = log_finish(log, err);
-    sb->incarnation = incarnation;
-    sb->durable = log_durable(log);
-    log_last(log, &sb->last_lsn, &sb->last_hash);
-    sb->clean = 1;
-    log_close(log);
-    return rc;
-}
-
-/* What is there is a store that was cut off while it was made: names of its own only, and a log of its first records at most. */
-enum { UNFINISHED_LOG = 4096 + 800 };
-struct leftovers { struct io *io; bool foreign, grown; };
-
-static int left_in_log(void *arg, const char *name)
-{
-    struct leftovers *l = arg;
-    char path[300];
-    struct io_stat st = { 0 };
-    snprintf(path, sizeof path, "log/%.255s", name);
-    l->grown |= io_stat_path(l->io, path, &st, NULL) < 0 || (st.size > UNFINISHED_LOG && strcmp(name, "next") != 0);
-    return 0;
-}
-
-static int left(void *arg, const char *name)
-{
-    static const char *const ours[] = { "log", "retained.0", "retained.1", "super.0", "lock", "lost+found" };
-    struct leftovers *l = arg;
-    bool known = false;
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        known |= strcmp(name, ours[i]) == 0;
-    l->foreign |= !known;
-    return 0;
-}
-
-static int remove_from_log(void *arg, const char *name)
-{
-    char path[300];
-    snprintf(path, sizeof path, "log/%.255s", name);
-    int rc = io_unlink(arg, path, NULL);
-    return rc == ERR_NOENT ? 0 : rc;
-}
-
-/*
- * Making writes super.0 last but one and super.1 last. Without super.1, and with a super.0 that is not whole or not there, it never
- * finished, and nobody was told that there is a store: what it left goes, else neither init nor mount would take the directory.
- */
-static int clear_unfinished(struct io *io, struct err *err)
-{
-    struct leftovers l = { .io = io };
-    struct io_stat st = { 0 };
-    struct super *sb = calloc(1, sizeof *sb);
-    int rc = sb == NULL ? err_set(err, ERR_NOMEM, "store: out of memory") : 0;
-    if (rc < 0 || io_stat_path(io, "super.1", &st, NULL) == 0 || io_stat_path(io, "log", &st, NULL) < 0)
-        goto out;
-    if (io_stat_path(io, "super.0", &st, NULL) == 0 && super_read(io, sb, NULL, NULL) != ERR_DAMAGE)
-        goto out;
-    rc = io_list(io, ".", left, &l, err);
-    if (rc == 0)
-        rc = io_list(io, "log", left_in_log, &l, err);
-    if (rc < 0 || l.foreign || l.grown)      /* what cannot be seen is not removed */
-        goto out;
-    rc = io_list(io, "log", remove_from_log, io, err);
-    static const char *const files[] = { "super.0", "retained.0", "retained.1", "log" };   /* log/ last: it tells */
-    for (size_t i = 0; i < sizeof files / sizeof *files && rc == 0; i++)
-        if (io_stat_path(io, files[i], &st, NULL) == 0)
-            rc = io_unlink(io, files[i], err);
-out:
-    free(sb);
-    return rc;
-}
-
-int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
-{
-    struct super *sb = calloc(1, sizeof *sb);
-    struct retained *r = calloc(1, sizeof *r);
-    struct io_stat st;
-    char found[64] = "";
-    int rc = sb != NULL && r != NULL ? clear_unfinished(io, err) : err_set(err, ERR_NOMEM, "store: out of memory");
-    if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
-        rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
-    if (rc == 0)
-        rc = io_list(io, ".", entry_seen, found, err);
-    if (rc >= 0 && found[0] != '\0')
-        rc = err_set(err, ERR_NOTEMPTY, "%s: expected an empty directory, found %s in it; choose another directory",
-                     dir != NULL ? dir : "store", found);
-    if (rc < 0)
-        goto out;
-    io_random(io, sb->lineage, sizeof sb->lineage);
-    io_random(io, sb->site, sizeof sb->site);
-    io_random(io, sb->key, sizeof sb->key);
-    sb->role = ROLE_PRIMARY;
-    sb->hash_alg = HASH_XXH3;
-    sb->created_wall_ns = io_wall_ns(io);
-    sb->n_epochs = 1;
-    sb->epochs[0].number = 1;
-    memcpy(sb->epochs[0].site, sb->site, 16);
-    io_random(io, sb->epochs[0].id, 16);
-    r->horizon = LOG_FIRST_ADDR;
-    rc = place_of(io, dir, sb, err);
-    if (rc == 0)
-        rc = default_config(io, sb, init, err);
-    if (rc == 0)
-        rc = create_log(io, sb, init, err);
-    if (rc == 0)
-        rc = retained_write(io, sb->lineage, r, err);
-    /* the superblock comes last: with it the directory is a store */
-    if (rc == 0)
-        rc = super_write(io, sb, err);
-out:
-    free(sb);
-    free(r);
-    return rc;
-}
-
 /* ---- opening ---- */
-
-static int check_place(struct store *s, struct err *err)
-{
-    struct super now;
-    const struct super *sb = &s->sb;
-    if (s->dir == NULL || s->opt.location != LOCATION_AS_IS)
-        return 0;
-    int rc = place_of(s->io, s->dir, &now, err);
-    if (rc < 0)
-        return rc;
-    /* device numbers change with every boot on some machines: machine and inode tell */
-    if (now.ino == sb->ino && memcmp(now.machine, sb->machine, 16) == 0)
-        return 0;
-    return err_set(err, ERR_MOVED, "%s: the store was made on %s, inode %" PRIu64 ", and is now on %s, inode %" PRIu64
-                   "; say --moved if this is the store itself, --copied if the other one still exists", s->dir,
-                   memcmp(now.machine, sb->machine, 16) == 0 ? "this machine" : "another machine", sb->ino, "this machine", now.ino);
-}
-
-/* In memory; become_writer makes it durable. */
-static int relocate(struct store *s, struct err *err)
-{
-    if (s->opt.location == LOCATION_AS_IS || s->dir == NULL || !s->opt.writable)
-        return 0;
-    if (s->opt.location == LOCATION_COPIED)
-        io_random(s->io, s->sb.site, sizeof s->sb.site);
-    return place_of(s->io, s->dir, &s->sb, err);
-}
-
-/*
- * A copy goes its own way from here: in an epoch of its own, so that whoever meets both sees the fork and where it is. A row whose record
- * was never made (this was cut off, or copied in that state) gives way: no record carries it.
- */
-static int begin_epoch(struct store *s, struct err *err)
-{
-    struct super *sb = &s->sb;
-    uint32_t last_number = sb->epochs[sb->n_epochs - 1].number;
-    uint64_t last;
-    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= log_head(s->log))
-        sb->n_epochs--;
-    if (sb->n_epochs == SUPER_EPOCHS_MAX)
-        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
-    struct epoch_row *e = &sb->epochs[sb->n_epochs++];
-    *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
-    memcpy(e->site, sb->site, 16);
-    io_random(s->io, e->id, 16);
-    log_last(s->log, &last, &e->prev_hash);
-    return 0;
-}
-
-/* The records are the truth about epochs: a table that is behind them is an older copy of the superblock, and what else it says may be old. */
-static int check_epoch(const struct store *s, struct err *err)
-{
-    uint32_t known = s->sb.epochs[s->sb.n_epochs - 1].number;
-    if (!s->opt.writable || s->ix.meta.epoch <= known)
-        return 0;
-    return err_set(err, ERR_DAMAGE, "superblock: its newest epoch is %u, but the log has records of epoch %u: the copy that knew it is lost. "
-                   "Reading works (mount -o ro)", known, s->ix.meta.epoch);
-}
 
 static int open_index(struct store *s, struct err *err)
 {
@@ -482,54 +151,6 @@ static int reap_orphans(struct store *s, struct err *err)
     return rc;
 }
 
-static int append_marker(struct store *s, struct record *rec, const char *what, struct err *err)
-{
-    const struct caller nobody = { 0 };
-    int rc = change_begin(s, NULL);
-    if (rc == 0)
-        rc = change_commit(s, &nobody, rec, NULL);
-    return rc < 0 ? err_set(err, rc, "store: cannot record its %s: %s", what, err_text(rc)) : 0;
-}
-
-/*
- * From here on the log may grow: who writes, and that the end is not known any more. A new row of epochs is durable before its
- * record; where a crash came between, the row points to the end of the log, and the record is made now.
- */
-static int become_writer(struct store *s, bool clean, struct err *err)
-{
-    struct record rec;
-    struct whereabouts w;
-    int rc = s->opt.location == LOCATION_COPIED && s->dir != NULL ? begin_epoch(s, err) : 0;
-    if (rc < 0)
-        return rc;
-    const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
-    bool new_epoch = e->first_lsn >= log_head(s->log) && memcmp(e->site, s->sb.site, 16) == 0;
-    uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : random_id(s->io);
-    bool fresh = id != s->sb.incarnation;
-    s->sb.incarnation = id;
-    s->sb.clean = 0;
-    s->sb.durable = log_durable(s->log);
-    s->sb.segment_gen = log_newest(s->log);
-    log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
-    rc = super_write(s->io, &s->sb, err);
-    if (rc == 0 && new_epoch)            /* into both copies: one that rots must not take an epoch, or a site, with it */
-        rc = super_write(s->io, &s->sb, err);
-    if (rc == 0)
-        rc = log_set_writer(s->log, e->number, e->id, id, err);
-    if (rc == 0 && new_epoch) {
-        epoch_record(&rec, e, "copied");
-        rc = append_marker(s, &rec, "epoch", err);
-        if (rc == 0 && rec.lsn != e->first_lsn)
-            rc = err_set(err, ERR_DAMAGE, "store: its epoch %u should begin @%" PRIu64 ", the log ends @%" PRIu64, e->number,
-                         e->first_lsn, rec.lsn);
-    }
-    if (rc == 0 && fresh) {
-        incarnation_record(&rec, id, &w);
-        rc = append_marker(s, &rec, "incarnation", err);
-    }
-    return rc;
-}
-
 static void store_free(struct store *s)
 {
     for (int i = 0; i < LISTINGS; i++)
@@ -623,9 +244,9 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0 && s->opt.writable)
         rc = super_writable(&s->sb, err);
     if (rc == 0)
-        rc = check_place(s, err);
+        rc = identity_check(s, err);
     if (rc == 0)
-        rc = relocate(s, err);
+        rc = identity_relocate(s, err);
     if (rc == 0)
         rc = retained_read(s->io, s->sb.lineage, s->retained, &warn, err);
     if (rc == 0)
@@ -641,12 +262,12 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = replay(s, rec, err);
     if (rc == 0)
-        rc = check_epoch(s, err);
+        rc = identity_check_epoch(s, err);
     if (rc == 0)
         s->series = s->ix.meta.series != 0;
     bool clean = s->sb.clean != 0;
     if (rc == 0 && s->opt.writable && s->sb.role == ROLE_PRIMARY) {
-        rc = become_writer(s, clean, err);
+        rc = identity_become_writer(s, clean, err);
         if (rc == 0 && s->series)        /* a restore was cut off: what it did stays, and moments resolve again */
             rc = store_series(s, &(struct caller){ 0 }, false, "cut off", err);
         if (rc == 0 && !s->opt.keep_orphans)

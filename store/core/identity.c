@@ -1,0 +1,182 @@
+/*
+ * identity.c: who a store is and where: its place, its site, its epochs, and who writes in it from here on.
+ */
+#include "store/core/core_internal.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void machine_id(uint8_t out[16])
+{
+    char text[33] = "";
+    FILE *f = fopen("/etc/machine-id", "re");
+    memset(out, 0, 16);
+    if (f == NULL)
+        return;
+    if (fread(text, 1, 32, f) == 32)
+        for (int i = 0; i < 16; i++) {
+            unsigned b = 0;
+            if (sscanf(text + 2 * i, "%2x", &b) != 1)
+                break;
+            out[i] = (uint8_t)b;
+        }
+    fclose(f);
+}
+
+int identity_place(struct io *io, const char *dir, struct super *sb, struct err *err)
+{
+    struct io_stat st;
+    memset(sb->machine, 0, sizeof sb->machine);
+    sb->dev = sb->ino = 0;
+    if (dir == NULL)
+        return 0;
+    int rc = io_stat_path(io, ".", &st, err);
+    if (rc < 0)
+        return rc;
+    machine_id(sb->machine);
+    sb->dev = st.dev;
+    sb->ino = st.ino;
+    return 0;
+}
+
+void identity_incarnation(struct record *rec, uint64_t id, struct whereabouts *w)
+{
+    memset(w, 0, sizeof *w);
+    *rec = (struct record){ .type = REC_INCARNATION };
+    (void)gethostname(w->host, sizeof w->host - 1);
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (f != NULL) {
+        if (fgets(w->boot, sizeof w->boot, f) != NULL)
+            w->boot[strcspn(w->boot, "\n")] = '\0';
+        fclose(f);
+    }
+    rec->u.incarnation.id = id;
+    rec->u.incarnation.host = rec_text(w->host);
+    rec->u.incarnation.boot_id = rec_text(w->boot);
+}
+
+void identity_epoch(struct record *rec, const struct epoch_row *e, const char *reason)
+{
+    *rec = (struct record){ .type = REC_EPOCH };
+    rec->u.epoch.number = e->number;
+    memcpy(rec->u.epoch.site, e->site, 16);
+    memcpy(rec->u.epoch.id, e->id, 16);
+    rec->u.epoch.reason = rec_text(reason);
+}
+
+uint64_t identity_random(struct io *io)
+{
+    uint64_t id = 0;
+    while (id == 0)
+        io_random(io, &id, sizeof id);
+    return id;
+}
+
+int identity_check(struct store *s, struct err *err)
+{
+    struct super now;
+    const struct super *sb = &s->sb;
+    if (s->dir == NULL || s->opt.location != LOCATION_AS_IS)
+        return 0;
+    int rc = identity_place(s->io, s->dir, &now, err);
+    if (rc < 0)
+        return rc;
+    /* device numbers change with every boot on some machines: machine and inode tell */
+    if (now.ino == sb->ino && memcmp(now.machine, sb->machine, 16) == 0)
+        return 0;
+    return err_set(err, ERR_MOVED, "%s: the store was made on %s, inode %" PRIu64 ", and is now on %s, inode %" PRIu64
+                   "; say --moved if this is the store itself, --copied if the other one still exists", s->dir,
+                   memcmp(now.machine, sb->machine, 16) == 0 ? "this machine" : "another machine", sb->ino, "this machine", now.ino);
+}
+
+int identity_relocate(struct store *s, struct err *err)
+{
+    if (s->opt.location == LOCATION_AS_IS || s->dir == NULL || !s->opt.writable)
+        return 0;
+    if (s->opt.location == LOCATION_COPIED)
+        io_random(s->io, s->sb.site, sizeof s->sb.site);
+    return identity_place(s->io, s->dir, &s->sb, err);
+}
+
+/*
+ * A copy goes its own way from here: in an epoch of its own, so that whoever meets both sees the fork and where it is. A row whose record
+ * was never made (this was cut off, or copied in that state) gives way: no record carries it.
+ */
+static int begin_epoch(struct store *s, struct err *err)
+{
+    struct super *sb = &s->sb;
+    uint32_t last_number = sb->epochs[sb->n_epochs - 1].number;
+    uint64_t last;
+    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= log_head(s->log))
+        sb->n_epochs--;
+    if (sb->n_epochs == SUPER_EPOCHS_MAX)
+        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
+    struct epoch_row *e = &sb->epochs[sb->n_epochs++];
+    *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
+    memcpy(e->site, sb->site, 16);
+    io_random(s->io, e->id, 16);
+    log_last(s->log, &last, &e->prev_hash);
+    return 0;
+}
+
+/* The records are the truth about epochs: a table that is behind them is an older copy of the superblock, and what else it says may be old. */
+int identity_check_epoch(const struct store *s, struct err *err)
+{
+    uint32_t known = s->sb.epochs[s->sb.n_epochs - 1].number;
+    if (!s->opt.writable || s->ix.meta.epoch <= known)
+        return 0;
+    return err_set(err, ERR_DAMAGE, "superblock: its newest epoch is %u, but the log has records of epoch %u: the copy that knew it is lost. "
+                   "Reading works (mount -o ro)", known, s->ix.meta.epoch);
+}
+
+static int append_marker(struct store *s, struct record *rec, const char *what, struct err *err)
+{
+    const struct caller nobody = { 0 };
+    int rc = change_begin(s, NULL);
+    if (rc == 0)
+        rc = change_commit(s, &nobody, rec, NULL);
+    return rc < 0 ? err_set(err, rc, "store: cannot record its %s: %s", what, err_text(rc)) : 0;
+}
+
+/*
+ * From here on the log may grow: who writes, and that the end is not known any more. A new row of epochs is durable before its
+ * record; where a crash came between, the row points to the end of the log, and the record is made now.
+ */
+int identity_become_writer(struct store *s, bool clean, struct err *err)
+{
+    struct record rec;
+    struct whereabouts w;
+    int rc = s->opt.location == LOCATION_COPIED && s->dir != NULL ? begin_epoch(s, err) : 0;
+    if (rc < 0)
+        return rc;
+    const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
+    bool new_epoch = e->first_lsn >= log_head(s->log) && memcmp(e->site, s->sb.site, 16) == 0;
+    uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : identity_random(s->io);
+    bool fresh = id != s->sb.incarnation;
+    s->sb.incarnation = id;
+    s->sb.clean = 0;
+    s->sb.durable = log_durable(s->log);
+    s->sb.segment_gen = log_newest(s->log);
+    log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
+    rc = super_write(s->io, &s->sb, err);
+    if (rc == 0 && new_epoch)            /* into both copies: one that rots must not take an epoch, or a site, with it */
+        rc = super_write(s->io, &s->sb, err);
+    if (rc == 0)
+        rc = log_set_writer(s->log, e->number, e->id, id, err);
+    if (rc == 0 && new_epoch) {
+        identity_epoch(&rec, e, "copied");
+        rc = append_marker(s, &rec, "epoch", err);
+        if (rc == 0 && rec.lsn != e->first_lsn)
+            rc = err_set(err, ERR_DAMAGE, "store: its epoch %u should begin @%" PRIu64 ", the log ends @%" PRIu64, e->number,
+                         e->first_lsn, rec.lsn);
+    }
+    if (rc == 0 && fresh) {
+        identity_incarnation(&rec, id, &w);
+        rc = append_marker(s, &rec, "incarnation", err);
+    }
+    return rc;
+}

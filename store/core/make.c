@@ -1,0 +1,204 @@
+/* make.c: a new store, and what is left of one that was cut off while it was made. The superblock comes last. */
+#include "store/core/core_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* One record, outside any index: for making a store and for markers at open. */
+static int append_raw(struct log *log, struct record *rec, struct err *err)
+{
+    uint8_t head[HEAD_STACK];
+    struct log_slot slot;
+    int rc = record_encode(rec, NULL, head, sizeof head);
+    if (rc < 0)
+        return err_set(err, rc, "log: a marker record is too long");
+    rc = log_room(log, rec->head_len, err);
+    if (rc == 0)
+        rc = log_append_begin(log, rec, head, &slot);
+    if (rc == 0)
+        rc = log_append_write(log, &slot, head, rec->head_len, NULL, 0, err);
+    return rc == 0 ? log_wait_written(log, rec->lsn) : rc;
+}
+
+static int entry_seen(void *arg, const char *name)
+{
+    if (strcmp(name, "lost+found") == 0)
+        return 0;
+    snprintf(arg, 64, "%.60s", name);
+    return 1;
+}
+
+static int first_records(struct log *log, struct super *sb, const struct store_init *init, uint64_t incarnation, struct err *err)
+{
+    struct record epoch, inc;
+    struct whereabouts w;
+    struct record root = { .type = REC_CREATE, .ino = INO_ROOT };
+    identity_epoch(&epoch, &sb->epochs[0], "made");
+    identity_incarnation(&inc, incarnation, &w);
+    root.u.create.mode = S_IFDIR | (init->root_mode & 07777);
+    root.u.create.uid = init->root_uid;
+    root.u.create.gid = init->root_gid;
+    int rc = append_raw(log, &epoch, err);
+    sb->epochs[0].first_lsn = epoch.lsn;
+    if (rc == 0)
+        rc = append_raw(log, &inc, err);
+    if (rc == 0)
+        rc = append_raw(log, &root, err);
+    return rc;
+}
+
+static int default_config(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+{
+    struct io_space_info sp;
+    char num[32];
+    const uint64_t gib = 1ull << 30;
+    int rc = io->ops->space(io, &sp, err);
+    if (rc < 0)
+        return rc;
+    uint64_t keep = sp.total / 10 < 50 * gib ? sp.total / 10 : 50 * gib;
+    snprintf(num, sizeof num, "%" PRIu64, init->history_max != 0 ? init->history_max : sp.avail / 2);
+    rc = super_config_set(sb, "history-max", num, err);
+    snprintf(num, sizeof num, "%" PRIu64, init->keep_free != 0 ? init->keep_free : keep);
+    if (rc >= 0)
+        rc = super_config_set(sb, "keep-free", num, err);
+    snprintf(num, sizeof num, "%" PRIu64, keep);
+    if (rc >= 0)
+        rc = super_config_set(sb, "hold-log", num, err);
+    if (rc >= 0)
+        rc = super_config_set(sb, "timezone", init->timezone != NULL ? init->timezone : "UTC", err);
+    return rc < 0 ? rc : 0;
+}
+
+static int create_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+{
+    const struct log_options lo = { .preallocate = false };
+    struct log_recovery rec;
+    struct log *log = NULL;
+    uint64_t incarnation = identity_random(io);
+    int rc = log_create(io, sb, &lo, err);
+    if (rc == 0)
+        rc = log_open(io, sb, &lo, true, 0, &log, &rec, err);
+    if (rc < 0)
+        return rc;
+    rc = log_set_writer(log, sb->epochs[0].number, sb->epochs[0].id, incarnation, err);
+    if (rc == 0)
+        rc = first_records(log, sb, init, incarnation, err);
+    if (rc == 0)
+        rc = log_sync(log, err);
+    if (rc == 0)
+        rc = log_finish(log, err);
+    sb->incarnation = incarnation;
+    sb->durable = log_durable(log);
+    log_last(log, &sb->last_lsn, &sb->last_hash);
+    sb->clean = 1;
+    log_close(log);
+    return rc;
+}
+
+/* What is there is a store that was cut off while it was made: names of its own only, and a log of its first records at most. */
+enum { UNFINISHED_LOG = 4096 + 800 };
+struct leftovers { struct io *io; bool foreign, grown; };
+
+static int left_in_log(void *arg, const char *name)
+{
+    struct leftovers *l = arg;
+    char path[300];
+    struct io_stat st = { 0 };
+    snprintf(path, sizeof path, "log/%.255s", name);
+    l->grown |= io_stat_path(l->io, path, &st, NULL) < 0 || (st.size > UNFINISHED_LOG && strcmp(name, "next") != 0);
+    return 0;
+}
+
+static int left(void *arg, const char *name)
+{
+    static const char *const ours[] = { "log", "retained.0", "retained.1", "super.0", "lock", "lost+found" };
+    struct leftovers *l = arg;
+    bool known = false;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        known |= strcmp(name, ours[i]) == 0;
+    l->foreign |= !known;
+    return 0;
+}
+
+static int remove_from_log(void *arg, const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, "log/%.255s", name);
+    int rc = io_unlink(arg, path, NULL);
+    return rc == ERR_NOENT ? 0 : rc;
+}
+
+/*
+ * Making writes super.0 last but one and super.1 last. Without super.1, and with a super.0 that is not whole or not there, it never
+ * finished, and nobody was told that there is a store: what it left goes, else neither init nor mount would take the directory.
+ */
+static int clear_unfinished(struct io *io, struct err *err)
+{
+    struct leftovers l = { .io = io };
+    struct io_stat st = { 0 };
+    struct super *sb = calloc(1, sizeof *sb);
+    int rc = sb == NULL ? err_set(err, ERR_NOMEM, "store: out of memory") : 0;
+    if (rc < 0 || io_stat_path(io, "super.1", &st, NULL) == 0 || io_stat_path(io, "log", &st, NULL) < 0)
+        goto out;
+    if (io_stat_path(io, "super.0", &st, NULL) == 0 && super_read(io, sb, NULL, NULL) != ERR_DAMAGE)
+        goto out;
+    rc = io_list(io, ".", left, &l, err);
+    if (rc == 0)
+        rc = io_list(io, "log", left_in_log, &l, err);
+    if (rc < 0 || l.foreign || l.grown)      /* what cannot be seen is not removed */
+        goto out;
+    rc = io_list(io, "log", remove_from_log, io, err);
+    static const char *const files[] = { "super.0", "retained.0", "retained.1", "log" };   /* log/ last: it tells */
+    for (size_t i = 0; i < sizeof files / sizeof *files && rc == 0; i++)
+        if (io_stat_path(io, files[i], &st, NULL) == 0)
+            rc = io_unlink(io, files[i], err);
+out:
+    free(sb);
+    return rc;
+}
+
+int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
+{
+    struct super *sb = calloc(1, sizeof *sb);
+    struct retained *r = calloc(1, sizeof *r);
+    struct io_stat st;
+    char found[64] = "";
+    int rc = sb != NULL && r != NULL ? clear_unfinished(io, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
+        rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
+    if (rc == 0)
+        rc = io_list(io, ".", entry_seen, found, err);
+    if (rc >= 0 && found[0] != '\0')
+        rc = err_set(err, ERR_NOTEMPTY, "%s: expected an empty directory, found %s in it; choose another directory",
+                     dir != NULL ? dir : "store", found);
+    if (rc < 0)
+        goto out;
+    io_random(io, sb->lineage, sizeof sb->lineage);
+    io_random(io, sb->site, sizeof sb->site);
+    io_random(io, sb->key, sizeof sb->key);
+    sb->role = ROLE_PRIMARY;
+    sb->hash_alg = HASH_XXH3;
+    sb->created_wall_ns = io_wall_ns(io);
+    sb->n_epochs = 1;
+    sb->epochs[0].number = 1;
+    memcpy(sb->epochs[0].site, sb->site, 16);
+    io_random(io, sb->epochs[0].id, 16);
+    r->horizon = LOG_FIRST_ADDR;
+    rc = identity_place(io, dir, sb, err);
+    if (rc == 0)
+        rc = default_config(io, sb, init, err);
+    if (rc == 0)
+        rc = create_log(io, sb, init, err);
+    if (rc == 0)
+        rc = retained_write(io, sb->lineage, r, err);
+    /* the superblock comes last: with it the directory is a store */
+    if (rc == 0)
+        rc = super_write(io, sb, err);
+out:
+    free(sb);
+    free(r);
+    return rc;
+}
