@@ -174,7 +174,6 @@ static int first_life(struct drive *d)
     struct rig *r = &d->r;
     struct err err = { 0 };
     struct log_recovery rec;
-    struct row_ino row;
     const struct store_init init = { .root_uid = 1000, .root_gid = 100, .root_mode = 0755 };
     struct io *io = disk(d->store, &err);
     int rc = io == NULL ? err.code : store_create(io, d->store, &init, &err);
@@ -187,14 +186,7 @@ static int first_life(struct drive *d)
     if ((rc = open_store(d, &rec)) < 0)
         return rc;
     note_writer(d);
-    if ((rc = store_getattr(r->w.s, AT_LIVE, r->gen.root, &row, NULL)) < 0)
-        return rig_viol(r, "no root: %s", err_name(rc));
-    struct mop root = { .kind = MOP_CREATE, .ino = r->gen.root, .mode = S_IFDIR | init.root_mode, .uid = init.root_uid,
-                        .gid = init.root_gid, .lsn = row.created, .now_ns = r->now_ns };
-    model_root(r->m, root.ino, root.mode, root.uid, root.gid, root.now_ns);
-    history_add(r, &root);
-    r->acked = r->answered = last_lsn(r->w.s);
-    return 0;
+    return rig_made(r, &init);
 }
 
 /* What every open after a crash does is part of the history. */

@@ -53,6 +53,20 @@ void rig_opened(struct rig *r)
     r->acked = r->answered = lsn;
 }
 
+int rig_made(struct rig *r, const struct store_init *init)
+{
+    struct row_ino row;
+    int rc = store_getattr(r->w.s, AT_LIVE, r->gen.root, &row, NULL);
+    if (rc < 0)
+        return rig_viol(r, "no root: %s", err_name(rc));
+    struct mop root = { .kind = MOP_CREATE, .ino = r->gen.root, .mode = S_IFDIR | init->root_mode, .uid = init->root_uid,
+                        .gid = init->root_gid, .lsn = row.created, .now_ns = r->now_ns };
+    model_root(r->m, root.ino, root.mode, root.uid, root.gid, root.now_ns);
+    history_add(r, &root);
+    r->acked = r->answered = last_lsn(r->w.s);
+    return 0;
+}
+
 int rig_live_is(struct rig *r)
 {
     struct mhash got;
@@ -331,7 +345,6 @@ static int start(struct rig *r)
 {
     struct err err = { 0 };
     struct log_recovery rec;
-    struct row_ino row;
     const struct store_init init = { .root_uid = 1000, .root_gid = 100, .root_mode = 0755 };
     /* a store is made with a first segment of 64 MiB: reserving it is right, but slow here, hence rare */
     static const uint64_t segments[] = { 0, 1 << 13, 1 << 15, 1 << 17 };
@@ -347,15 +360,7 @@ static int start(struct rig *r)
     rc = world_open(r, &r->w, &rec, &err);
     if (rc < 0)
         return rig_viol(r, "first open: %s %s", err_name(rc), err.msg);
-    rc = store_getattr(r->w.s, AT_LIVE, r->gen.root, &row, NULL);
-    if (rc < 0)
-        return rig_viol(r, "no root: %s", err_name(rc));
-    struct mop root = { .kind = MOP_CREATE, .ino = r->gen.root, .mode = S_IFDIR | init.root_mode, .uid = init.root_uid,
-                        .gid = init.root_gid, .lsn = row.created, .now_ns = r->now_ns };
-    model_root(r->m, root.ino, root.mode, root.uid, root.gid, root.now_ns);
-    history_add(r, &root);
-    r->acked = r->answered = last_lsn(r->w.s);
-    return 0;
+    return rig_made(r, &init);
 }
 
 int rig_run(uint64_t seed, const struct sim_config *cfg, struct sim_stats *st, char *viol, size_t cap)

@@ -107,7 +107,8 @@ struct model *history_model(const struct rig *r, uint64_t lsn);
 const struct moment *history_at(const struct rig *r, uint64_t lsn);
 bool fault_error(const struct rig *r, int64_t rc);
 
-/* rig_opened: what every open after a crash does becomes part of model and history. rig_live_is: the live tree is the model's. */
+/* rig_made: a store just made with ${init}, and opened: its root becomes model and history. rig_opened: what every open after a crash does becomes part of model and history. rig_live_is: the live tree is the model's. */
+int rig_made(struct rig *r, const struct store_init *init);
 void rig_opened(struct rig *r);
 int rig_live_is(struct rig *r);
 

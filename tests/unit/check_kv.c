@@ -568,6 +568,23 @@ static void one_op(struct both *x)
     }
 }
 
+/* Random calls on both, which end with this. */
+static void compare(struct both *x)
+{
+    for (int i = 0; i < PAIRS; i++)
+        renew_iter(x, i);
+    for (int n = 0; n < RANDOM_OPS; n++)
+        one_op(x);
+    ck_assert_uint_gt(x->valid, RANDOM_OPS / 10);
+    ck_assert_uint_gt(x->found, RANDOM_OPS / 100);
+    for (int i = 0; i < PAIRS; i++)
+        drop(x, i);
+    for (int j = 0; j < IMPLS; j++) {
+        x->e[j].kv->ops->batch_free(x->b[j]);
+        env_free(&x->e[j]);
+    }
+}
+
 /* A layer over what was flushed is as one store that has both. */
 START_TEST(layer_equals_twin)
 {
@@ -592,18 +609,7 @@ START_TEST(layer_equals_twin)
     ck_assert_int_eq(kv_layer_open(x.e[1].kv, &x.e[1].kv, &err), 0);
     x.b[1] = x.e[1].kv->ops->batch_new(x.e[1].kv);
     ck_assert_int_eq(x.e[1].kv->ops->flush_start(x.e[1].kv, NULL), ERR_ROFS);
-    for (int i = 0; i < PAIRS; i++)
-        renew_iter(&x, i);
-    for (int n = 0; n < RANDOM_OPS; n++)
-        one_op(&x);
-    ck_assert_uint_gt(x.valid, RANDOM_OPS / 10);
-    ck_assert_uint_gt(x.found, RANDOM_OPS / 100);
-    for (int i = 0; i < PAIRS; i++)
-        drop(&x, i);
-    for (int j = 0; j < IMPLS; j++) {
-        x.e[j].kv->ops->batch_free(x.b[j]);
-        env_free(&x.e[j]);
-    }
+    compare(&x);
 }
 END_TEST
 
@@ -616,18 +622,7 @@ START_TEST(twin_equals_rocks)
         x.e[j] = env_new(j);
         x.b[j] = x.e[j].kv->ops->batch_new(x.e[j].kv);
     }
-    for (int i = 0; i < PAIRS; i++)
-        renew_iter(&x, i);
-    for (int n = 0; n < RANDOM_OPS; n++)
-        one_op(&x);
-    ck_assert_uint_gt(x.valid, RANDOM_OPS / 10);
-    ck_assert_uint_gt(x.found, RANDOM_OPS / 100);
-    for (int i = 0; i < PAIRS; i++)
-        drop(&x, i);
-    for (int j = 0; j < IMPLS; j++) {
-        x.e[j].kv->ops->batch_free(x.b[j]);
-        env_free(&x.e[j]);
-    }
+    compare(&x);
 }
 END_TEST
 
