@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROGRESS_RECORDS = 4096 };
+enum { PROGRESS_RECORDS = 4096, PROGRESS_BYTES = 1 << 20 };
 
 int svc_finding(struct svc_check *c, const char *what, const char *fmt, ...)
 {
@@ -192,17 +192,22 @@ static int check_data(struct svc_check *c, struct log *log, const struct record 
                        (unsigned long long)rec->lsn, file, (unsigned long long)rec->u.write.off);
 }
 
-/* The first record that can be read at or behind ${from}; ${until} when there is none. */
-static uint64_t next_readable(struct log *log, uint64_t from, uint64_t until)
+/*
+ * The first record that can be read at or behind ${from}; ${until} when there is none. Ends where the disk gives nothing, too:
+ * asking a failing disk at every address would take it hours, and the iterator says what is wrong.
+ */
+static uint64_t next_readable(struct svc_check *c, struct log *log, uint64_t from, uint64_t until, uint64_t done, uint64_t total)
 {
-    for (; from < until; from += 8) {
+    for (uint64_t start = from; from < until && !c->failed; from += 8) {
         struct record rec;
         void *buf = NULL;
         int r = log_read_record(log, from, false, &rec, &buf, NULL);
 
         free(buf);
-        if (r >= 0)
+        if (r >= 0 || r == ERR_IO)
             return from;
+        if ((from - start) % PROGRESS_BYTES == 0)
+            (void)svc_progress(c, "log", done + (from - start), total);
     }
     return until;
 }
@@ -238,7 +243,7 @@ static int check_segment(struct svc_check *c, struct log *log, const struct span
         log_iter_free(it);
         it = NULL;
         bad = at;
-        at = next_readable(log, bad + 8, until);
+        at = next_readable(c, log, bad + 8, until, base + (bad - s->first), total);
         r = svc_finding(c, "log", "%s: %s (addresses %llu to %llu cannot be read)", s->name, e.msg, (unsigned long long)bad,
                         (unsigned long long)at);
         if (r == 0 && at < until)

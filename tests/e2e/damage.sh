@@ -32,6 +32,15 @@ one_file() {
 }
 check "a byte of data: that file cannot be read, all others can; named with the file" one_file
 
+# What lies behind a hole is looked at, too: f55's data is named.
+hole() {
+	local seg from to bad
+	cp -a st hole && seg=$(newest hole) && mount_it --copied hole && spare umount m && from=$(place "$seg" 'type=CREATE .*name=f20 ') && to=$(place "$seg" 'type=CREATE .*name=f40 ') && bad=$(place "$seg" 'type=CREATE .*name=f55 ') &&
+		dd if=/dev/zero of="$seg" bs=1 seek="$from" count=$((to - from)) conv=notrunc status=none && spoil "$seg" $((bad + 1500)) || return 1
+	exits 13 "$SPARE" check --read-data hole && prints 'addresses [0-9]+ to [0-9]+ cannot be read' && prints 'f55'
+}
+check "a hole in the log: where it begins and ends, and what is bad behind it" hole
+
 in_the_middle() {
 	local seg before
 	cp -a st mid && mount_it --copied mid && files 61 80 && files 81 100 && echo x >m/last && sync m/last && die && seg=$(newest mid) &&
