@@ -1,8 +1,7 @@
 #include "cli/session.h"
 
-#include "fs/mount.h"
-
 #include "cli/out.h"
+#include "fs/mount.h"
 #include "store/svc/client.h"
 #include "store/svc/wire.h"
 

@@ -136,7 +136,7 @@ void past_list_reply(const struct fs *fs, fuse_req_t req, uint64_t dir, uint64_t
     struct items l = { .store = fs->store, .dir = dir };
     struct fill f = { .req = req, .buf = scratch(), .size = size, .plus = plus };
     struct err err = { 0 };
-    int rc = !f.buf ? ERR_NOMEM : moment_list(fs->store, add, &l, &err);
+    int rc = f.buf ? moment_list(fs->store, add, &l, &err) : ERR_NOMEM;
 
     if (f.buf && l.failed)
         rc = ERR_NOMEM;

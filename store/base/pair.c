@@ -90,8 +90,8 @@ int pair_current(const struct pair *p, struct err *warn, struct err *err)
     if (a->rc == 0 || b->rc == 0) {
         const struct pair_copy *good = a->rc == 0 ? a : b, *bad = a->rc == 0 ? b : a;
 
-        err_set(warn, not_given(bad) ? ERR_IO : ERR_DAMAGE, "%s; %s, of generation %" PRIu64 ", is used and the next write heals it",
-                bad->err.msg, good->name, good->gen);
+        err_set(warn, not_given(bad) ? ERR_IO : ERR_DAMAGE, "%s; %s, of generation %" PRIu64 ", is used%s",
+                bad->err.msg, good->name, good->gen, not_given(bad) ? "" : " and the next write heals it");
         return a->rc == 0 ? 0 : 1;
     }
     /* A disk that does not answer may do so later; say so rather than "damage". */

@@ -94,12 +94,10 @@ static bool get_ino(struct tree *t, uint64_t ino, struct row_ino *row)
     uint8_t key[KV_KEY_MAX];
     struct kv_iter *it;
     const uint8_t *v, *target;
-    size_t n = 0, klen;
+    size_t n = 0;
     bool ok;
 
-    klen = key_ino(key, ino);
-
-    v = get(t, &it, key, klen, &n);
+    v = get(t, &it, key, key_ino(key, ino), &n);
     ok = v && row_ino_decode(v, n, row, &target, NULL) == 0;
     t->kv->ops->iter_free(it);
     return ok;

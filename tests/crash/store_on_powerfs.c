@@ -132,14 +132,6 @@ static void tell_history(struct drive *d, size_t from)
     }
 }
 
-static uint64_t last_lsn(struct store *s)
-{
-    uint64_t lsn;
-    struct hash128 h;
-    log_last(store_log(s), &lsn, &h);
-    return lsn;
-}
-
 /* A worker's records are told from what opening after a cut appends: an LSN alone may be either's. */
 static void note_writer(struct drive *d)
 {
