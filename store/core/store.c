@@ -27,6 +27,15 @@ enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100 };
 
 /* ---- opening ---- */
 
+/* The index is made from the log, so that nothing is lost with it. */
+static void say_what_to_do(const struct store *s, struct err *err)
+{
+    size_t n = strlen(err->msg);
+    snprintf(err->msg + n, sizeof err->msg - n, "%s", s->opt.writable ?
+             "; move index/ out of the store, and it is made anew from the log" :
+             "; mounting the store (not ro) mends what a power cut leaves there");
+}
+
 static int open_index(struct store *s, struct err *err)
 {
     char path[PATH_MAX];
@@ -38,10 +47,11 @@ static int open_index(struct store *s, struct err *err)
     if (snprintf(path, sizeof path, "%s/index", s->dir) >= (int)sizeof path)
         return err_set(err, ERR_NAMETOOLONG, "%s: the path is too long", s->dir);
     struct kv *rocks = NULL;
-    int rc = s->opt.writable ? index_files_heal(s->io, err) : 0;
-    if (rc < 0)
-        return rc;
-    rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, err);
+    int rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, err);
+    while (rc < 0 && s->opt.writable && index_files_heal(s->io, NULL) > 0)
+        rc = kv_rocks_open(path, true, &ko, &rocks, err);
+    if (rc == ERR_DAMAGE)
+        say_what_to_do(s, err);
     s->kv = rocks;
     if (rc == 0 && !s->opt.writable) {   /* what the log has beyond the index may not be put into it */
         s->kv = NULL;

@@ -27,8 +27,8 @@ struct index {
 };
 
 /*
- * index_files_heal(io, err): before RocksDB is opened for writing in ${io}'s index/: CURRENT names a MANIFEST that is there. Changes
- * nothing where that is so, or where none is. Errors: IO, NOSPC.
+ * index_files_heal(io, err): after RocksDB refused to open ${io}'s index/ for writing: mend what a power cut may have left of the
+ * files that say what is in it. 1: something was changed, opening again may help; 0: nothing to mend. Errors: IO, NOSPC.
  */
 struct io;
 int index_files_heal(struct io *io, struct err *err);

@@ -1,0 +1,282 @@
+/*
+ * check_index_files.c: a store whose RocksDB files are as a power cut may leave them, or worse: it opens whole, past included, or is
+ * refused in words; never another tree. Real files, since it is RocksDB's reading of them that counts.
+ */
+#include "store/core/store.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILES = 6, HEADER = 7 };
+
+static char base[64];
+static uint64_t moment[FILES];   /* after file k was made */
+static uint8_t manifest[1 << 16];
+static size_t manifest_len;
+static char manifest_path[160];
+
+static void sh(const char *command)
+{
+    char line[300];
+    snprintf(line, sizeof line, "cd %s && %s", base, command);
+    ck_assert_int_eq(system(line), 0);
+}
+
+static int open_store(bool writable, struct store **s, struct err *err)
+{
+    char dir[96];
+    struct store_options opt = { .writable = writable, .location = LOCATION_MOVED, .memory_bytes = 16 << 20 };
+    struct io *io = NULL;
+    snprintf(dir, sizeof dir, "%s/st", base);
+    ck_assert_int_eq(io_posix_new(dir, &io, err), 0);
+    int rc = store_open(io, dir, &opt, s, NULL, err);
+    if (rc < 0)
+        io->ops->free(io);
+    return rc;
+}
+
+static void drop(struct store *s)
+{
+    struct io *io = store_io(s);
+    store_drop(s);
+    io->ops->free(io);
+}
+
+static uint64_t now(struct store *s)
+{
+    struct store_info info;
+    store_info(s, &info);
+    return info.head;
+}
+
+static void make_file(struct store *s, int k)
+{
+    char text[32], name[16];
+    struct caller who = { 0 };
+    struct row_ino row;
+    uint64_t ino;
+    struct err err;
+    snprintf(name, sizeof name, "f%d", k);
+    int n = snprintf(text, sizeof text, "text of %d", k);
+    ck_assert_int_eq(store_create_node(s, &who, INO_ROOT, name, strlen(name), S_IFREG | 0644, 0, NULL, &ino, &row, NULL), 0);
+    ck_assert_int_eq(store_write(s, &who, ino, 0, text, (size_t)n, NULL), n);
+    ck_assert_int_eq(store_sync(s, &err), 0);
+    ck_assert_int_eq(store_flush(s, &err), 0);
+    moment[k] = now(s) - 1;
+}
+
+/* Files 0 to n - 1 are there, with their text; no other. */
+static void holds(struct store *s, uint64_t at, int n)
+{
+    for (int k = 0; k < FILES; k++) {
+        char want[32], got[32], name[16];
+        uint64_t ino;
+        struct row_ino row;
+        struct err err;
+        snprintf(name, sizeof name, "f%d", k);
+        int len = snprintf(want, sizeof want, "text of %d", k);
+        int rc = store_lookup(s, at, INO_ROOT, name, strlen(name), &ino, &row, NULL);
+        ck_assert_int_eq(rc, k < n ? 0 : ERR_NOENT);
+        if (k >= n)
+            continue;
+        ck_assert_int_eq(store_read(s, at, ino, 0, got, sizeof got, false, NULL, &err), len);
+        ck_assert_mem_eq(got, want, (size_t)len);
+    }
+}
+
+static void whole(struct store *s)
+{
+    holds(s, AT_LIVE, FILES);
+    for (int k = 0; k < FILES; k++)
+        holds(s, moment[k], k + 1);
+}
+
+static void put_manifest(size_t len)
+{
+    int fd = open(manifest_path, O_WRONLY | O_TRUNC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, manifest, len), (ssize_t)len);
+    close(fd);
+}
+
+static void read_manifest(void)
+{
+    char current[96], name[64] = "";
+    snprintf(current, sizeof current, "%s/st/index/CURRENT", base);
+    FILE *f = fopen(current, "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fscanf(f, "%60s", name), 1);
+    fclose(f);
+    snprintf(manifest_path, sizeof manifest_path, "%s/st/index/%s", base, name);
+    f = fopen(manifest_path, "r");
+    ck_assert_ptr_nonnull(f);
+    manifest_len = fread(manifest, 1, sizeof manifest, f);
+    fclose(f);
+    ck_assert_uint_lt(manifest_len, 16384);
+}
+
+/*
+ * A record that no sync has confirmed: the last one once more. (The last one itself will not do: where it is a compaction's, the files
+ * it replaced are gone.) Returns where it begins; only ever put down in part.
+ */
+static size_t add_record(void)
+{
+    size_t at = 0, last = 0;
+    while (at + HEADER <= manifest_len) {
+        last = at;
+        at += HEADER + (size_t)(manifest[at + 4] | manifest[at + 5] << 8);
+    }
+    ck_assert_uint_eq(at, manifest_len);
+    memcpy(manifest + at, manifest + last, at - last);
+    manifest_len += at - last;
+    return at;
+}
+
+static void set_up(void)
+{
+    struct store_init init = { .root_mode = 0755 };
+    struct err err = { 0 };
+    struct io *io = NULL;
+    struct store *s = NULL;
+    char dir[96];
+    strcpy(base, "/tmp/check_index_files.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(base));
+    snprintf(dir, sizeof dir, "%s/st", base);
+    ck_assert_int_eq(mkdir(dir, 0700), 0);
+    ck_assert_int_eq(io_posix_new(dir, &io, &err), 0);
+    ck_assert_msg(store_create(io, dir, &init, &err) == 0, "%s", err.msg);
+    io->ops->free(io);
+    ck_assert_msg(open_store(true, &s, &err) == 0, "%s", err.msg);
+    for (int k = 0; k < FILES; k++)
+        make_file(s, k);
+    drop(s);
+    read_manifest();
+    sh("cp -a st keep");
+}
+
+static void tear_down(void)
+{
+    sh("rm -rf st keep");
+    ck_assert_int_eq(rmdir(base), 0);
+}
+
+static void as_kept(void)
+{
+    sh("rm -rf st && cp -a keep st");
+}
+
+static void opens_whole(const char *what, size_t at)
+{
+    struct store *s = NULL;
+    struct err err = { 0 };
+    int rc = open_store(true, &s, &err);
+    ck_assert_msg(rc == 0, "%s at %zu: %s %s", what, at, err_name(rc), err.msg);
+    whole(s);
+    drop(s);
+    rc = open_store(true, &s, &err);
+    ck_assert_msg(rc == 0, "%s at %zu, again: %s %s", what, at, err_name(rc), err.msg);
+    whole(s);
+    drop(s);
+}
+
+/* Of that record some bytes are missing: holes, ends, and what a disk puts there instead. */
+START_TEST(a_torn_manifest_is_cut)
+{
+    uint8_t was[sizeof manifest];
+    size_t from = add_record();
+    memcpy(was, manifest, sizeof was);
+    for (size_t k = from; k < manifest_len; k += 8) {
+        size_t n = manifest_len - k < 8 ? manifest_len - k : 8;
+        memset(manifest + k, 0, n);
+        if (memcmp(manifest, was, manifest_len) != 0) {
+            as_kept();
+            put_manifest(manifest_len);
+            opens_whole("a hole", k);
+        }
+        memset(manifest + k, 0xa5, manifest_len - k);
+        as_kept();
+        put_manifest(manifest_len);
+        opens_whole("other bytes", k);
+        memcpy(manifest, was, sizeof was);
+        as_kept();
+        put_manifest(k);
+        opens_whole("a short file", k);
+    }
+}
+END_TEST
+
+START_TEST(to_read_a_torn_manifest_is_refused_with_what_to_do)
+{
+    struct store *s = NULL;
+    struct err err = { 0 };
+    add_record();
+    manifest[manifest_len - 1] ^= 1;
+    put_manifest(manifest_len);
+    ck_assert_int_eq(open_store(false, &s, &err), ERR_DAMAGE);
+    ck_assert_ptr_nonnull(strstr(err.msg, "; mounting the store (not ro) mends what a power cut leaves"));
+    opens_whole("the last byte", manifest_len);
+}
+END_TEST
+
+/* Rot anywhere: what is older is as good where its files are there; where they are not, or the beginning is bad, it is refused. */
+START_TEST(a_rotten_manifest_gives_the_tree_or_is_refused)
+{
+    for (size_t k = 0; k < manifest_len; k += 11) {
+        struct store *s = NULL;
+        struct err err = { 0 };
+        as_kept();
+        manifest[k] ^= 0x10;
+        put_manifest(manifest_len);
+        manifest[k] ^= 0x10;
+        int rc = open_store(true, &s, &err);
+        if (rc == 0) {
+            whole(s);
+            drop(s);
+            continue;
+        }
+        ck_assert_msg(rc == ERR_DAMAGE || rc == ERR_IO, "byte %zu: %s %s", k, err_name(rc), err.msg);
+        ck_assert_msg(strncmp(err.msg, "index: ", 7) == 0, "byte %zu: %s", k, err.msg);
+        ck_assert_msg(strstr(err.msg, "; move index/ out of the store") != NULL, "byte %zu: %s", k, err.msg);
+        sh("rm -rf st/index");
+        opens_whole("no index, after byte", k);
+    }
+}
+END_TEST
+
+START_TEST(a_current_that_names_nothing_is_mended)
+{
+    sh("echo MANIFEST-000099 >st/index/CURRENT");
+    opens_whole("CURRENT", 0);
+}
+END_TEST
+
+START_TEST(an_index_that_is_gone_is_made_anew)
+{
+    sh("rm -rf st/index");
+    opens_whole("no index", 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("index_files");
+    TCase *t = tcase_create("rocksdb");
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_set_timeout(t, 300);
+    tcase_add_test(t, a_torn_manifest_is_cut);
+    tcase_add_test(t, to_read_a_torn_manifest_is_refused_with_what_to_do);
+    tcase_add_test(t, a_rotten_manifest_gives_the_tree_or_is_refused);
+    tcase_add_test(t, a_current_that_names_nothing_is_mended);
+    tcase_add_test(t, an_index_that_is_gone_is_made_anew);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
