@@ -241,6 +241,7 @@ static void dump_super(const struct super *sb)
         num(o, "epoch", sb->epochs[i].number);
         hex(o, "site", sb->epochs[i].site, 16);
         hex(o, "id", sb->epochs[i].id, 16);
+        hex(o, "lineage", sb->epochs[i].lineage, 16);
         num(o, "first_lsn", sb->epochs[i].first_lsn);
         show(o);
     }
@@ -267,9 +268,14 @@ static void dump_retained(const struct retained *r, const uint8_t lineage[16])
     num(o, "points", r->n);
     show(o);
     for (uint32_t i = 0; i < r->n; i++) {
+        const struct retained_point *p = &r->point[i];
+
         o = json_object();
-        num(o, "point_lsn", r->point[i].lsn);
-        json_object_set_new(o, "kind", json_string(kinds[r->point[i].kind <= RETAIN_HOLD ? r->point[i].kind : 0]));
+        num(o, "point_lsn", p->lsn);
+        json_object_set_new(o, "kind", json_string(kinds[p->kind <= RETAIN_HOLD ? p->kind : 0]));
+        if (p->until_ns)
+            when(o, "until", p->until_ns);
+        hex(o, "owner", p->owner, 16);
         show(o);
     }
 }
@@ -292,11 +298,11 @@ static int none_of_them(const struct file *f, const struct err *seg, const struc
 
 int dump_file(const char *path, struct err *err)
 {
-    enum { SMALL = 1 << 20 };
+    enum { SMALL = RETAINED_FILE_MAX };
     struct file f = { .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC) };
     struct segment_header h;
     struct super *sb = malloc(sizeof *sb);
-    struct retained *ret = malloc(sizeof *ret);
+    struct retained ret = { 0 };
     uint8_t *buf = malloc(SMALL), lineage[16];
     struct err seg = { 0 }, sup = { 0 }, rete = { 0 };
     struct stat st;
@@ -308,7 +314,7 @@ int dump_file(const char *path, struct err *err)
     } else if (!S_ISREG(st.st_mode)) {
         r = err_set(err, ERR_USAGE, "%s: expected a file, found something else; name one of log/*.seg, super.0, super.1, retained.0, "
                     "retained.1", path);
-    } else if (!sb || !ret || !buf) {
+    } else if (!sb || !buf) {
         r = err_set(err, ERR_NOMEM, "%s: no memory", path);
     }
     if (r)
@@ -321,8 +327,8 @@ int dump_file(const char *path, struct err *err)
         r = dump_segment(&f, &h, err);
     } else if (super_decode(buf, (size_t)n, sb, &sup) == 0) {
         dump_super(sb);
-    } else if (retained_decode(buf, (size_t)n, lineage, ret, &rete) == 0) {
-        dump_retained(ret, lineage);
+    } else if (retained_decode(buf, (size_t)n, lineage, &ret, &rete) == 0) {
+        dump_retained(&ret, lineage);
     } else {
         r = none_of_them(&f, &seg, &sup, &rete, err);
     }
@@ -330,7 +336,7 @@ out:
     if (f.fd >= 0)
         close(f.fd);
     free(sb);
-    free(ret);
+    retained_release(&ret);
     free(buf);
     return r;
 }

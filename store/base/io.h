@@ -34,6 +34,7 @@ struct io_stat {
     uint64_t allocated;  /* bytes on disk */
     uint64_t dev, ino;
     bool     is_dir;
+    uint32_t nlink;      /* names it has; of a directory without meaning */
 };
 
 struct io_space_info {

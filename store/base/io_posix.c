@@ -229,6 +229,7 @@ static void stat_from(struct io_stat *st, const struct stat *s)
     st->dev = s->st_dev;
     st->ino = s->st_ino;
     st->is_dir = S_ISDIR(s->st_mode);
+    st->nlink = (uint32_t)s->st_nlink;
 }
 
 static int p_fstat(struct io_file *f, struct io_stat *st, struct err *err)

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AT_FIELDS = FILEHEAD_BYTES, FIELD_BYTES = 40 };
-static_assert(AT_FIELDS + FIELD_BYTES <= RETAINED_FIXED_BYTES, "layout");
+enum { AT_FIELDS = FILEHEAD_BYTES, FIELD_BYTES = 36 };
+static_assert(AT_FIELDS + FIELD_BYTES + RETAINED_RESERVED_BYTES == RETAINED_FIXED_BYTES, "layout");
 
 static const char magic[8] = { 'S', 'P', 'A', 'R', 'E', 'R', 'E', 'T' };
 static const char what[] = "retained set";
@@ -35,74 +35,113 @@ size_t retained_encode(const struct retained *r, const uint8_t lineage[16], uint
     wr_bytes(&w, lineage, 16);
     wr_u64(&w, r->horizon);
     wr_u32(&w, r->n);
-    wr_u32(&w, 0);
-    wr_zero(&w, RETAINED_FIXED_BYTES - AT_FIELDS - FIELD_BYTES);
+    wr_bytes(&w, r->reserved, sizeof r->reserved);
     for (uint32_t i = 0; i < r->n; i++) {
-        wr_u64(&w, r->point[i].lsn);
-        wr_u32(&w, r->point[i].kind);
-        wr_u32(&w, r->point[i].reserved);
+        const struct retained_point *p = &r->point[i];
+
+        wr_u64(&w, p->lsn);
+        wr_u32(&w, p->kind);
+        wr_u32(&w, p->reserved);
+        wr_i64(&w, p->until_ns);
+        wr_bytes(&w, p->owner, 16);
     }
     assert(!w.bad && w.left == FILEHEAD_HASH_BYTES);
     filehead_seal(buf, size);
     return size;
 }
 
-/* One point, checked against the one before it (NULL for the first). */
-static int check_point(uint32_t i, const struct retained_point *p, const struct retained_point *before,
-                       uint64_t horizon, struct err *err)
+/* By LSN, kind and owner. */
+static int point_cmp(const struct retained_point *a, const struct retained_point *b)
 {
+    if (a->lsn != b->lsn)
+        return a->lsn < b->lsn ? -1 : 1;
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    return memcmp(a->owner, b->owner, sizeof a->owner);
+}
+
+static int check_point(const struct retained *t, uint32_t i, struct err *err)
+{
+    const struct retained_point *p = &t->point[i];
     unsigned at = RETAINED_FIXED_BYTES + i * RETAINED_POINT_BYTES;
 
-    if (p->kind < RETAIN_KEPT || p->kind > RETAIN_HOLD)
-        return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u is of kind %" PRIu32
-                       ", expected %d to %d", what, i, at, p->kind, RETAIN_KEPT, RETAIN_HOLD);
-    if (p->reserved)
+    if (p->kind == 0)
+        return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u is of kind 0", what, i, at);
+    if (p->reserved && !(t->compat | t->ro_compat))
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u: reserved bytes are not zero", what,
                        i, at);
-    if (p->lsn == 0 || p->lsn >= horizon)
+    if (p->lsn == 0 || p->lsn >= t->horizon)
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u is LSN %" PRIu64
-                       ", expected one below the horizon %" PRIu64, what, i, at, p->lsn, horizon);
-    if (before && (p->lsn < before->lsn || (p->lsn == before->lsn && p->kind <= before->kind)))
+                       ", expected one below the horizon %" PRIu64, what, i, at, p->lsn, t->horizon);
+    if (i && point_cmp(p - 1, p) >= 0)
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u, LSN %" PRIu64 " of kind %" PRIu32
                        ", is not above the one before it", what, i, at, p->lsn, p->kind);
     return 0;
 }
 
-static struct retained_point get_point(struct rd *r)
+static void get_point(struct rd *r, struct retained_point *p)
 {
-    struct retained_point p;
+    const uint8_t *owner;
 
-    p.lsn = rd_u64(r);
-    p.kind = rd_u32(r);
-    p.reserved = rd_u32(r);
-    return p;
+    p->lsn = rd_u64(r);
+    p->kind = rd_u32(r);
+    p->reserved = rd_u32(r);
+    p->until_ns = rd_i64(r);
+    owner = rd_bytes(r, sizeof p->owner);
+    if (owner)
+        memcpy(p->owner, owner, sizeof p->owner);
 }
 
-static int check_points(struct rd r, uint32_t n, uint64_t horizon, struct err *err)
+static int get_points(struct rd *r, struct retained *t, struct err *err)
 {
-    struct retained_point p, before = { 0 };
-
-    for (uint32_t i = 0; i < n; i++) {
+    if (t->n == 0)
+        return 0;
+    t->point = calloc(t->n, sizeof *t->point);
+    if (!t->point)
+        return err_set(err, ERR_NOMEM, "%s: %" PRIu32 " points: out of memory", what, t->n);
+    for (uint32_t i = 0; i < t->n; i++) {
         int rc;
 
-        p = get_point(&r);
-        rc = check_point(i, &p, i ? &before : NULL, horizon, err);
+        get_point(r, &t->point[i]);
+        rc = check_point(t, i, err);
         if (rc)
             return rc;
-        before = p;
     }
+    return 0;
+}
+
+/* The fields before the points; the head and the hash are good. */
+static int get_fields(struct rd *r, size_t len, uint8_t id[16], struct retained *t, struct err *err)
+{
+    static const uint8_t none[RETAINED_RESERVED_BYTES];
+    const uint8_t *p;
+
+    t->gen = rd_u64(r);
+    if ((p = rd_bytes(r, 16)))
+        memcpy(id, p, 16);
+    t->horizon = rd_u64(r);
+    t->n = rd_u32(r);
+    if ((p = rd_bytes(r, sizeof t->reserved)))
+        memcpy(t->reserved, p, sizeof t->reserved);
+    if (t->gen == 0)
+        return err_set(err, ERR_DAMAGE, "%s: generation at byte 64 is 0", what);
+    if (memcmp(id, none, 16) == 0)
+        return err_set(err, ERR_DAMAGE, "%s: lineage at byte 72 is zero", what);
+    if (t->n > RETAINED_POINTS_MAX || len != file_bytes(t->n))
+        return err_set(err, ERR_DAMAGE, "%s: number of points at byte 96 is %" PRIu32
+                       ", which does not fit a file of %zu bytes", what, t->n, len);
+    if (memcmp(t->reserved, none, sizeof t->reserved) != 0 && !(t->compat | t->ro_compat))
+        return err_set(err, ERR_DAMAGE, "%s: reserved bytes 100 to 127 are not zero", what);
     return 0;
 }
 
 int retained_decode(const uint8_t *buf, size_t len, uint8_t lineage[16], struct retained *out,
                     struct err *err)
 {
-    static const uint8_t none[16];
+    struct retained t = { 0 };
     struct rd r = rd_init(buf, len);
     struct filehead h;
-    const uint8_t *id;
-    uint64_t gen, horizon;
-    uint32_t n;
+    uint8_t id[16] = { 0 };
     int rc = filehead_decode(buf, len, magic, what, &h, err);
 
     if (!rc)
@@ -112,61 +151,67 @@ int retained_decode(const uint8_t *buf, size_t len, uint8_t lineage[16], struct 
             : filehead_check(buf, len, what, err);
     if (rc)
         return rc;
-    (void)rd_bytes(&r, AT_FIELDS);
-    gen = rd_u64(&r);
-    id = rd_bytes(&r, 16);
-    horizon = rd_u64(&r);
-    n = rd_u32(&r);
-    if (gen == 0)
-        return err_set(err, ERR_DAMAGE, "%s: generation at byte 64 is 0", what);
-    if (!id || memcmp(id, none, 16) == 0)
-        return err_set(err, ERR_DAMAGE, "%s: lineage at byte 72 is zero", what);
-    if (n > RETAINED_POINTS_MAX || len != file_bytes(n))
-        return err_set(err, ERR_DAMAGE, "%s: number of points at byte 96 is %" PRIu32
-                       ", which does not fit a file of %zu bytes", what, n, len);
     if (h.key_id)
         return err_set(err, ERR_DAMAGE, "%s: key id at byte 52 is %" PRIu32 ", expected 0", what, h.key_id);
-    rd_zero(&r, RETAINED_FIXED_BYTES - AT_FIELDS - FIELD_BYTES + 4);
-    if (r.bad)
-        return err_set(err, ERR_DAMAGE, "%s: reserved bytes 100 to 127 are not zero", what);
-    rc = check_points(r, n, horizon, err);
-    if (rc)
+    t.version = h.version;
+    t.version_min = h.version_min;
+    t.compat = h.compat;
+    t.ro_compat = h.ro_compat;
+    t.incompat = h.incompat;
+    (void)rd_bytes(&r, AT_FIELDS);
+    rc = get_fields(&r, len, id, &t, err);
+    if (!rc)
+        rc = get_points(&r, &t, err);
+    if (rc) {
+        retained_release(&t);
         return rc;
-
-    memset(out, 0, sizeof *out);
+    }
     memcpy(lineage, id, 16);
-    out->gen = gen;
-    out->version = h.version;
-    out->version_min = h.version_min;
-    out->compat = h.compat;
-    out->ro_compat = h.ro_compat;
-    out->incompat = h.incompat;
-    out->horizon = horizon;
-    out->n = n;
-    for (uint32_t i = 0; i < n; i++)
-        out->point[i] = get_point(&r);
+    *out = t;
     return 0;
+}
+
+void retained_release(struct retained *r)
+{
+    free(r->point);
+    r->point = NULL;
+    r->n = 0;
+}
+
+bool retained_has(const struct retained *r, uint64_t lsn)
+{
+    uint32_t lo = 0, hi = r->n;
+
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+
+        if (r->point[mid].lsn == lsn)
+            return true;
+        if (r->point[mid].lsn < lsn)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return false;
 }
 
 static int check_copy(const uint8_t *buf, size_t len, uint64_t *gen, struct err *err)
 {
-    struct retained *t = malloc(sizeof *t);
+    struct retained t;
     uint8_t lineage[16];
-    int rc;
+    int rc = retained_decode(buf, len, lineage, &t, err);
 
-    if (!t)
-        return err_set(err, ERR_NOMEM, "%s: out of memory", what);
-    rc = retained_decode(buf, len, lineage, t, err);
-    if (!rc)
-        *gen = t->gen;
-    free(t);
+    if (!rc) {
+        *gen = t.gen;
+        retained_release(&t);
+    }
     return rc;
 }
 
 int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *warn,
                   struct err *err)
 {
-    struct retained *t = NULL;
+    struct retained t;
     struct pair p;
     uint8_t found[16];
     int i, rc = pair_load(io, "retained", RETAINED_FILE_MAX, check_copy, &p, err);
@@ -174,23 +219,17 @@ int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, 
     if (rc)
         goto out;
     i = pair_current(&p, warn, err);
-    if (i < 0) {
-        rc = i;
+    rc = i < 0 ? i : retained_decode(p.copy[i].buf, p.copy[i].len, found, &t, err);
+    if (rc)
         goto out;
-    }
-    t = malloc(sizeof *t);
-    if (!t) {
-        rc = err_set(err, ERR_NOMEM, "%s: out of memory", what);
-        goto out;
-    }
-    rc = retained_decode(p.copy[i].buf, p.copy[i].len, found, t, err);
-    if (!rc && memcmp(found, lineage, 16) != 0)
+    if (memcmp(found, lineage, 16) == 0) {
+        *r = t;
+    } else {
+        retained_release(&t);
         rc = err_set(err, ERR_DAMAGE, "%s: its lineage at byte 72 is not that of the superblock: it belongs "
                      "to another store", p.copy[i].name);
-    if (!rc)
-        *r = *t;
+    }
 out:
-    free(t);
     pair_release(&p);
     return rc;
 }
@@ -202,38 +241,40 @@ int retained_writable(const struct retained *r, struct err *err)
     return filehead_writable(&h, what, err);
 }
 
+/* What could not be read back must never get to the disk. */
+static int encode_checked(const struct retained *r, const uint8_t lineage[16], uint8_t *buf, size_t cap, size_t *len, struct err *err)
+{
+    struct retained t;
+    struct err why = { 0 };
+    uint8_t found[16];
+
+    *len = retained_encode(r, lineage, buf, cap);
+    if (*len == 0)
+        return err_set(err, ERR_TOOLONG, "not written: %s: %" PRIu32 " points, at most %d fit", what, r->n, RETAINED_POINTS_MAX);
+    if (retained_decode(buf, *len, found, &t, &why))
+        return err_set(err, ERR_INVAL, "not written: %s", why.msg);
+    retained_release(&t);
+    return 0;
+}
+
 int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err)
 {
-    struct retained *t = NULL;
-    struct err why = { 0 };
-    uint8_t found[16], *buf = NULL;
-    size_t len;
+    struct retained next = *r;
+    size_t len, cap = file_bytes(r->n < RETAINED_POINTS_MAX ? r->n : RETAINED_POINTS_MAX);
+    uint8_t *buf;
     int rc = retained_writable(r, err);
 
     if (rc)
         return rc;
-    buf = malloc(RETAINED_FILE_MAX);
-    t = malloc(sizeof *t);
-    if (!buf || !t) {
-        rc = err_set(err, ERR_NOMEM, "%s: out of memory", what);
-        goto out;
-    }
-    *t = *r;
-    t->gen++;
-    len = retained_encode(t, lineage, buf, RETAINED_FILE_MAX);
-    /* What could not be read back must never get to the disk. */
-    rc = len ? retained_decode(buf, len, found, t, &why)
-             : err_set(&why, ERR_TOOLONG, "%s: %" PRIu32 " points, at most %d fit", what, r->n,
-                       RETAINED_POINTS_MAX);
-    if (rc) {
-        rc = err_set(err, len ? ERR_INVAL : rc, "not written: %s", why.msg);
-        goto out;
-    }
-    rc = pair_update(io, "retained", RETAINED_FILE_MAX, check_copy, r->gen, &r->current, buf, len, err);
+    buf = malloc(cap);
+    if (!buf)
+        return err_set(err, ERR_NOMEM, "%s: out of memory", what);
+    next.gen++;
+    rc = encode_checked(&next, lineage, buf, cap, &len, err);
+    if (!rc)
+        rc = pair_update(io, "retained", RETAINED_FILE_MAX, check_copy, r->gen, &r->current, buf, len, err);
     if (!rc)
         r->gen++;
-out:
-    free(t);
     free(buf);
     return rc;
 }

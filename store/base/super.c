@@ -11,12 +11,12 @@
 
 /* Places of FORMAT.md, "Superblock". */
 enum {
-    AT_FIXED = FILEHEAD_BYTES, AT_RESERVED = 240, AT_EPOCHS = 1024, EPOCH_BYTES = 64,
+    AT_FIXED = FILEHEAD_BYTES, AT_RESERVED = 240, AT_EPOCHS = 1024, EPOCH_BYTES = 80,
     AT_CONFIG = AT_EPOCHS + SUPER_EPOCHS_MAX * EPOCH_BYTES,
     AT_TAIL = AT_CONFIG + SUPER_CONFIG_MAX, AT_HASH = SUPER_FILE_BYTES - FILEHEAD_HASH_BYTES,
 };
 static_assert(AT_RESERVED + SUPER_RESERVED_BYTES == AT_EPOCHS, "layout");
-static_assert(AT_CONFIG == 9216 && AT_TAIL == 13312 && AT_HASH == 16368, "layout");
+static_assert(AT_CONFIG == 11264 && AT_TAIL == 15360 && AT_HASH == 16368, "layout");
 
 static const char magic[8] = { 'S', 'P', 'A', 'R', 'E', 'S', 'U', 'P' };
 static const char what[] = "superblock";
@@ -63,11 +63,12 @@ void super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_BYTES])
         const struct epoch_row *e = &sb->epochs[i];
 
         wr_u32(&w, e->number);
-        wr_u32(&w, 0);
+        wr_u32(&w, e->reserved);
         wr_bytes(&w, e->site, 16);
         wr_bytes(&w, e->id, 16);
         wr_u64(&w, e->first_lsn);
         wr_bytes(&w, e->prev_hash.b, 16);
+        wr_bytes(&w, e->lineage, 16);
     }
     wr_zero(&w, (SUPER_EPOCHS_MAX - n) * (size_t)EPOCH_BYTES);
     wr_bytes(&w, sb->config, len);
@@ -162,9 +163,13 @@ static int check_epochs(const struct super *sb, struct err *err)
         if (e->number <= (p ? p->number : 0))
             return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u has number %" PRIu32
                            ", expected more than %" PRIu32, what, i, at, e->number, p ? p->number : 0);
-        if (is_zero(e->site, 16) || is_zero(e->id, 16))
-            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u has no site or no id", what,
-                           i, at);
+        if (e->reserved && !(sb->compat | sb->ro_compat))
+            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u: reserved bytes are not zero", what, i, at);
+        if (is_zero(e->site, 16) || is_zero(e->id, 16) || is_zero(e->lineage, 16))
+            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u has no site, no id or no lineage", what, i, at);
+        if (i + 1 == sb->n_epochs && memcmp(e->lineage, sb->lineage, 16) != 0)
+            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u, the last, is of another lineage than that at byte 72",
+                           what, i, at);
         if (e->first_lsn <= (p ? p->first_lsn : 0))
             return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u begins at LSN %" PRIu64
                            ", expected more than %" PRIu64, what, i, at, e->first_lsn, p ? p->first_lsn : 0);
@@ -223,11 +228,12 @@ static int get_tables(struct rd *r, struct super *t, struct err *err)
         struct epoch_row *e = &t->epochs[i];
 
         e->number = rd_u32(r);
-        rd_zero(r, 4);
+        e->reserved = rd_u32(r);
         get_bytes(r, e->site, 16);
         get_bytes(r, e->id, 16);
         e->first_lsn = rd_u64(r);
         get_bytes(r, e->prev_hash.b, 16);
+        get_bytes(r, e->lineage, 16);
     }
     rd_zero(r, (SUPER_EPOCHS_MAX - t->n_epochs) * (size_t)EPOCH_BYTES);
     if (r->bad)

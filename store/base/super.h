@@ -38,6 +38,8 @@ struct epoch_row {
     uint8_t  id[16];            /* random id of the epoch */
     uint64_t first_lsn;         /* LSN of its EPOCH record */
     struct hash128 prev_hash;   /* hash of the record before it; zero for the first */
+    uint8_t  lineage[16];       /* what the store was then: a fork begins one of its own, and keeps the segments before */
+    uint32_t reserved;          /* as super.reserved */
 };
 
 struct super {
@@ -66,7 +68,7 @@ struct super {
     /* settings: "name=value\n" lines, UTF-8, see cli `config` */
     uint32_t config_len;
     char     config[SUPER_CONFIG_MAX];
-    /* fields of a newer program that this one may ignore, kept as read; else zero */
+    /* fields of a newer program that this one may ignore, kept as read where a compat or ro_compat bit is set; else zero */
     uint8_t  reserved[SUPER_RESERVED_BYTES];
 };
 
@@ -119,34 +121,46 @@ int super_config_get(const struct super *sb, const char *name, char *buf, size_t
 int super_config_set(struct super *sb, const char *name, const char *value, struct err *err);
 
 /* The retained set R: what is kept of the past. Only rises or shrinks as FORMAT.md says. */
-enum { RETAINED_POINTS_MAX = 4096 };
-enum retained_kind { RETAIN_KEPT = 1, RETAIN_PIN = 2, RETAIN_SNAPSHOT = 3, RETAIN_HOLD = 4 };
-struct retained_point { uint64_t lsn; uint32_t kind; uint32_t reserved; };
+enum { RETAINED_POINTS_MAX = 65536, RETAINED_RESERVED_BYTES = 28 };
+enum retained_kind { RETAIN_KEPT = 1, RETAIN_PIN = 2, RETAIN_SNAPSHOT = 3, RETAIN_HOLD = 4 };   /* others: of newer programs, kept */
+struct retained_point {
+    uint64_t lsn;
+    uint32_t kind;
+    uint32_t reserved;          /* as super.reserved */
+    int64_t  until_ns;          /* when it may go; 0: without end */
+    uint8_t  owner[16];         /* whose it is: a standby's site, a drill's id; zero: the store's */
+};
 struct retained {
     uint64_t gen;
     uint64_t horizon;           /* every moment >= horizon is kept */
     int      current;           /* not stored; retained_write's own */
     uint32_t version, version_min;          /* as in struct super */
     uint64_t compat, ro_compat, incompat;
-    uint32_t n;                 /* points below the horizon, ascending by (lsn, kind), each once */
-    struct retained_point point[RETAINED_POINTS_MAX];
+    uint8_t  reserved[RETAINED_RESERVED_BYTES];   /* as super.reserved */
+    uint32_t n;                 /* points below the horizon, ascending by (lsn, kind, owner), each once */
+    struct retained_point *point;   /* malloc; n of them */
 };
-enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 16,
+enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 40,
        RETAINED_FILE_MAX = RETAINED_FIXED_BYTES + RETAINED_POINTS_MAX * RETAINED_POINT_BYTES + 16 };
 
 /*
  * retained_read(io, lineage, r, warn, err), retained_write(io, lineage, r, err):
  * As super_read and super_write. A file of another lineage is ERR_DAMAGE. After a ${warn} the set may be
  * the one before the last: larger than what was meant to be kept, or without the point added last.
- * Errors: as there, but NOENT where neither file exists.
+ * *${r} takes the set; release it with retained_release. Errors: as there, but NOENT where neither file exists.
  */
 int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *warn, struct err *err);
 int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);
 /*
- * retained_decode(buf, len, lineage, r, err): as super_decode; ${lineage} is an output.
+ * retained_decode(buf, len, lineage, r, err): as super_decode; ${lineage} is an output; release *${r} with retained_release.
+ * Errors also: NOMEM.
  * retained_encode(r, lineage, buf, cap): returns the bytes written, 0 if r->n or ${cap} does not fit.
  */
 int retained_decode(const uint8_t *buf, size_t len, uint8_t lineage[16], struct retained *r, struct err *err);
 size_t retained_encode(const struct retained *r, const uint8_t lineage[16], uint8_t *buf, size_t cap);
+/* retained_release(r): frees the points; an all-zero set may be released too. */
+void retained_release(struct retained *r);
+/* retained_has(r, lsn): a point keeps ${lsn}. O(log n). */
+bool retained_has(const struct retained *r, uint64_t lsn);
 
 #endif

@@ -38,7 +38,7 @@ struct store {
     struct super sb;                /* mark_lock */
     struct log *log;
     struct kv *kv;
-    struct retained *retained;
+    struct retained retained;
 
     pthread_mutex_t lock;
     pthread_cond_t  work;           /* lock; for the applier */

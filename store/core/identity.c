@@ -118,6 +118,7 @@ static int begin_epoch(struct store *s, struct err *err)
     struct epoch_row *e = &sb->epochs[sb->n_epochs++];
     *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
     memcpy(e->site, sb->site, 16);
+    memcpy(e->lineage, sb->lineage, 16);
     io_random(s->io, e->id, 16);
     log_last(s->log, &last, &e->prev_hash);
     return 0;

@@ -163,10 +163,10 @@ out:
 int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
 {
     struct super *sb = calloc(1, sizeof *sb);
-    struct retained *r = calloc(1, sizeof *r);
+    struct retained r = { .horizon = LOG_FIRST_ADDR };
     struct io_stat st;
     char found[64] = "";
-    int rc = sb != NULL && r != NULL ? clear_unfinished(io, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = sb != NULL ? clear_unfinished(io, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
         rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
     if (rc == 0)
@@ -185,20 +185,19 @@ int store_create(struct io *io, const char *dir, const struct store_init *init, 
     sb->n_epochs = 1;
     sb->epochs[0].number = 1;
     memcpy(sb->epochs[0].site, sb->site, 16);
+    memcpy(sb->epochs[0].lineage, sb->lineage, 16);
     io_random(io, sb->epochs[0].id, 16);
-    r->horizon = LOG_FIRST_ADDR;
     rc = identity_place(io, dir, sb, err);
     if (rc == 0)
         rc = default_config(io, sb, init, err);
     if (rc == 0)
         rc = create_log(io, sb, init, err);
     if (rc == 0)
-        rc = retained_write(io, sb->lineage, r, err);
+        rc = retained_write(io, sb->lineage, &r, err);
     /* the superblock comes last: with it the directory is a store */
     if (rc == 0)
         rc = super_write(io, sb, err);
 out:
     free(sb);
-    free(r);
     return rc;
 }

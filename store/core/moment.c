@@ -242,7 +242,7 @@ static void lsn_text(struct store *s, uint64_t lsn, char *buf, size_t cap)
 /* Kept: at or after the horizon, or a member of the retained set. Else NOMOMENT, naming the nearest that is. */
 static int kept(struct store *s, const char *text, uint64_t lsn, struct err *err)
 {
-    const struct retained *r = s->retained;
+    const struct retained *r = &s->retained;
     uint64_t near = r->horizon > LOG_FIRST_ADDR ? r->horizon : LOG_FIRST_ADDR;
     struct row_ino root;
     char name[80];
@@ -255,11 +255,11 @@ static int kept(struct store *s, const char *text, uint64_t lsn, struct err *err
         if (rc < 0)
             return rc;
         near = root.created;             /* before the tree was made */
+    } else if (retained_has(r, lsn)) {
+        return 0;
     } else {
         for (uint32_t i = 0; i < r->n; i++) {
             uint64_t p = r->point[i].lsn;
-            if (p == lsn)
-                return 0;
             if ((p > lsn ? p - lsn : lsn - p) < (near > lsn ? near - lsn : lsn - near))
                 near = p;
         }

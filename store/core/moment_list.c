@@ -158,11 +158,7 @@ static int entry_cmp(const void *x, const void *y)
 
 static bool is_kept(struct store *s, uint64_t lsn, uint64_t first)
 {
-    const struct retained *r = s->retained;
-    bool in = lsn >= r->horizon && lsn >= first;
-    for (uint32_t i = 0; i < r->n && !in; i++)
-        in = r->point[i].lsn == lsn;
-    return in;
+    return (lsn >= s->retained.horizon && lsn >= first) || retained_has(&s->retained, lsn);
 }
 
 int moment_list(struct store *s, int (*fn)(void *arg, const struct moment_entry *e), void *arg, struct err *err)

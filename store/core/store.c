@@ -183,7 +183,7 @@ static void store_free(struct store *s)
     pthread_cond_destroy(&s->work);
     pthread_cond_destroy(&s->commit);
     pthread_cond_destroy(&s->progress);
-    free(s->retained);
+    retained_release(&s->retained);
     free(s->dir);
     free(s);
 }
@@ -211,9 +211,8 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     pthread_cond_init(&s->commit, &attr);
     pthread_cond_init(&s->progress, &attr);
     pthread_condattr_destroy(&attr);
-    s->retained = calloc(1, sizeof *s->retained);
     s->dir = dir != NULL ? strdup(dir) : NULL;
-    if (s->retained == NULL || (dir != NULL && s->dir == NULL)) {
+    if (dir != NULL && s->dir == NULL) {
         s->kv = NULL;                    /* the caller's still */
         store_free(s);
         return NULL;
@@ -258,11 +257,11 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = identity_relocate(s, err);
     if (rc == 0)
-        rc = retained_read(s->io, s->sb.lineage, s->retained, &warn, err);
+        rc = retained_read(s->io, s->sb.lineage, &s->retained, &warn, err);
     if (rc == 0)
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
-        rc = retained_writable(s->retained, err);
+        rc = retained_writable(&s->retained, err);
     if (rc == 0)
         rc = open_index(s, err);
     if (rc == 0)

@@ -401,8 +401,8 @@ static int load_cuts(struct scan *c)
     if (rc == 0)
         rc = c->kv->ops->iter_err(it, c->err);
     c->kv->ops->iter_free(it);
-    for (uint32_t i = 0; i < c->s->retained->n && rc == 0; i++)
-        rc = add_cut(c, &cap, c->s->retained->point[i].lsn);
+    for (uint32_t i = 0; i < c->s->retained.n && rc == 0; i++)
+        rc = add_cut(c, &cap, c->s->retained.point[i].lsn);
     if (rc == 0 && c->n_cuts > 1)
         qsort(c->cuts, c->n_cuts, sizeof *c->cuts, cut_cmp);
     return rc;

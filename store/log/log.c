@@ -240,6 +240,16 @@ void log_unlink(struct log *log, uint64_t first, uint64_t gen)
     io_unlink(log->io, name, NULL);
 }
 
+static bool our_lineage(const struct log *log, const uint8_t lineage[16])
+{
+    if (memcmp(log->lineage, lineage, 16) == 0)
+        return true;
+    for (uint32_t i = 0; i < log->n_epochs; i++)
+        if (memcmp(log->of_epoch[i], lineage, 16) == 0)
+            return true;
+    return false;
+}
+
 int log_read_header(struct log *log, struct segment *seg, struct segment_header *h, struct err *err)
 {
     char name[SEGMENT_NAME_MAX];
@@ -259,7 +269,7 @@ int log_read_header(struct log *log, struct segment *seg, struct segment_header 
         return err_set(err, ERR_DAMAGE, "%s: offset 0: expected the header of this name, found first %llx, generation %llx",
                        name, (unsigned long long)h->first, (unsigned long long)h->gen);
     /* The site may be that of the store this one is a copy of. */
-    if (memcmp(h->lineage, log->lineage, 16) != 0)
+    if (!our_lineage(log, h->lineage))
         return err_set(err, ERR_DAMAGE, "%s: offset 0: expected a segment of this store's lineage, found one of another", name);
     seg->capacity = h->capacity;
     seg->incarnation = h->incarnation;
@@ -370,6 +380,9 @@ static struct log *log_alloc(struct io *io, const struct super *sb, const struct
     log->key_id = sb->key_id;
     log->incarnation = sb->incarnation;
     if (sb->n_epochs > 0 && sb->n_epochs <= SUPER_EPOCHS_MAX) {
+        log->n_epochs = sb->n_epochs;
+        for (uint32_t i = 0; i < sb->n_epochs; i++)
+            memcpy(log->of_epoch[i], sb->epochs[i].lineage, 16);
         log->epoch = sb->epochs[sb->n_epochs - 1].number;
         memcpy(log->epoch_id, sb->epochs[sb->n_epochs - 1].id, 16);
     }
@@ -413,10 +426,19 @@ out:
 }
 
 /* The last segment is written to: open it so, and keep it open. */
+int log_trim(struct io_file *f, uint64_t bytes, struct err *err)
+{
+    struct io_stat st;
+    int rc = io_fstat(f, &st, err);
+
+    return rc != 0 || st.nlink > 1 ? rc : io_ftruncate(f, bytes, err);
+}
+
 static int open_current(struct log *log, struct err *err)
 {
     struct segment_header h;
     struct segment *seg = log->cur;
+    struct io_stat st = { 0 };
     char name[SEGMENT_NAME_MAX];
     int rc;
 
@@ -443,6 +465,10 @@ static int open_current(struct log *log, struct err *err)
                      (unsigned long long)h.ro_compat);
     if (rc == 0)
         log->incarnation = seg->incarnation;
+    if (rc == 0)
+        rc = io_fstat(seg->file, &st, err);
+    if (rc == 0 && st.nlink > 1)
+        seg->capacity = 0;      /* a branch has it too: full, so that log_set_writer takes a new one */
     return rc;
 }
 

@@ -79,7 +79,7 @@ int log_open(struct io *io, const struct super *sb, const struct log_options *op
 void log_end_here(struct log *log, uint64_t addr, uint64_t lsn, const struct hash128 *hash);
 
 /* log_set_writer(log, epoch, epoch_id, incarnation): identity of the records and frames from here on;
- * starts a new segment if the current one carries another incarnation and is not empty. */
+ * starts a new segment if the current one carries another incarnation, or has a second link (a branch's). An empty one is replaced. */
 int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], uint64_t incarnation,
                    struct err *err);
 

@@ -8,14 +8,13 @@
 #ifndef STORE_LOG_LOG_INTERNAL_H
 #define STORE_LOG_LOG_INTERNAL_H
 
+#include "store/base/super.h"
 #include "store/log/frame.h"
 #include "store/log/log.h"
 #include "store/log/segment.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-struct super;
 
 enum {
     LOG_RING        = 4096,         /* appends between begin and the end of their write */
@@ -43,6 +42,8 @@ struct log {
     struct io *io;
     struct log_options opt;
     uint8_t  lineage[16], site[16];
+    uint8_t  of_epoch[SUPER_EPOCHS_MAX][16];   /* lineages of the rows: segments from before a fork are of another */
+    uint32_t n_epochs;
     uint32_t key_id;
     bool     writable;
     uint64_t max_gen;           /* make_lock; largest generation ever seen */
@@ -120,6 +121,8 @@ void log_unlink(struct log *log, uint64_t first, uint64_t gen);
  * space of header and (with ${reserve}) capacity allocated. make_lock (or sole owner). */
 int log_next_open(struct log *log, uint64_t capacity, bool reserve, struct err *err);
 void log_next_drop(struct log *log);
+/* log_trim(f, bytes, err): gives back what a segment has behind ${bytes}; nothing where a branch has a link to it. */
+int log_trim(struct io_file *f, uint64_t bytes, struct err *err);
 /* log_header_fill(log, h): store identity, writer and time; the caller sets the rest. */
 void log_header_fill(struct log *log, struct segment_header *h);
 /* log_publish(log, h, out, err): write ${h} to log->next, sync, rename, sync the directory. After it the

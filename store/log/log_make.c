@@ -242,6 +242,7 @@ int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], 
 {
     struct segment *old;
     uint64_t head = 0;
+    bool anew;
     int rc = 0;
 
     if (!log->writable)
@@ -251,7 +252,8 @@ int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], 
     old = log->cur;
     old->refs++;
     pthread_mutex_unlock(&log->mutex);
-    if (old->incarnation != incarnation) {
+    anew = old->incarnation != incarnation || old->capacity == 0;
+    if (anew) {
         rc = log_sync(log, err);
         head = log_head(log);
         if (rc == 0 && log_durable(log) != head)
@@ -268,7 +270,7 @@ int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], 
     memcpy(log->epoch_id, epoch_id, 16);
     log->incarnation = incarnation;
     pthread_mutex_unlock(&log->mutex);
-    if (old->incarnation == incarnation)
+    if (!anew)
         goto out;
     rc = switch_segment(log, err);
     if (rc != 0)
@@ -277,7 +279,7 @@ int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], 
         log_forget(log, old);
         log_unlink(log, old->first, old->gen);
     } else {
-        io_ftruncate(old->file, segment_offset(old, head), NULL);   /* gives its reserve back, else no harm */
+        (void)log_trim(old->file, segment_offset(old, head), NULL);   /* gives its reserve back, else no harm */
     }
 out:
     log_release(log, old);
@@ -306,7 +308,7 @@ int log_finish(struct log *log, struct err *err)
         goto out;
     }
     log_next_drop(log);
-    rc = io_ftruncate(log->cur->file, segment_offset(log->cur, head), err);
+    rc = log_trim(log->cur->file, segment_offset(log->cur, head), err);
     if (rc == 0) {
         rc = io_fdatasync(log->cur->file, err);
         if (rc != 0)

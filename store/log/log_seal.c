@@ -69,7 +69,7 @@ static void trim(struct log *log, const struct segment *seg, uint64_t cut)
     segment_name(seg->first, seg->gen, name);
     if (io_open(log->io, name, IO_RDWR, &file, NULL) != 0)
         return;
-    io_ftruncate(file, segment_offset(seg, cut), NULL);
+    (void)log_trim(file, segment_offset(seg, cut), NULL);
     io_close(file);
 }
 

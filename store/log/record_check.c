@@ -73,6 +73,8 @@ static const char *check_setattr(const struct record *rec)
 
 static const char *check_clone(const struct record *rec)
 {
+    uint64_t last = rec->u.clone.dst_off, end = last + rec->u.clone.len;
+
     if (!range_ok(rec->u.clone.src_off, rec->u.clone.len) ||
         !range_ok(rec->u.clone.dst_off, rec->u.clone.len))
         return "range out of bounds";
@@ -81,8 +83,11 @@ static const char *check_clone(const struct record *rec)
 
         if (p.len == 0 || p.len > REC_DATA_MAX || p.doff > REC_DATA_MAX - p.len)
             return "piece out of bounds";
-        if (!range_ok(p.dst_off, p.len))
-            return "piece out of bounds";
+        if (p.dst_off < last || p.dst_off > end || p.len > end - p.dst_off)
+            return "piece out of order or out of the target's range";
+        if (p.lsn == 0 || (rec->lsn != 0 && p.lsn >= rec->lsn))     /* while it is encoded it may have no LSN yet */
+            return "piece of no earlier record";
+        last = p.dst_off + p.len;
         if (get_u32(rec->u.clone.pieces + (size_t)i * REC_PIECE_BYTES + 28) != 0)
             return "piece with reserved bits";
     }
@@ -169,7 +174,9 @@ const char *record_check(const struct record *rec)
         if (rec->u.epoch.number == 0)
             return "epoch 0";
         return text_ok(&rec->u.epoch.reason, 0, REC_TEXT_MAX) ? NULL : "text out of bounds";
-    default:            /* REAP and CANARY: any value will do */
+    case REC_REAP:
+        return rec->u.reap.n > 0 ? NULL : "no inode";
+    default:            /* CANARY: any value will do */
         return NULL;
     }
 }

@@ -91,7 +91,7 @@ out:
 int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct err *err)
 {
     struct super *one = malloc(sizeof *one);
-    struct retained *ret = malloc(sizeof *ret);
+    struct retained ret;
     uint8_t *buf = NULL, lineage[16];
     size_t len = 0;
     unsigned good = 0, good_ret = 0;
@@ -99,7 +99,7 @@ int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct
     int r = 0;
 
     memset(sb, 0, sizeof *sb);
-    if (!one || !ret) {
+    if (!one) {
         r = err_set(err, ERR_NOMEM, "check: no memory");
         goto out;
     }
@@ -109,11 +109,11 @@ int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct
 
         snprintf(name, sizeof name, "%s.%d", is_super ? "super" : "retained", i & 1);
         memset(&e, 0, sizeof e);
-        r = read_file(io, name, 1 << 20, &buf, &len, &e);
+        r = read_file(io, name, RETAINED_FILE_MAX, &buf, &len, &e);
         if (r == 0 && is_super)
             r = super_decode(buf, len, one, &e);
-        else if (r == 0)
-            r = retained_decode(buf, len, lineage, ret, &e);
+        else if (r == 0 && (r = retained_decode(buf, len, lineage, &ret, &e)) == 0)
+            retained_release(&ret);
         free(buf);
         buf = NULL;
         if (r) {
@@ -138,7 +138,6 @@ int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct
         r = err_set(err, ERR_DAMAGE, "super.0, super.1: no copy of the superblock is whole");
 out:
     free(one);
-    free(ret);
     return r;
 }
 

@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void try(const uint8_t *buf, size_t len)
 {
     static uint8_t out[RETAINED_FILE_MAX];
-    static struct retained r;
+    struct retained r;
     uint8_t lineage[16];
     struct err err;
 
@@ -24,6 +24,7 @@ static void try(const uint8_t *buf, size_t len)
         return;
     if (retained_encode(&r, lineage, out, sizeof out) != len || memcmp(buf, out, len) != 0)
         abort();
+    retained_release(&r);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -33,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try(data, size);
     if (size < RETAINED_FIXED_BYTES + FILEHEAD_HASH_BYTES || size > sizeof buf)
         return 0;
-    size -= size % RETAINED_POINT_BYTES;
+    size -= (size - RETAINED_FIXED_BYTES - FILEHEAD_HASH_BYTES) % RETAINED_POINT_BYTES;
     memcpy(buf, data, size);
     memcpy(buf, "SPARERET", 8);
     put_u64(buf + 40, size);

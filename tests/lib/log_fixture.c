@@ -32,7 +32,7 @@ static void sample_clone(uint64_t n, struct record *rec)
     uint8_t *pieces = rows[next++ % 4];
 
     for (uint32_t i = 0; i < 3; i++) {
-        struct rec_piece p = { .dst_off = n + i * 4096, .lsn = 8 * (n + i + 1), .dstart = 192 + i, .doff = i, .len = 4096 };
+        struct rec_piece p = { .dst_off = 8192 + i * 4096, .lsn = 8 * (n + i + 1), .dstart = 192 + i, .doff = i, .len = 4096 };
 
         rec_piece_put(pieces, i, &p);
     }
@@ -128,7 +128,7 @@ void fix_sample(unsigned type, uint64_t n, struct record *rec)
         rec->u.text.value = text(n, "7d");
         break;
     case REC_REAP:
-        rec->u.reap.n = (uint32_t)(n % 4);
+        rec->u.reap.n = 1 + (uint32_t)(n % 3);
         rec->u.reap.inos = inos;
         break;
     case REC_SERIES_BEGIN: case REC_SERIES_END:
@@ -231,6 +231,7 @@ void fix_super(struct super *sb)
     sb->n_epochs = 1;
     sb->epochs[0].number = 1;
     memset(sb->epochs[0].id, 0x33, 16);
+    memcpy(sb->epochs[0].lineage, sb->lineage, 16);
 }
 
 void fix_note(struct super *sb, struct log *log, bool clean)

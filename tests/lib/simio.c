@@ -198,7 +198,7 @@ static int s_stat(struct io *io, const char *path, struct io_stat *st, struct er
         sim_refuse(fate, &rc, err, got, "stat", path);
     } else {
         const struct inode *in = &sim->ino[w.ino];
-        *st = (struct io_stat){ in->size, (in->reserved + in->loose) * SIM_PAGE, 1, w.ino, in->is_dir };
+        *st = (struct io_stat){ in->size, (in->reserved + in->loose) * SIM_PAGE, 1, w.ino, in->is_dir, inode_names(sim, w.ino) };
     }
     name_unref(w.name);
     return sim_leave(sim, rc);

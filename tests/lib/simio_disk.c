@@ -34,6 +34,16 @@ static void drop_pending(struct inode *in)
     in->n_pend = in->n_psize = 0;
 }
 
+uint32_t inode_names(const struct simio *sim, uint32_t n)
+{
+    uint32_t names = 0;
+
+    for (uint32_t d = 1; d < sim->n_ino; d++)
+        for (size_t k = 0; sim->ino[d].used && k < sim->ino[d].cur_dir.n; k++)
+            names += sim->ino[d].cur_dir.e[k].ino == n;
+    return names;
+}
+
 void inode_release(struct simio *sim, uint32_t n)
 {
     struct inode *in = &sim->ino[n];

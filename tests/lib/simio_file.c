@@ -198,7 +198,7 @@ int sim_fstat(struct io_file *f, struct io_stat *st, struct err *err)
 
     if (sim_enter(sim, SIMIO_FSTAT, sf, sf->path, &rc, err) == GO) {
         const struct inode *in = &sim->ino[sf->ino];
-        *st = (struct io_stat){ in->size, (in->reserved + in->loose) * SIM_PAGE, 1, sf->ino, in->is_dir };
+        *st = (struct io_stat){ in->size, (in->reserved + in->loose) * SIM_PAGE, 1, sf->ino, in->is_dir, inode_names(sim, sf->ino) };
     }
     return sim_leave(sim, rc);
 }

@@ -113,6 +113,7 @@ void dirmap_release(struct dirmap *d);
 /* simio_disk.c; the caller holds the mutex */
 uint32_t inode_new(struct simio *sim, bool is_dir);
 void inode_release(struct simio *sim, uint32_t n);
+uint32_t inode_names(const struct simio *sim, uint32_t n);      /* names in view */
 void inode_set_page(struct simio *sim, struct inode *in, uint64_t i, struct page *p); /* takes the reference */
 void inode_set_size(struct simio *sim, struct inode *in, uint64_t size);
 void inode_reserve(struct simio *sim, struct inode *in, uint64_t n_pages);

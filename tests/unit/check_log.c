@@ -451,6 +451,78 @@ START_TEST(another_writer_starts_another_segment)
 }
 END_TEST
 
+/* The bytes of a file of the disk in memory; its length in *len. */
+static uint8_t *bytes_of(const char *path, size_t *len)
+{
+    struct io_file *f = NULL;
+    struct io_stat st = { 0 };
+    uint8_t *b;
+
+    ok(io_open(simio_io(sim), path, IO_RDONLY, &f, &err));
+    ok(io_fstat(f, &st, &err));
+    b = malloc(st.size + 1);
+    *len = (size_t)io_pread(f, b, st.size, 0, &err);
+    ck_assert_uint_eq(*len, st.size);
+    io_close(f);
+    return b;
+}
+
+/* A branch has a link to the newest segment. Then: a clean stop; a crash; another writer. */
+START_TEST(what_a_branch_links_to_is_never_changed)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct last_info a;
+    uint8_t *was, *is;
+    size_t n_was, n_is;
+
+    append_samples(10);
+    ok(log_sync(lg, &err));
+    log_segments(lg, keep_last, &a);
+    segment_name(a.s.first, a.s.gen, name);
+    ok(io_mkdir(simio_io(sim), "branch", &err));
+    ok(io_link(simio_io(sim), name, "branch/x", &err));
+    was = bytes_of("branch/x", &n_was);
+    if (_i == 0)
+        ok(log_finish(lg, &err));
+    if (_i == 2)
+        ok(log_set_writer(lg, 1, sb.epochs[0].id, 12345, &err));
+    log_close(lg);
+    reopen(true);
+    ok(log_set_writer(lg, 1, sb.epochs[0].id, _i == 2 ? 12345 : sb.incarnation, &err));
+    append_samples(7);
+    ok(log_finish(lg, &err));
+    is = bytes_of("branch/x", &n_is);
+    ck_assert_uint_eq(n_is, n_was);
+    ck_assert(memcmp(is, was, n_was) == 0);
+    ck_assert_uint_gt(n_segments(), 1);
+    free(was);
+    free(is);
+}
+END_TEST
+
+/* A fork has a lineage of its own from its epoch on, and the segments of the store it was made of before. */
+START_TEST(segments_are_of_a_lineage_of_the_epoch_table)
+{
+    append_samples(3);
+    ok(log_finish(lg, &err));
+    log_close(lg);
+    lg = NULL;
+    memset(sb.lineage, 0x77, 16);
+    ck_assert_uint_eq(sb.n_epochs, 1);
+    sb.epochs[1] = sb.epochs[0];
+    sb.epochs[1].number = 2;
+    memcpy(sb.epochs[1].lineage, sb.lineage, 16);
+    sb.n_epochs = 2;
+    reopen(false);
+    expect_samples(3, 0);
+    log_close(lg);
+    lg = NULL;
+    memset(sb.epochs[0].lineage, 0x78, 16);
+    ck_assert_int_eq(log_open(simio_io(sim), &sb, &opt, true, 0, &lg, &rec0, &err), ERR_DAMAGE);
+    ck_assert_ptr_nonnull(strstr(err.msg, "offset 0: expected a segment of this store's lineage, found one of another"));
+}
+END_TEST
+
 START_TEST(more_segments_than_open_files)
 {
     struct record rec;
@@ -574,6 +646,8 @@ int main(void)
     tcase_add_test(t, prepared_segment_is_used_and_not_left_behind);
     tcase_add_test(t, record_larger_than_a_segment);
     tcase_add_test(t, another_writer_starts_another_segment);
+    tcase_add_loop_test(t, what_a_branch_links_to_is_never_changed, 0, 3);
+    tcase_add_test(t, segments_are_of_a_lineage_of_the_epoch_table);
     tcase_add_test(t, more_segments_than_open_files);
     tcase_add_test(t, four_writers_make_one_chain);
     suite_add_tcase(s, t);

@@ -156,6 +156,29 @@ START_TEST(bounds_hold_behind_a_valid_hash)
     ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
 
     len = make_head(REC_REAP, 3, &rec, a, sizeof a);
+    put_u32(a + 128, 0);
+    put_u32(a + 4, 132);                /* head and arguments of no inode */
+    put_u32(a + 12, 4);
+    ck_assert_int_eq(decode_resealed(a, 132, &err), ERR_BADREC);
+    ck_assert_str_eq(err.msg, "record of type 15: no inode");
+
+    /* The pieces of a CLONE begin at 128 + 44: the second one before the end of the first; behind the target's end; of a later record. */
+    len = make_head(REC_CLONE, 3, &rec, a, sizeof a);
+    put_u64(a + 172 + 32, 8192 + 4095);
+    ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
+    ck_assert_str_eq(err.msg, "record of type 7: piece out of order or out of the target's range");
+    len = make_head(REC_CLONE, 3, &rec, a, sizeof a);
+    put_u64(a + 172 + 64, 8192 + 8193);
+    ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
+    len = make_head(REC_CLONE, 3, &rec, a, sizeof a);
+    put_u64(a + 172 + 64, UINT64_MAX - 5);
+    ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
+    len = make_head(REC_CLONE, 3, &rec, a, sizeof a);
+    put_u64(a + 172 + 8, rec.lsn);
+    ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
+    ck_assert_str_eq(err.msg, "record of type 7: piece of no earlier record");
+
+    len = make_head(REC_REAP, 3, &rec, a, sizeof a);
     put_u32(a + 128, 0x40000001);       /* times 8 overflows 32 bits */
     ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
 }
