@@ -12,6 +12,7 @@
 #define INC_EPOCH_MINOR 44u
 #define BATCH 256u
 #define SETTLE_S 5
+#define CHORES_SPARE 64u
 
 struct inval {
     uint64_t ino;            /* parent, where there is a name */
@@ -78,9 +79,15 @@ void chores_reap(struct chores *c, uint64_t ino)
     pthread_mutex_unlock(&c->lock);
 }
 
-static void queue(struct chores *c, uint64_t ino, const char *name, size_t nlen)
+/*
+ * A command that changes more than the queue holds waits for room, so that no name is left out: kernels before 7.44 have no message for all.
+ * A thread whose reply the kernel may wait for does not; some places are left for it.
+ */
+static void queue(struct chores *c, uint64_t ino, const char *name, size_t nlen, bool may_wait)
 {
     pthread_mutex_lock(&c->lock);
+    while (may_wait && c->running && !c->stopping && !c->everything && c->n >= CHORES_MAX - CHORES_SPARE)
+        pthread_cond_wait(&c->settled, &c->lock);
     c->queued++;
     if (c->n == CHORES_MAX || nlen > REC_NAME_MAX) {
         c->everything = true;
@@ -98,8 +105,12 @@ static void queue(struct chores *c, uint64_t ino, const char *name, size_t nlen)
     pthread_mutex_unlock(&c->lock);
 }
 
-void chores_inval_ino(struct chores *c, uint64_t ino) { queue(c, ino, NULL, 0); }
-void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, size_t nlen) { queue(c, parent, name, nlen); }
+void chores_inval_ino(struct chores *c, uint64_t ino) { queue(c, ino, NULL, 0, true); }
+
+void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, size_t nlen, bool may_wait)
+{
+    queue(c, parent, name, nlen, may_wait);
+}
 
 void chores_inval_all(struct chores *c)
 {

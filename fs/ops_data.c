@@ -159,6 +159,10 @@ static void sync_inode(fuse_req_t req, fuse_ino_t ino)
         op_error(&op, 0);
         return;
     }
+    if (op.fs->o->read_only && mem_head(op.fs->mem)->mount_lsn != 0) {
+        op_error(&op, ERR_IO);   /* it was writable: what the disk lost since must not be called durable */
+        return;
+    }
     if (op_resumed(&op, &w) && w.kind == WAIT_DURABLE) {
         op_error(&op, log_poisoned(store_log(op.fs->store)));
         return;

@@ -264,8 +264,16 @@ static void scan_locked(struct park *p)
     }
 }
 
+/* As any other answer it is noted first: a crash behind it must not do what its caller was told is not done. */
 static void answer_interrupted(struct park *p, struct item *i)
 {
+    struct mem_slot *slot = mem_slot_of(p->fs->mem, i->buf.mem);
+
+    if (slot) {
+        slot->result = EINTR;
+        atomic_thread_fence(memory_order_release);
+        slot->state = SLOT_ANSWERING;
+    }
     (void)shim_reply_raw(p->fs->shim, i->unique, EINTR, NULL, 0);
     shim_put(p->fs->shim, &i->buf);
 }

@@ -128,7 +128,7 @@ static void sweep_one(struct fs *fs)
     }
     pthread_mutex_unlock(&d->lock);
     if (name)
-        chores_inval_entry(fs->chores, dir, name, strlen(name));
+        chores_inval_entry(fs->chores, dir, name, strlen(name), false);
     free(name);
 }
 

@@ -38,10 +38,25 @@ struct worker {
 /* ---- hooks of the store ---- */
 
 static void on_progress(void *arg) { park_progress(((struct fs *)arg)->park); }
-static void on_inval_ino(void *arg, uint64_t ino) { chores_inval_ino(((struct fs *)arg)->chores, ino); }
 static void on_inval_entry(void *arg, uint64_t parent, const char *name, size_t nlen)
 {
-    chores_inval_entry(((struct fs *)arg)->chores, parent, name, nlen);
+    chores_inval_entry(((struct fs *)arg)->chores, parent, name, nlen, true);
+}
+
+static int inval_name(void *arg, uint64_t parent, const char *name, size_t nlen)
+{
+    on_inval_entry(arg, parent, name, nlen);
+    return 0;
+}
+
+/* With -o writeback the kernel believes no size of ours for an inode it has: it must forget the inode, and so its names. */
+static void on_inval_ino(void *arg, uint64_t ino)
+{
+    struct fs *fs = arg;
+
+    chores_inval_ino(fs->chores, ino);
+    if (fs->o->writeback)
+        (void)store_parents(fs->store, AT_LIVE, ino, inval_name, fs, NULL);
 }
 
 static void on_gone(void *arg, uint64_t ino) { op_gone(arg, ino); }
@@ -81,6 +96,7 @@ static int open_store(struct worker *w, struct err *err)
     struct store_options so = {
         .writable = !o->read_only, .threads = true, .keep_orphans = w->again,
         .location = w->again ? LOCATION_AS_IS : o->location, .memory_bytes = o->memory_bytes,
+        .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
         .log = { .preallocate = true },
         .hooks = { .arg = fs, .on_progress = on_progress, .on_inval_ino = on_inval_ino, .on_inval_entry = on_inval_entry,
                    .on_gone = on_gone, .on_settle = on_settle, .on_fatal = on_fatal },
@@ -164,10 +180,6 @@ static int begin_or_continue(struct worker *w, struct err *err)
     rc = shim_restart(fs->shim, &h->live);
     if (rc < 0 && rc != -EINVAL)    /* EINVAL: it died before INIT was answered; INIT comes again */
         return err_from_errno(err, -rc, "continue the FUSE session");
-    if (atomic_load(&h->acked_lsn) > w->recovery.last_lsn) {
-        fs_log("operations that had been answered, none acknowledged by an fsync, are lost: the disk failed to keep them");
-        atomic_store(&h->acked_lsn, 0);
-    }
     /* What a restore had changed behind the kernel's back may not have been told to it: that queue died with its worker. */
     chores_inval_all(fs->chores);
     recover_requests(fs, &st);

@@ -244,6 +244,15 @@ static int both_read(struct store *s, const struct err *warn, struct err *err)
                    "again, move it out of the store, and the other copy is used", warn->msg);
 }
 
+/* What was answered and the disk did not keep: others know of it, so that going on from before it must not happen unseen. */
+static int check_least(const struct store *s, const struct log_recovery *rec, struct err *err)
+{
+    if (!s->opt.writable || rec->last_lsn >= s->opt.least_lsn)
+        return 0;
+    return err_set(err, ERR_IO, "log: operations that had been answered, none acknowledged by an fsync, are lost: it ends with the record @%"
+                   PRIu64 ", and @%" PRIu64 " had been answered. Unmount and mount again to go on from there", rec->last_lsn, s->opt.least_lsn);
+}
+
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
     struct err warn = { 0 };
@@ -272,6 +281,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = replay(s, rec, err);
     if (rc == 0)
         rc = identity_check_epoch(s, err);
+    if (rc == 0)
+        rc = check_least(s, rec, err);
     if (rc == 0)
         s->series = s->ix.meta.series != 0;
     bool clean = s->sb.clean != 0;

@@ -98,4 +98,33 @@ flush_fails() {
 	spare umount m && exits 0 "$SPARE" check --read-data pfs/st && powerfs_stop
 }
 check "a flush that fails: nothing acknowledged is lost in a power cut after it" flush_fails
+
+# Worse: what was answered is gone, while the mount lives. The supervisor stands still meanwhile, so that no worker opens a dead disk.
+no_worker() { [ -z "$(worker daemon.log)" ]; }
+answered_is_lost() {
+	local sup try p rc=0
+	rm -f daemon.log
+	powerfs_start && spare init pfs/st >/dev/null && mount_it pfs/st && files 1 20 && sup=$(supervisor daemon.log) || return 1
+	for try in $(seq 1 30); do
+		kill -STOP "$sup"
+		echo lost >"m/lost$try"
+		powerfs_ctl cut "$try" drop-all
+		timeout 30 sync "m/lost$try" 2>sync.err &
+		p=$!
+		until_true no_worker daemon.log || return 1
+		powerfs_ctl revive
+		kill -CONT "$sup"
+		wait "$p"
+		rc=$?
+		until_true grep -q "took over" daemon.log || return 1
+		grep -q 'are lost' daemon.log && break
+		: >daemon.log       # it had been written in time: once more
+	done
+	grep -q 'had been answered, none acknowledged by an fsync, are lost: it ends with the record @[0-9]*, and @[0-9]* had been answered. Unmount and mount again' daemon.log || { cat daemon.log; return 1; }
+	[ $rc -ne 0 ] && [ $rc -ne 124 ] || { echo "fsync of what was lost: exit $rc"; return 1; }
+	# Nothing goes on as if nothing had been: no writing, no fsync that says done; reading does.
+	fails bash -c 'echo x >m/more' && fails sync m/f3 && whole 1 20 && spare umount m && mount_it pfs/st && whole 1 20 && files 21 30 && spare umount m &&
+		exits 0 "$SPARE" check --read-data pfs/st && powerfs_stop
+}
+check "what was answered is lost: the fsync in flight fails, and nothing is written before it is mounted again" answered_is_lost
 finish

@@ -49,6 +49,34 @@ forgotten() { # what a restore did is seen after its worker died
 	rm -r m/d && [ ! -e m/d ] && [ ! -e m/d/x ] && spare restore m/d --at without >/dev/null && w=$(worker daemon.log) && kill -9 "$w" && [ "$(cat m/d/x)" = x ]
 }
 check "what a restore brought back is there after the worker died" forgotten
+many() { # more names than the queue of notifications holds, each believed to be gone
+	cat >many.py <<-'P'
+		import os, subprocess, sys
+		names = ["m/many/f%d" % i for i in range(5000)]
+		def there(): return sum(os.path.exists(n) for n in names)
+		os.mkdir("m/many")
+		for n in names: open(n, "w").write(n)
+		subprocess.check_call([os.environ["SPARE"], "snapshot", "create", "full", "--store", "m"], stdout=subprocess.DEVNULL)
+		for n in names: os.unlink(n)
+		assert there() == 0
+		subprocess.check_call([os.environ["SPARE"], "restore", "m/many", "--at", "full"], stdout=subprocess.DEVNULL)
+		assert there() == 5000, there()
+		assert all(open(n).read() == n for n in names)
+	P
+	timeout 120 python3 many.py
+}
+check "5,000 names come back, each known to be gone before" many
+sizes() { # -o writeback: the kernel believes its own size of a file
+	local i
+	spare umount m && spare mount st m -o "writeback,log=$WORK/daemon.log" && : >m/s || return 1
+	for i in 1 2 3 4; do
+		seq $((i % 2 * 3000 + i)) >m/s && sync m/s && seq $((i % 2 * 3000 + i)) >"s.$i"
+	done
+	for i in 3 2 1; do spare undo m/s >/dev/null && cmp m/s "s.$i" && [ "$(stat -c %s m/s)" = "$(stat -c %s "s.$i")" ] || { echo "undo to $i"; return 1; }; done
+	for i in 2 3 4; do spare undo --redo m/s >/dev/null && cmp m/s "s.$i" || { echo "redo to $i"; return 1; }; done
+	echo more >>m/s && [ "$(tail -n 1 m/s)" = more ] && [ "$(wc -l <m/s)" = $(($(wc -l <s.4) + 1)) ] && spare umount m && mount_it st
+}
+check "with -o writeback too, an undo shows the size it brings back" sizes
 one_after_the_other() {
 	spare umount m && spare init other >/dev/null && mount_it st first.log || return 1
 	(cd m && exec tail -f /dev/null) &

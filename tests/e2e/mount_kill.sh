@@ -10,8 +10,7 @@ need_root
 need_fuse
 new_worker() { local w; w=$(worker daemon.log); [ -n "$w" ] && [ "$w" != "$1" ]; }
 rounds() { local f t=0; for f in "$@"; do [ -e "$f" ] && t=$((t + $(wc -l <"$f"))); done; echo $t; }
-until_new_worker() { local w; w=$(worker daemon.log); [ -n "$w" ] && [ "$w" != "$1" ]; }
-rounds() { # until_rounds N FILE...
+until_rounds() { # until_rounds N FILE...: the writers have done so many together
 	local want=$1 end=$((SECONDS + 60))
 	shift
 	while [ "$(rounds "$@")" -lt "$want" ]; do

@@ -23,7 +23,14 @@ skip_all() { # skip_all REASON: nothing of this script can run here
 	echo "1..0 # SKIP $1"
 	exit 0
 }
+# A helper that is called by a wrong name must not be a step left out.
+command_not_found_handle() { echo "$1: command not found" | tee -a "$WORK/unknown.commands"; return 127; }
 finish() {
+	if [ -e "$WORK/unknown.commands" ]; then
+		bad=$((bad + 1)) n=$((n + 1))
+		echo "not ok $n - every command of the script exists"
+		sed 's/^/# /' "$WORK/unknown.commands"
+	fi
 	echo "1..$n"
 	[ $bad -eq 0 ]
 	exit
