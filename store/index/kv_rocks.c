@@ -448,6 +448,9 @@ static rocksdb_options_t *options_new(rocksdb_cache_t *cache, bool create, int c
     /* The applier is the only writer; a memtable for one is a little faster. */
     rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
     rocksdb_options_set_enable_write_thread_adaptive_yield(o, 0);
+    /* No filters in the lowest level: rows asked for are mostly there, and of history, which is sought, none is ever asked. A look-up in
+     * the past reads 2.0 blocks instead of 2.4; untar takes 3 % more of the worker's time, for names that are not there yet. */
+    rocksdb_options_set_optimize_filters_for_hits(o, 1);
     rocksdb_options_set_compression(o, compression);
     rocksdb_options_set_keep_log_file_num(o, 1);
     rocksdb_options_set_info_log_level(o, INFO_LOG_ERROR);
