@@ -273,6 +273,7 @@ static void dump_retained(const struct retained *r, const uint8_t lineage[16])
         o = json_object();
         num(o, "point_lsn", p->lsn);
         json_object_set_new(o, "kind", json_string(kinds[p->kind <= RETAIN_HOLD ? p->kind : 0]));
+        when(o, "placed", p->placed_ns);
         if (p->until_ns)
             when(o, "until", p->until_ns);
         hex(o, "owner", p->owner, 16);

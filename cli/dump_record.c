@@ -154,6 +154,7 @@ static void args_of_marks(json_t *o, const struct record *r)
         num(o, "number", r->u.epoch.number);
         hex(o, "site", r->u.epoch.site, 16);
         hex(o, "id", r->u.epoch.id, 16);
+        hex(o, "lineage", r->u.epoch.lineage, 16);
         bytes(o, "reason", r->u.epoch.reason);
         break;
     default:

@@ -79,6 +79,13 @@ void chores_reap(struct chores *c, uint64_t ino)
     pthread_mutex_unlock(&c->lock);
 }
 
+/* Counts as one notification. What is queued is told all the same: it may be of names that nobody can list any more. */
+static void everything_locked(struct chores *c)
+{
+    c->queued += !c->everything;
+    c->everything = true;
+}
+
 /*
  * A command that changes more than the queue holds waits for room, so that no name is left out: kernels before 7.44 have no message for all.
  * A thread whose reply the kernel may wait for does not; some places are left for it.
@@ -86,15 +93,14 @@ void chores_reap(struct chores *c, uint64_t ino)
 static void queue(struct chores *c, uint64_t ino, const char *name, size_t nlen, bool may_wait)
 {
     pthread_mutex_lock(&c->lock);
-    while (may_wait && c->running && !c->stopping && !c->everything && c->n >= CHORES_MAX - CHORES_SPARE)
+    while (may_wait && c->running && !c->stopping && c->n >= CHORES_MAX - CHORES_SPARE)
         pthread_cond_wait(&c->settled, &c->lock);
-    c->queued++;
     if (c->n == CHORES_MAX || nlen > REC_NAME_MAX) {
-        c->everything = true;
-        c->n = 0;
-    } else if (!c->everything) {
+        everything_locked(c);
+    } else {
         struct inval *i = &c->inval[(c->first + c->n++) % CHORES_MAX];
 
+        c->queued++;
         i->ino = ino;
         i->nlen = (uint32_t)nlen;
         if (nlen > 0)
@@ -115,9 +121,7 @@ void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, siz
 void chores_inval_all(struct chores *c)
 {
     pthread_mutex_lock(&c->lock);
-    c->queued++;
-    c->everything = true;
-    c->n = 0;
+    everything_locked(c);
     pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }
@@ -214,7 +218,7 @@ static bool round_locked(struct chores *c)
 
     if (c->everything && !c->stopping) {
         c->everything = false;
-        told = c->queued;
+        told++;
         pthread_mutex_unlock(&c->lock);
         inval_everything(c->fs);
     } else if (c->n > 0 && !c->stopping) {

@@ -51,7 +51,8 @@ struct mem_head {
     uint64_t magic;
     uint64_t mount_id;           /* random; the id of this mount's MOUNT record */
     uint64_t mount_lsn;          /* log head when the first worker had mounted: older records are not this mount's */
-    _Atomic uint64_t acked_lsn;  /* highest LSN answered; a recovery that ends below it lost something */
+    _Atomic uint64_t acked_lsn;  /* highest LSN answered since a worker found the store whole; a recovery without it lost something */
+    uint64_t acked_writer;       /* incarnation of that record */
     uint32_t workers;            /* workers started */
     _Atomic uint64_t lookups;    /* region (bit 63) and log2 of its capacity */
     struct shim_saved live, past;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef PR_SET_IO_FLUSHER
@@ -49,13 +50,17 @@ static int inval_name(void *arg, uint64_t parent, const char *name, size_t nlen)
     return 0;
 }
 
-/* With -o writeback the kernel believes no size of ours for an inode it has: it must forget the inode, and so its names. */
+/*
+ * With -o writeback the kernel believes no size of ours for a regular file it has: it must forget the inode, and so its names. (Not so a
+ * directory: what is mounted below it would go with the name.)
+ */
 static void on_inval_ino(void *arg, uint64_t ino)
 {
     struct fs *fs = arg;
+    struct row_ino row;
 
     chores_inval_ino(fs->chores, ino);
-    if (fs->o->writeback)
+    if (fs->o->writeback && store_getattr(fs->store, AT_LIVE, ino, &row, NULL) == 0 && S_ISREG(row.mode))
         (void)store_parents(fs->store, AT_LIVE, ino, inval_name, fs, NULL);
 }
 
@@ -96,8 +101,8 @@ static int open_store(struct worker *w, struct err *err)
     struct store_options so = {
         .writable = !o->read_only, .threads = true, .keep_orphans = w->again,
         .location = w->again ? LOCATION_AS_IS : o->location, .memory_bytes = o->memory_bytes,
-        .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
-        .log = { .preallocate = true },
+        .log = { .preallocate = true, .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
+                 .least_writer = mem_head(fs->mem)->acked_writer },
         .hooks = { .arg = fs, .on_progress = on_progress, .on_inval_ino = on_inval_ino, .on_inval_entry = on_inval_entry,
                    .on_gone = on_gone, .on_settle = on_settle, .on_fatal = on_fatal },
     };
@@ -113,6 +118,8 @@ static int open_store(struct worker *w, struct err *err)
                (unsigned long long)rec->cut);
     if (rec->damaged)
         fs_log("%s: damage: %s", o->store, rec->damage.msg);
+    if (rec->index_mended)
+        fs_log("%s: the index was as a power cut leaves it: set back to what is whole of it, and made up for from the log", o->store);
     return 0;
 }
 
@@ -160,6 +167,17 @@ static int make_session(struct fs *fs, int fd, struct err *err)
     return 0;
 }
 
+/* What an earlier worker answered was found and is durable since: a later one must find what this one answers. */
+static void answers_are_mine(struct worker *w)
+{
+    struct mem_head *h = mem_head(w->fs.mem);
+    struct store_info info;
+
+    store_info(w->fs.store, &info);
+    atomic_store(&h->acked_lsn, 0);
+    h->acked_writer = info.super.incarnation;
+}
+
 /* The first worker says whose mount this is; a later one goes on where the kernel is. */
 static int begin_or_continue(struct worker *w, struct err *err)
 {
@@ -169,7 +187,9 @@ static int begin_or_continue(struct worker *w, struct err *err)
     int rc;
 
     shim_save_to(fs->shim, &h->live);
-    if (!w->again && !fs->o->read_only) {
+    if (!fs->o->read_only)
+        answers_are_mine(w);
+    if (h->mount_lsn == 0 && !fs->o->read_only) {    /* no worker before came so far */
         h->mount_lsn = log_head(store_log(fs->store));
         rc = store_mounted(fs->store, h->mount_id, true, fs->o->dir, err);
         if (rc < 0)

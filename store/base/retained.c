@@ -42,6 +42,7 @@ size_t retained_encode(const struct retained *r, const uint8_t lineage[16], uint
         wr_u64(&w, p->lsn);
         wr_u32(&w, p->kind);
         wr_u32(&w, p->reserved);
+        wr_i64(&w, p->placed_ns);
         wr_i64(&w, p->until_ns);
         wr_bytes(&w, p->owner, 16);
     }
@@ -70,9 +71,9 @@ static int check_point(const struct retained *t, uint32_t i, struct err *err)
     if (p->reserved && !(t->compat | t->ro_compat))
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u: reserved bytes are not zero", what,
                        i, at);
-    if (p->lsn == 0 || p->lsn >= t->horizon)
-        return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u is LSN %" PRIu64
-                       ", expected one below the horizon %" PRIu64, what, i, at, p->lsn, t->horizon);
+    if (p->lsn == 0 || (p->kind == RETAIN_KEPT && p->lsn >= t->horizon))
+        return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u is LSN %" PRIu64 " of kind %" PRIu32
+                       ", expected one below the horizon %" PRIu64, what, i, at, p->lsn, p->kind, t->horizon);
     if (i && point_cmp(p - 1, p) >= 0)
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u, LSN %" PRIu64 " of kind %" PRIu32
                        ", is not above the one before it", what, i, at, p->lsn, p->kind);
@@ -86,6 +87,7 @@ static void get_point(struct rd *r, struct retained_point *p)
     p->lsn = rd_u64(r);
     p->kind = rd_u32(r);
     p->reserved = rd_u32(r);
+    p->placed_ns = rd_i64(r);
     p->until_ns = rd_i64(r);
     owner = rd_bytes(r, sizeof p->owner);
     if (owner)

@@ -127,6 +127,7 @@ struct retained_point {
     uint64_t lsn;
     uint32_t kind;
     uint32_t reserved;          /* as super.reserved */
+    int64_t  placed_ns;         /* when it was placed, by the clock of then */
     int64_t  until_ns;          /* when it may go; 0: without end */
     uint8_t  owner[16];         /* whose it is: a standby's site, a drill's id; zero: the store's */
 };
@@ -137,10 +138,10 @@ struct retained {
     uint32_t version, version_min;          /* as in struct super */
     uint64_t compat, ro_compat, incompat;
     uint8_t  reserved[RETAINED_RESERVED_BYTES];   /* as super.reserved */
-    uint32_t n;                 /* points below the horizon, ascending by (lsn, kind, owner), each once */
+    uint32_t n;                 /* ascending by (lsn, kind, owner), each once; RETAIN_KEPT below the horizon, others anywhere */
     struct retained_point *point;   /* malloc; n of them */
 };
-enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 40,
+enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 48,
        RETAINED_FILE_MAX = RETAINED_FIXED_BYTES + RETAINED_POINTS_MAX * RETAINED_POINT_BYTES + 16 };
 
 /*

@@ -65,6 +65,7 @@ void identity_epoch(struct record *rec, const struct epoch_row *e, const char *r
     rec->u.epoch.number = e->number;
     memcpy(rec->u.epoch.site, e->site, 16);
     memcpy(rec->u.epoch.id, e->id, 16);
+    memcpy(rec->u.epoch.lineage, e->lineage, 16);
     rec->u.epoch.reason = rec_text(reason);
 }
 

@@ -28,15 +28,14 @@ enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100 };
 /* ---- opening ---- */
 
 /* The index is made from the log, so that nothing is lost with it. */
-static void say_what_to_do(const struct store *s, struct err *err)
+static int index_refused(const struct store *s, const struct err *why, struct err *err)
 {
-    size_t n = strlen(err->msg);
-    snprintf(err->msg + n, sizeof err->msg - n, "%s", s->opt.writable ?
-             "; move index/ out of the store, and it is made anew from the log" :
-             "; mounting the store (not ro) mends what a power cut leaves there");
+    return err_set(err, ERR_DAMAGE, "%.500s; %s", why->msg, s->opt.writable ?
+                   "move index/ out of the store, and it is made anew from the log" :
+                   "where a power cut left it so, mounting the store (not ro) mends it");
 }
 
-static int open_index(struct store *s, struct err *err)
+static int open_index(struct store *s, struct log_recovery *rec, struct err *err)
 {
     char path[PATH_MAX];
     struct kv_options ko = { .cache_bytes = s->opt.memory_bytes / 4, .read_only = !s->opt.writable };
@@ -47,11 +46,14 @@ static int open_index(struct store *s, struct err *err)
     if (snprintf(path, sizeof path, "%s/index", s->dir) >= (int)sizeof path)
         return err_set(err, ERR_NAMETOOLONG, "%s: the path is too long", s->dir);
     struct kv *rocks = NULL;
-    int rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, err);
-    while (rc < 0 && s->opt.writable && index_files_heal(s->io, NULL) > 0)
-        rc = kv_rocks_open(path, true, &ko, &rocks, err);
-    if (rc == ERR_DAMAGE)
-        say_what_to_do(s, err);
+    struct err why = { 0 };
+    int rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, &why);
+    while (rc < 0 && s->opt.writable && index_files_heal(s->io, NULL) > 0) {
+        rec->index_mended = true;
+        rc = kv_rocks_open(path, true, &ko, &rocks, &why);
+    }
+    if (rc < 0)
+        return rc == ERR_DAMAGE ? index_refused(s, &why, err) : err_set(err, rc, "%s", why.msg);
     s->kv = rocks;
     if (rc == 0 && !s->opt.writable) {   /* what the log has beyond the index may not be put into it */
         s->kv = NULL;
@@ -104,8 +106,9 @@ static int replay(struct store *s, struct log_recovery *recovery, struct err *er
     struct log_iter *it = NULL;
     struct record rec;
     uint64_t from = s->ix.meta.applied != 0 ? s->ix.meta.applied : log_first(s->log);
-    if (s->ix.meta.applied == 0 && from != LOG_FIRST_ADDR)
-        return err_set(err, ERR_DAMAGE, "index: it is empty, and the log begins at @%" PRIu64 "; rebuild the index", from);
+    if (from < log_first(s->log) || (s->ix.meta.applied == 0 && from != LOG_FIRST_ADDR))
+        return err_set(err, ERR_DAMAGE, "index: it has applied up to @%" PRIu64 ", and the log begins at @%" PRIu64 "; rebuild the index",
+                       s->ix.meta.applied, log_first(s->log));
     int rc = log_iter_new(s->log, from, log_head(s->log), 0, &it, err);
     if (rc < 0)
         return rc;
@@ -244,15 +247,6 @@ static int both_read(struct store *s, const struct err *warn, struct err *err)
                    "again, move it out of the store, and the other copy is used", warn->msg);
 }
 
-/* What was answered and the disk did not keep: others know of it, so that going on from before it must not happen unseen. */
-static int check_least(const struct store *s, const struct log_recovery *rec, struct err *err)
-{
-    if (!s->opt.writable || rec->last_lsn >= s->opt.least_lsn)
-        return 0;
-    return err_set(err, ERR_IO, "log: operations that had been answered, none acknowledged by an fsync, are lost: it ends with the record @%"
-                   PRIu64 ", and @%" PRIu64 " had been answered. Unmount and mount again to go on from there", rec->last_lsn, s->opt.least_lsn);
-}
-
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
     struct err warn = { 0 };
@@ -272,7 +266,7 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0 && s->opt.writable)
         rc = retained_writable(&s->retained, err);
     if (rc == 0)
-        rc = open_index(s, err);
+        rc = open_index(s, rec, err);
     if (rc == 0)
         rc = index_open(&s->ix, s->kv, err);
     if (rc == 0)
@@ -281,8 +275,6 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = replay(s, rec, err);
     if (rc == 0)
         rc = identity_check_epoch(s, err);
-    if (rc == 0)
-        rc = check_least(s, rec, err);
     if (rc == 0)
         s->series = s->ix.meta.series != 0;
     bool clean = s->sb.clean != 0;

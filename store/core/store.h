@@ -72,7 +72,6 @@ struct store_options {
     uint32_t location;        /* enum store_location */
     uint64_t memory_bytes;    /* bound of caches, overlay and RocksDB; 256 MiB default where 0 */
     uint32_t commit_ms;       /* group commit at the latest after; 100 default where 0 */
-    uint64_t least_lsn;       /* a writable open of a log that ends below it appends nothing and fails with IO: it was answered; 0: any */
     struct log_options log;
     struct store_hooks hooks;
     /* tests: use this index instead of RocksDB under the store; closed by the store, also when open fails */

@@ -36,7 +36,7 @@ enum { INO_ROOT = 1, INO_BITS = 44, INO_FIRST = 16 };   /* 2..15 are reserved */
 enum { BLOCK_SHIFT = 20, BLOCK_BYTES = 1 << BLOCK_SHIFT };
 enum { BLOCK_PIECES_MAX = 1024 };     /* beyond it a block is folded by REWRITE */
 enum { MAP_IMAGE_EVERY = 64 };        /* every that many history rows carry the full map */
-#define FILE_SIZE_MAX ((1ull << 43) - 1)   /* 8 TiB - 1 */
+#define FILE_SIZE_MAX REC_FILE_MAX
 
 enum row_ino_flags {
     INOF_NEW_BURST = 1,    /* the record that made this row began a new burst */

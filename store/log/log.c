@@ -425,7 +425,6 @@ out:
     return rc;
 }
 
-/* The last segment is written to: open it so, and keep it open. */
 int log_trim(struct io_file *f, uint64_t bytes, struct err *err)
 {
     struct io_stat st;
@@ -434,6 +433,7 @@ int log_trim(struct io_file *f, uint64_t bytes, struct err *err)
     return rc != 0 || st.nlink > 1 ? rc : io_ftruncate(f, bytes, err);
 }
 
+/* The last segment is written to: open it so, and keep it open. */
 static int open_current(struct log *log, struct err *err)
 {
     struct segment_header h;
@@ -491,6 +491,23 @@ static void epoch_at(struct log *log, const struct super *sb, uint64_t addr)
     }
 }
 
+/*
+ * What was answered and the disk did not keep: others know of it, so that going on from before it must not happen unseen. An address
+ * alone would not tell: somebody else may have gone on there meanwhile.
+ */
+static int check_least(struct log *log, const struct log_recovery *rec, struct err *err)
+{
+    uint64_t lsn = log->opt.least_lsn;
+    struct record r;
+    void *buf = NULL;
+    bool there = lsn <= rec->last_lsn && log_read_record(log, lsn, false, &r, &buf, NULL) == 0 && r.incarnation == log->opt.least_writer;
+
+    free(buf);
+    return there ? 0 : err_set(err, ERR_IO, "log: operations that had been answered are lost, the disk did not keep them: it ends with the "
+                               "record @%llu, and @%llu had been answered. Reading works; unmount and mount again to go on from there",
+                               (unsigned long long)rec->last_lsn, (unsigned long long)lsn);
+}
+
 int log_open(struct io *io, const struct super *sb, const struct log_options *opt, bool writable,
              uint64_t known_durable, struct log **out, struct log_recovery *rec, struct err *err)
 {
@@ -524,6 +541,11 @@ int log_open(struct io *io, const struct super *sb, const struct log_options *op
             *err = rec->damage;
         rc = ERR_DAMAGE;
         goto out;
+    }
+    if (writable && log->opt.least_lsn != 0) {
+        rc = check_least(log, rec, err);
+        if (rc != 0)
+            goto out;
     }
     if (writable) {
         log->writable = true;

@@ -36,6 +36,9 @@ enum { LOG_FIRST_ADDR = 4096 };         /* of a new store; LSN 0 means none */
 struct log_options {
     uint64_t segment_bytes;     /* capacity of new segments; 64 MiB default where 0 */
     bool     preallocate;       /* reserve the space of a segment when it is made */
+    /* a writable open must find the record of this LSN and of this writer's incarnation, else it changes nothing and fails with IO: it had
+     * been answered; 0: no such */
+    uint64_t least_lsn, least_writer;
 };
 
 /* What recovery found. */
@@ -52,6 +55,7 @@ struct log_recovery {
     uint64_t last_lsn;          /* last good record (0: none) */
     struct hash128 last_hash;
     uint64_t n_records;         /* scanned */
+    bool     index_mended;      /* store_open's: files of the index were as a power cut leaves them (index_files_heal) */
 };
 
 /*

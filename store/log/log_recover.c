@@ -78,6 +78,18 @@ static int enter(struct recovery *r, struct segment *seg)
 }
 
 /*
+ * What a frame says was durable, as far as its segment goes: frames of a recovery's copy claim all of the copy, and where a newer segment
+ * begins inside it (a fork), what followed was let go.
+ */
+static void claim(struct log *log, const struct segment *seg, struct frame *f)
+{
+    uint64_t end = log_segment_end(log, seg);
+
+    if (f->durable > end)
+        f->durable = end;
+}
+
+/*
  * Look at the record at r->at.pos; its data too if it ends above ${data_from}. 1 good, and r->at is behind
  * it; 0 bad or the end, r->bad says why; < 0 IO, NOMEM, VERSION.
  */
@@ -107,6 +119,7 @@ static int step(struct recovery *r, uint64_t data_from, struct frame *f, struct 
                  rec->prev_lsn, get_be64(rec->prev_hash.b));
         rc = 0;
     }
+    claim(r->log, seg, f);
     if (rc == 1 && r->at.pos + frame_span(f->rec_len) > data_from)
         rc = log_scan_data(&r->win, seg, r->at.pos, rec, &raw, &r->bad, r->err);
     if (rc == 1) {
@@ -142,6 +155,7 @@ static int search_frame(struct recovery *r, struct segment *seg, uint64_t pos, u
 
     if (!log_frame_at(seg, pos, p, &f))
         return 0;
+    claim(r->log, seg, &f);
     r->search_any = true;
     if (f.durable > r->search_durable)
         r->search_durable = f.durable;

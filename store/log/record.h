@@ -69,6 +69,8 @@ enum {
     REC_XATTR_MAX    = 65536,
 };
 
+#define REC_FILE_MAX ((UINT64_C(1) << 43) - 1)      /* bytes of a file: offsets and lengths stay within it, also summed */
+
 /* Times of a file: seconds and nanoseconds since 1970, any year. */
 struct rec_time { int64_t sec; uint32_t nsec; };
 
@@ -141,7 +143,7 @@ struct record {
         struct { uint64_t nonce; } canary;
         struct { uint64_t id; uint32_t action; struct rec_bytes host, dir; } mount; /* 1 mount 2 unmount */
         struct { uint64_t id; struct rec_bytes host, boot_id; } incarnation;
-        struct { uint32_t number; uint8_t site[16], id[16]; struct rec_bytes reason; } epoch;
+        struct { uint32_t number; uint8_t site[16], id[16], lineage[16]; struct rec_bytes reason; } epoch;
         struct { struct rec_bytes name, value; } text;              /* PIN, POLICY, PURGE */
     } u;
     /* where the rest is */

@@ -176,6 +176,7 @@ void record_args_put(const struct record *rec, struct wr *w)
         wr_u32(w, rec->u.epoch.number);
         wr_bytes(w, rec->u.epoch.site, 16);
         wr_bytes(w, rec->u.epoch.id, 16);
+        wr_bytes(w, rec->u.epoch.lineage, 16);
         put_str(w, &rec->u.epoch.reason);
         break;
     default:
@@ -222,7 +223,7 @@ uint64_t record_args_len(const struct record *rec)
     case REC_INCARNATION:
         return 16 + (uint64_t)rec->u.incarnation.host.len + rec->u.incarnation.boot_id.len;
     case REC_EPOCH:
-        return 40 + (uint64_t)rec->u.epoch.reason.len;
+        return 56 + (uint64_t)rec->u.epoch.reason.len;
     default:
         return UINT64_MAX;
     }
@@ -321,6 +322,7 @@ const char *record_args_get(struct rd *r, struct record *rec)
         rec->u.epoch.number = rd_u32(r);
         get_16(r, rec->u.epoch.site);
         get_16(r, rec->u.epoch.id);
+        get_16(r, rec->u.epoch.lineage);
         get_str(r, &rec->u.epoch.reason);
         break;
     default:

@@ -29,7 +29,7 @@ static bool text_ok(const struct rec_bytes *b, uint32_t min, uint32_t max)
 /* Whether [off, off + len) lies within what a file can be. */
 static bool range_ok(uint64_t off, uint64_t len)
 {
-    return off <= INT64_MAX && len <= INT64_MAX - off;
+    return off <= REC_FILE_MAX && len <= REC_FILE_MAX - off;
 }
 
 static const char *check_create(const struct record *rec)
@@ -64,7 +64,7 @@ static const char *check_setattr(const struct record *rec)
         return "unknown attribute";
     if (rec->u.setattr.mode & ~(uint32_t)(S_IFMT | 07777))
         return "mode out of bounds";
-    if (rec->u.setattr.size > INT64_MAX)
+    if (rec->u.setattr.size > REC_FILE_MAX)
         return "size out of bounds";
     if (rec->u.setattr.atime.nsec > 999999999 || rec->u.setattr.mtime.nsec > 999999999)
         return "nanoseconds out of bounds";
@@ -78,6 +78,10 @@ static const char *check_clone(const struct record *rec)
     if (!range_ok(rec->u.clone.src_off, rec->u.clone.len) ||
         !range_ok(rec->u.clone.dst_off, rec->u.clone.len))
         return "range out of bounds";
+    if (rec->u.clone.src_ino != 0 && rec->u.clone.n_pieces != 0)
+        return "both a source and pieces";
+    if (rec->lsn != 0 && rec->u.clone.origin >= rec->lsn)   /* while it is encoded it may have no LSN yet */
+        return "content of no earlier record";
     for (uint32_t i = 0; i < rec->u.clone.n_pieces; i++) {
         struct rec_piece p = rec_piece_get(rec->u.clone.pieces, i);
 
@@ -85,7 +89,7 @@ static const char *check_clone(const struct record *rec)
             return "piece out of bounds";
         if (p.dst_off < last || p.dst_off > end || p.len > end - p.dst_off)
             return "piece out of order or out of the target's range";
-        if (p.lsn == 0 || (rec->lsn != 0 && p.lsn >= rec->lsn))     /* while it is encoded it may have no LSN yet */
+        if (p.lsn == 0 || (rec->lsn != 0 && p.lsn >= rec->lsn))
             return "piece of no earlier record";
         last = p.dst_off + p.len;
         if (get_u32(rec->u.clone.pieces + (size_t)i * REC_PIECE_BYTES + 28) != 0)

@@ -120,7 +120,7 @@ answered_is_lost() {
 		grep -q 'are lost' daemon.log && break
 		: >daemon.log       # it had been written in time: once more
 	done
-	grep -q 'had been answered, none acknowledged by an fsync, are lost: it ends with the record @[0-9]*, and @[0-9]* had been answered. Unmount and mount again' daemon.log || { cat daemon.log; return 1; }
+	grep -q 'had been answered are lost, the disk did not keep them: it ends with the record @[0-9]*, and @[0-9]* had been answered. Reading works; unmount and mount again' daemon.log || { cat daemon.log; return 1; }
 	[ $rc -ne 0 ] && [ $rc -ne 124 ] || { echo "fsync of what was lost: exit $rc"; return 1; }
 	# Nothing goes on as if nothing had been: no writing, no fsync that says done; reading does.
 	fails bash -c 'echo x >m/more' && fails sync m/f3 && whole 1 20 && spare umount m && mount_it pfs/st && whole 1 20 && files 21 30 && spare umount m &&

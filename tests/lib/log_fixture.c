@@ -36,13 +36,13 @@ static void sample_clone(uint64_t n, struct record *rec)
 
         rec_piece_put(pieces, i, &p);
     }
-    rec->u.clone.src_ino = n + 1;
+    rec->u.clone.src_ino = n % 2 == 0 ? n + 1 : 0;      /* a source, or pieces */
     rec->u.clone.src_off = 4096;
     rec->u.clone.dst_off = 8192;
     rec->u.clone.len = 12288;
     rec->u.clone.origin = n;
-    rec->u.clone.n_pieces = 3;
-    rec->u.clone.pieces = pieces;
+    rec->u.clone.n_pieces = n % 2 == 0 ? 0 : 3;
+    rec->u.clone.pieces = n % 2 == 0 ? NULL : pieces;
 }
 
 static void sample_create(uint64_t n, struct record *rec)
@@ -151,6 +151,7 @@ void fix_sample(unsigned type, uint64_t n, struct record *rec)
         rec->u.epoch.number = (uint32_t)n + 1;
         memset(rec->u.epoch.site, 0x51, 16);
         memset(rec->u.epoch.id, 0xe9, 16);
+        memset(rec->u.epoch.lineage, 0x11, 16);
         rec->u.epoch.reason = text(n, "init");
         break;
     default: break;

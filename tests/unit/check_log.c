@@ -467,7 +467,7 @@ static uint8_t *bytes_of(const char *path, size_t *len)
     return b;
 }
 
-/* A branch has a link to the newest segment. Then: a clean stop; a crash; another writer. */
+/* A branch has a link to the newest segment. Then: a clean stop; a crash; another writer; a clean stop, and no writer is set (a standby). */
 START_TEST(what_a_branch_links_to_is_never_changed)
 {
     char name[SEGMENT_NAME_MAX];
@@ -482,13 +482,17 @@ START_TEST(what_a_branch_links_to_is_never_changed)
     ok(io_mkdir(simio_io(sim), "branch", &err));
     ok(io_link(simio_io(sim), name, "branch/x", &err));
     was = bytes_of("branch/x", &n_was);
-    if (_i == 0)
+    if (_i == 0 || _i == 3) {
         ok(log_finish(lg, &err));
+        fix_note(&sb, lg, true);
+    }
     if (_i == 2)
         ok(log_set_writer(lg, 1, sb.epochs[0].id, 12345, &err));
     log_close(lg);
     reopen(true);
-    ok(log_set_writer(lg, 1, sb.epochs[0].id, _i == 2 ? 12345 : sb.incarnation, &err));
+    ck_assert(rec0.clean == (_i == 0 || _i == 3));
+    if (_i != 3)
+        ok(log_set_writer(lg, 1, sb.epochs[0].id, _i == 2 ? 12345 : sb.incarnation, &err));
     append_samples(7);
     ok(log_finish(lg, &err));
     is = bytes_of("branch/x", &n_is);
@@ -520,6 +524,37 @@ START_TEST(segments_are_of_a_lineage_of_the_epoch_table)
     memset(sb.epochs[0].lineage, 0x78, 16);
     ck_assert_int_eq(log_open(simio_io(sim), &sb, &opt, true, 0, &lg, &rec0, &err), ERR_DAMAGE);
     ck_assert_ptr_nonnull(strstr(err.msg, "offset 0: expected a segment of this store's lineage, found one of another"));
+}
+END_TEST
+
+/* Not there; there, but another's; there. Only the last opens, and until then nothing is changed. */
+START_TEST(a_record_that_was_answered_must_be_there)
+{
+    struct record rec;
+    uint64_t last, head;
+
+    append_samples(3);
+    ok(fix_write(lg, 1, 10, &rec, &err));
+    last = rec.lsn;
+    head = log_head(lg);
+    log_close(lg);
+    for (int i = 0; i < 3; i++) {
+        struct simio *was = simio_clone(sim);
+        size_t n = 0;
+
+        opt.least_lsn = i == 0 ? head : last;
+        opt.least_writer = sb.incarnation + (i == 1);
+        if (i < 2) {
+            ck_assert_int_eq(log_open(simio_io(sim), &sb, &opt, true, 0, &lg, &rec0, &err), ERR_IO);
+            ck_assert_ptr_nonnull(strstr(err.msg, "operations that had been answered are lost"));
+            ck_assert_uint_eq(simio_pending(sim), simio_pending(was));
+        } else {
+            reopen(true);
+            n = n_segments();
+            ck_assert_uint_gt(n, 0);
+        }
+        simio_free(was);
+    }
 }
 END_TEST
 
@@ -646,7 +681,8 @@ int main(void)
     tcase_add_test(t, prepared_segment_is_used_and_not_left_behind);
     tcase_add_test(t, record_larger_than_a_segment);
     tcase_add_test(t, another_writer_starts_another_segment);
-    tcase_add_loop_test(t, what_a_branch_links_to_is_never_changed, 0, 3);
+    tcase_add_loop_test(t, what_a_branch_links_to_is_never_changed, 0, 4);
+    tcase_add_test(t, a_record_that_was_answered_must_be_there);
     tcase_add_test(t, segments_are_of_a_lineage_of_the_epoch_table);
     tcase_add_test(t, more_segments_than_open_files);
     tcase_add_test(t, four_writers_make_one_chain);

@@ -404,6 +404,56 @@ START_TEST(missing_newest_segment_is_damage)
 }
 END_TEST
 
+static int note_segment(void *arg, const struct log_segment_info *s) { *(struct log_segment_info *)arg = *s; return 0; }
+
+/* The frames of a recovery's copy say that all of it is durable. A fork inside it, with a newer segment from there, lets the rest go. */
+START_TEST(a_fork_inside_a_copy_is_no_damage)
+{
+    uint8_t buf[SEGMENT_HEADER_BYTES];
+    struct iovec iov = { buf, sizeof buf };
+    char name[SEGMENT_NAME_MAX];
+    struct log_segment_info copy = { 0 };
+    struct segment_header h;
+    struct io_file *f;
+
+    start(1, 1 << 16);
+    for (unsigned i = 0; i < 3; i++)
+        ok(append(300));
+    ok(log_sync(lg, &err));
+    for (unsigned i = 0; i < 5; i++)
+        ok(append(300));
+    crash();
+    ok(open_log(true, 0));
+    ck_assert_uint_gt(lr.rewritten, 0);
+    log_segments(lg, note_segment, &copy);
+    ck_assert_uint_eq(copy.first, iss[3].lsn);
+    log_close(lg);
+    segment_name(copy.first, copy.gen, name);
+    ok(io_open(simio_io(sim), name, IO_RDONLY, &f, &err));
+    ck_assert_int_eq(io_pread(f, buf, sizeof buf, 0, &err), sizeof buf);
+    io_close(f);
+    ok(segment_header_decode(buf, sizeof buf, &h, &err));
+    h.prev_gen = h.gen++;
+    h.prev_first = h.first;
+    h.first = h.cut = iss[5].lsn;
+    h.capacity = 1 << 16;
+    h.prev_lsn = iss[4].lsn;
+    h.prev_hash = iss[4].hash;
+    h.incarnation++;
+    segment_header_encode(&h, buf);
+    segment_name(h.first, h.gen, name);
+    ok(io_open(simio_io(sim), name, IO_RDWR | IO_CREATE, &f, &err));
+    ok(io_pwritev(f, &iov, 1, 0, &err));
+    ok(io_fdatasync(f, &err));
+    io_close(f);
+    ok(io_syncdir(simio_io(sim), "log", &err));
+    ok(open_log(true, 0));
+    ck_assert(!lr.damaged);
+    expect_prefix(5);
+    stop();
+}
+END_TEST
+
 START_TEST(failed_copy_of_the_tail_fails_the_open_and_changes_nothing)
 {
     struct simio *base;
@@ -616,6 +666,7 @@ int main(void)
     tcase_add_test(t, stale_frames_of_an_older_generation_are_the_end);
     tcase_add_test(t, damaged_segment_header_is_named_and_its_records_are_read);
     tcase_add_test(t, missing_newest_segment_is_damage);
+    tcase_add_test(t, a_fork_inside_a_copy_is_no_damage);
     tcase_add_test(t, failed_copy_of_the_tail_fails_the_open_and_changes_nothing);
     tcase_add_test(t, cut_at_any_call_leaves_a_prefix_with_all_that_was_acknowledged);
     tcase_add_test(t, crash_at_every_call_of_recovery_gives_the_same);

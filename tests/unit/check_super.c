@@ -54,9 +54,9 @@ static void sample_retained(struct retained *r)
     r->n = 4;
     r->point = calloc(r->n, sizeof *r->point);
     r->point[0] = (struct retained_point){ .lsn = 4096, .kind = RETAIN_KEPT };
-    r->point[1] = (struct retained_point){ .lsn = 4096, .kind = RETAIN_HOLD, .until_ns = 1795348800000000000 };
+    r->point[1] = (struct retained_point){ .lsn = 4096, .kind = RETAIN_HOLD, .placed_ns = 1795262400000000000, .until_ns = 1795348800000000000 };
     r->point[2] = (struct retained_point){ .lsn = 4096, .kind = RETAIN_HOLD, .until_ns = -1, .owner = "a standby's site" };
-    r->point[3] = (struct retained_point){ .lsn = 8999, .kind = 77 };
+    r->point[3] = (struct retained_point){ .lsn = 9001, .kind = 77 };
 }
 
 /* --- golden files: the bytes of version 1 --- */
@@ -103,12 +103,12 @@ START_TEST(golden_retained_set_is_read_and_written_the_same)
     struct retained r;
     size_t n = golden("retained.bin", a, sizeof a);
 
-    ck_assert_uint_eq(n, 144 + 4 * 40);
+    ck_assert_uint_eq(n, 144 + 4 * 48);
     OK(retained_decode(a, n, id, &r, NULL));
     ck_assert_mem_eq(id, lineage, 16);
     ck_assert_uint_eq(retained_encode(&r, id, b, sizeof b), n);
     ck_assert_mem_eq(a, b, n);
-    ck_assert(retained_has(&r, 4096) && retained_has(&r, 8999) && !retained_has(&r, 4095) && !retained_has(&r, 9000));
+    ck_assert(retained_has(&r, 4096) && retained_has(&r, 9001) && !retained_has(&r, 4095) && !retained_has(&r, 9000));
     retained_release(&r);
     ck_assert(!retained_has(&r, 4096));
     sample_retained(&r);
@@ -246,24 +246,25 @@ END_TEST
 static const struct damage retained_damage[] = {
     { 64, 8, 0, ERR_DAMAGE, "retained set: generation at byte 64 is 0" },
     { 72, 16, 0, ERR_DAMAGE, "retained set: lineage at byte 72 is zero" },
-    { 88, 8, 8999, ERR_DAMAGE, "retained set: point 3 at byte 248 is LSN 8999, expected one below the horizon 8999" },
-    { 96, 4, 2, ERR_DAMAGE, "retained set: number of points at byte 96 is 2, which does not fit a file of 304 bytes" },
-    { 96, 4, 0xffffffff, ERR_DAMAGE, "retained set: number of points at byte 96 is 4294967295, which does not fit a file of 304 bytes" },
+    { 88, 8, 4096, ERR_DAMAGE, "retained set: point 0 at byte 128 is LSN 4096 of kind 1, expected one below the horizon 4096" },
+    { 96, 4, 2, ERR_DAMAGE, "retained set: number of points at byte 96 is 2, which does not fit a file of 336 bytes" },
+    { 96, 4, 0xffffffff, ERR_DAMAGE, "retained set: number of points at byte 96 is 4294967295, which does not fit a file of 336 bytes" },
     { 100, 1, 1, ERR_DAMAGE, "retained set: reserved bytes 100 to 127 are not zero" },
     { 127, 1, 1, ERR_DAMAGE, "retained set: reserved bytes 100 to 127 are not zero" },
-    { 128, 8, 0, ERR_DAMAGE, "retained set: point 0 at byte 128 is LSN 0, expected one below the horizon 9000" },
+    { 128, 8, 0, ERR_DAMAGE, "retained set: point 0 at byte 128 is LSN 0 of kind 1, expected one below the horizon 9000" },
     { 136, 4, 0, ERR_DAMAGE, "retained set: point 0 at byte 128 is of kind 0" },
-    { 176, 4, 1, ERR_DAMAGE, "retained set: point 1 at byte 168, LSN 4096 of kind 1, is not above the one before it" },
-    { 176, 4, 5, ERR_DAMAGE, "retained set: point 2 at byte 208, LSN 4096 of kind 4, is not above the one before it" },
-    { 232, 16, 0, ERR_DAMAGE, "retained set: point 2 at byte 208, LSN 4096 of kind 4, is not above the one before it" },
-    { 248, 8, 4095, ERR_DAMAGE, "retained set: point 3 at byte 248, LSN 4095 of kind 77, is not above the one before it" },
-    { 260, 4, 1, ERR_DAMAGE, "retained set: point 3 at byte 248: reserved bytes are not zero" },
+    { 184, 4, 1, ERR_DAMAGE, "retained set: point 1 at byte 176, LSN 4096 of kind 1, is not above the one before it" },
+    { 184, 4, 5, ERR_DAMAGE, "retained set: point 2 at byte 224, LSN 4096 of kind 4, is not above the one before it" },
+    { 256, 16, 0, ERR_DAMAGE, "retained set: point 2 at byte 224, LSN 4096 of kind 4, is not above the one before it" },
+    { 272, 8, 4095, ERR_DAMAGE, "retained set: point 3 at byte 272, LSN 4095 of kind 77, is not above the one before it" },
+    { 280, 4, 1, ERR_DAMAGE, "retained set: point 3 at byte 272 is LSN 9001 of kind 1, expected one below the horizon 9000" },
+    { 284, 4, 1, ERR_DAMAGE, "retained set: point 3 at byte 272: reserved bytes are not zero" },
 };
 
 START_TEST(each_wrong_field_of_the_retained_set_is_named)
 {
     const struct damage *d = &retained_damage[_i];
-    uint8_t buf[304], id[16] = "unchanged";
+    uint8_t buf[336], id[16] = "unchanged";
     struct retained r;
     struct err err = { 0 };
 
@@ -282,7 +283,7 @@ END_TEST
 /* What a newer program put where this one knows nothing: read, and written back as it was. */
 START_TEST(bytes_that_a_compat_bit_explains_are_kept)
 {
-    uint8_t *a = malloc(SUPER_FILE_BYTES), *b = malloc(SUPER_FILE_BYTES), c[304], d[304], id[16];
+    uint8_t *a = malloc(SUPER_FILE_BYTES), *b = malloc(SUPER_FILE_BYTES), c[336], d[336], id[16];
     struct super sb;
     struct retained r, got;
     struct err err = { 0 };
