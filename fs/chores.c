@@ -216,18 +216,19 @@ static bool round_locked(struct chores *c)
     size_t n = 0;
     uint64_t told = c->told;
 
-    if (c->everything && !c->stopping) {
-        c->everything = false;
-        told++;
-        pthread_mutex_unlock(&c->lock);
-        inval_everything(c->fs);
-    } else if (c->n > 0 && !c->stopping) {
+    /* In this order: what a command waits for (chores_settle) is counted, and must be told by then. */
+    if (c->n > 0 && !c->stopping) {
         one = c->inval[c->first];
         c->first = (c->first + 1) % CHORES_MAX;
         c->n--;
         told++;
         pthread_mutex_unlock(&c->lock);
         inval_one(c->fs, &one);
+    } else if (c->everything && !c->stopping) {
+        c->everything = false;
+        told++;
+        pthread_mutex_unlock(&c->lock);
+        inval_everything(c->fs);
     } else if (c->n_reap > 0) {
         while (n < BATCH && c->n_reap > 0)
             inos[n++] = c->reap[--c->n_reap];

@@ -2,6 +2,7 @@
 #include "fs/past_internal.h"
 
 #include "fs/past_list.h"
+#include "store/base/slow.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -404,6 +405,7 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool p
     bool full = false;
     int rc = 0;
 
+    slow_now();              /* long work: others need not wait for it */
     if (node == FUSE_ROOT_ID && off >= 0) {
         past_list_reply(f.p->fs, req, 0, past_link_ino(0), INO_ROOT, f.size, (uint64_t)off, plus);
         return;

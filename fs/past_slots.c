@@ -4,6 +4,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+enum { FIRST = 2 };                  /* 0: none; 1 would make the node id of the root */
+
 /* In memory that outlives workers. lsn is set before look-ups and cleared after: look-ups != 0 means both are good. */
 struct slot {
     uint64_t lsn;
@@ -45,7 +47,7 @@ static void rebuild(struct past_slots *s)
 {
     uint32_t high = s->sh->high < s->n ? s->sh->high : s->n;
 
-    for (uint32_t i = high; i-- > 1;) {
+    for (uint32_t i = high; i-- > FIRST;) {
         struct slot *v = &s->sh->slots[i];
 
         if (v->lsn != 0 && atomic_load(&v->lookups) != 0) {
@@ -76,7 +78,7 @@ struct past_slots *past_slots_new(void *mem, uint32_t n)
         return NULL;
     }
     if (s->sh->high == 0)
-        s->sh->high = 1;
+        s->sh->high = FIRST;
     rebuild(s);
     return s;
 }

@@ -1,5 +1,5 @@
 /*
- * past_slots.h: the moments the kernel knows, numbered: node id of the past = slot:20 | inode:44.
+ * past_slots.h: the moments the kernel knows, numbered: node id of the past = inode:44 | slot:20.
  *
  * A slot is (LSN, look-ups) and is used again when its look-ups are 0. The table lies in the memory that outlives workers; what is
  * found from it (free slots, slot by LSN) is made anew by each. A crash can leave a count too high (the slot is then
@@ -18,9 +18,9 @@ enum { PAST_SLOTS_LOG2 = 20 };
 
 struct past_slots;
 
-/* past_slots_bytes(n): of memory for ${n} slots. Slot 0 is never used. */
+/* past_slots_bytes(n): of memory for ${n} slots. Slots 0 and 1 are never used. */
 size_t past_slots_bytes(uint32_t n);
-/* past_slots_new(mem, n): ${mem} zeroed, or as an earlier one left it with the same ${n} (2 .. 2^20). NULL: out of memory. */
+/* past_slots_new(mem, n): ${mem} zeroed, or as an earlier one left it with the same ${n} (3 .. 2^20). NULL: out of memory. */
 struct past_slots *past_slots_new(void *mem, uint32_t n);
 /* past_slots_free: the memory stays as it is. Accepts NULL. */
 void past_slots_free(struct past_slots *s);

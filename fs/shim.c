@@ -2,6 +2,8 @@
 #define FUSE_USE_VERSION 314
 #include "fs/shim_internal.h"
 
+#include "store/base/slow.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
@@ -451,6 +453,22 @@ static int end_of(struct shim *s, ssize_t err)
 	return end;
 }
 
+static _Thread_local struct shim *leading;	/* whose lead this thread holds */
+
+static void take_lead(struct shim *s)
+{
+	if (!leading)
+		pthread_mutex_lock(&s->lead);
+	leading = s;
+}
+
+static void leave_lead(void)
+{
+	if (leading)
+		pthread_mutex_unlock(&leading->lead);
+	leading = NULL;
+}
+
 int shim_loop(struct shim *s)
 {
 	struct shim_buf buf = { 0 };
@@ -462,20 +480,24 @@ int shim_loop(struct shim *s)
 		ssize_t n;
 
 		memset(buf.mem, 0, sizeof(struct fuse_in_header));
-		pthread_mutex_lock(&s->lead);
+		take_lead(s);
 		n = receive(s, &buf);
-		pthread_mutex_unlock(&s->lead);
+		if (n <= 0 || !s->policy.keep_lead)
+			leave_lead();
 		if (n <= 0) {
 			end = end_of(s, n);
 			break;
 		}
 		INC(s->n_requests);
+		slow_hook = leading ? leave_lead : NULL;
 		(void)shim_dispatch(s, &buf, (size_t)n);
+		slow_hook = NULL;
 		if (fuse_session_exited(s->se) && !atomic_load(&s->neg_done)) {
 			end = -EPROTO;
 			break;
 		}
 	}
+	leave_lead();
 	shim_put(s, &buf);
 	return end;
 }

@@ -61,6 +61,7 @@ struct shim_policy {
 	uint16_t max_background;	/* readahead and writeback requests in flight */
 	uint16_t congestion_threshold;
 	uint32_t spin_us;	/* longest spin before sleeping; 0 = never spin */
+	bool keep_lead;		/* the thread that read a request goes on reading, until a handler waits (store/base/slow.h) */
 	uint64_t raw_opcodes;	/* bit n: opcode n (< 64) goes to `raw` before libfuse */
 	int (*raw)(void *raw_ctx, struct shim *s, const struct fuse_in_header *in,
 		   const void *body, size_t body_len);
@@ -81,7 +82,7 @@ void shim_policy_live(struct shim_policy *p);
 
 /* shim_policy_past(p): the read-only session. As live without KILLPRIV_V2, WRITEBACK_CACHE,
  * DONT_MASK and SETXATTR_EXT. CACHE_SYMLINKS is off: names of moments are links whose
- * targets change. Does not spin. */
+ * targets change. Several threads, of which one goes on reading until it has to wait (keep_lead). */
 void shim_policy_past(struct shim_policy *p);
 
 /* ---- buffers ------------------------------------------------------------------------ */
@@ -160,7 +161,8 @@ enum shim_end {
 
 /* shim_loop(s): reads and dispatches requests until the session ends. One thread at a time
  * waits on the device (it alone spins); the others queue behind it, so a request wakes one
- * thread. Several threads may run it.
+ * thread. Several threads may run it. With keep_lead it wakes none: they come in when a handler
+ * is about to wait. Handing over each time cost 100 us a request where two cores sleep in turn.
  *
  * Spinning is adaptive: after some fruitless spins the thread sleeps at once, and spins
  * again when requests are seen to follow each other closely.

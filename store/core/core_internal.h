@@ -145,8 +145,9 @@ void data_mark_version(struct store *s, uint64_t ino);
 int read_at(struct store *s, uint64_t at, struct wait *wait);
 /* read_applied(s, lsn, wait): 0 when the index holds everything up to and including ${lsn}; WAIT{APPLIED}. */
 int read_applied(struct store *s, uint64_t lsn, struct wait *wait);
-/* The pieces of a block, live or at a moment (malloced). */
-int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64_t block, struct row_map *map, struct err *err);
+/* The pieces of a block, live or at a moment, all that lie in its bytes [from, to) and maybe others (malloced). */
+int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64_t block, uint32_t from, uint32_t to, struct row_map *map,
+             struct err *err);
 
 static inline struct wait *wait_or(struct wait *w, struct wait *own)
 {

@@ -6,6 +6,8 @@
  */
 #include "store/core/moment.h"
 #include "store/core/core_internal.h"
+
+#include "store/base/slow.h"
 #include "store/core/moment_internal.h"
 
 #include <inttypes.h>
@@ -288,6 +290,7 @@ static int sync_to(struct store *s, uint64_t lsn, struct err *err)
 {
     if (log_durable(s->log) > lsn || !s->opt.writable)
         return 0;
+    slow_now();
     int rc = log_wait_written(s->log, lsn);
     return rc < 0 ? err_set(err, rc, "moment @%" PRIu64 ": %s", lsn, err_text(rc)) : store_sync(s, err);
 }

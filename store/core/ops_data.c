@@ -31,7 +31,7 @@ static int fold(struct store *s, uint64_t ino, uint64_t mapgen, uint64_t block)
     int rc = store_getattr(s, AT_LIVE, ino, &row, NULL);
     if (rc < 0 || row.mapgen != mapgen)
         return 0;
-    rc = read_map(s, AT_LIVE, ino, mapgen, block, &map, NULL);
+    rc = read_map(s, AT_LIVE, ino, mapgen, block, 0, BLOCK_BYTES, &map, NULL);
     if (rc < 0 || map.n <= BLOCK_PIECES_MAX || !index_fold_range(&map, &off, &len))
         goto out;
     uint64_t pos = (block << BLOCK_SHIFT) + off;
@@ -154,7 +154,7 @@ static int past_pieces(struct store *s, uint64_t at, uint64_t ino, const struct 
         uint64_t block = pos >> BLOCK_SHIFT, base = block << BLOCK_SHIFT;
         uint64_t to = base + BLOCK_BYTES < end ? base + BLOCK_BYTES : end;
         struct row_map map = { 0 };
-        int rc = read_map(s, at, ino, row->mapgen, block, &map, NULL);
+        int rc = read_map(s, at, ino, row->mapgen, block, (uint32_t)(pos - base), (uint32_t)(to - base), &map, NULL);
         if (rc < 0)
             return rc;
         if (*n + map.n > CLONE_PIECES_MAX && *n > 0) {

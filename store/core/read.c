@@ -3,6 +3,8 @@
  */
 #include "store/core/core_internal.h"
 
+#include "store/base/slow.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -298,11 +300,12 @@ int store_parents(struct store *s, uint64_t at, uint64_t ino,
 
 /* ---- content ---- */
 
-int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64_t block, struct row_map *map, struct err *err)
+int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64_t block, uint32_t from, uint32_t to, struct row_map *map,
+             struct err *err)
 {
     struct crow *r = NULL;
     if (at != AT_LIVE)
-        return asof_map(s->kv, at, ino, mapgen, block, map, err);
+        return asof_map(s->kv, at, ino, mapgen, block, from, to, map, err);
     int rc = live_row(s, CROW_MAP, ino, mapgen, block, NULL, 0, &r, err);
     if (rc < 0)
         return rc;
@@ -325,14 +328,18 @@ static int read_block(struct store *s, uint64_t at, const struct row_ino *row, u
 {
     struct row_map map = { 0 };
     uint32_t from = (uint32_t)(pos & (BLOCK_BYTES - 1)), to = from + len, done = from;
-    int rc = read_map(s, at, ino, row->mapgen, pos >> BLOCK_SHIFT, &map, err);
+    int rc = read_map(s, at, ino, row->mapgen, pos >> BLOCK_SHIFT, from, to, &map, err);
     for (uint32_t i = 0; rc == 0 && i < map.n && map.piece[i].off < to; i++) {
         const struct piece *p = &map.piece[i];
         uint32_t pe = p->off + p->len, f = p->off > from ? p->off : from, t = pe < to ? pe : to;
         if (f >= t)
             continue;
         memset(buf + (done - from), 0, f - done);
-        rc = log_read_data(s->log, p->lsn, p->dstart, p->doff + (f - p->off), t - f, buf + (f - from), nowait, err);
+        rc = log_read_data(s->log, p->lsn, p->dstart, p->doff + (f - p->off), t - f, buf + (f - from), nowait || slow_hook != NULL, err);
+        if (rc == ERR_WAIT && !nowait) {
+            slow_now();
+            rc = log_read_data(s->log, p->lsn, p->dstart, p->doff + (f - p->off), t - f, buf + (f - from), false, err);
+        }
         done = t;
     }
     if (rc == 0)
@@ -381,7 +388,7 @@ static int seek_block(struct store *s, uint64_t at, const struct row_ino *row, u
 {
     struct row_map map = { 0 };
     uint32_t pos = from;
-    int rc = read_map(s, at, ino, row->mapgen, block, &map, NULL);
+    int rc = read_map(s, at, ino, row->mapgen, block, 0, BLOCK_BYTES, &map, NULL);
     *out = hole ? from : BLOCK_BYTES;
     for (uint32_t i = 0; rc == 0 && i < map.n; i++) {
         const struct piece *p = &map.piece[i];

@@ -4,6 +4,8 @@
  */
 #include "store/core/core_internal.h"
 
+#include "store/base/slow.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -309,6 +311,7 @@ int store_await(struct store *s, const struct wait *w)
 {
     struct timespec ts;
     while (!store_ready(s, w)) {
+        slow_now();
         if (!s->has_threads) {
             int rc = drive(s, w);
             if (rc < 0)

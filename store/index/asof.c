@@ -141,29 +141,45 @@ static int piece_cmp(const void *x, const void *y)
     return a < b ? -1 : a > b;
 }
 
-static int take_pieces(struct row_map *out, uint32_t *cap, const struct piece *p, uint32_t n, uint64_t t)
+struct taking {
+    struct row_map *out;
+    uint32_t cap;
+    uint64_t t;
+    uint32_t from, to, left;      /* the bytes asked for; how many of them no piece was found for yet */
+};
+
+static int take_pieces(struct taking *k, const struct piece *p, uint32_t n)
 {
+    struct row_map *out = k->out;
     for (uint32_t i = 0; i < n; i++) {
-        if (p[i].birth > t)
+        if (p[i].birth > k->t)
             continue;
-        if (out->n == *cap) {
-            uint32_t c = *cap == 0 ? 16 : *cap * 2;
+        if (out->n == k->cap) {
+            uint32_t c = k->cap == 0 ? 16 : k->cap * 2;
             struct piece *v = realloc(out->piece, c * sizeof *v);
             if (v == NULL)
                 return ERR_NOMEM;
             out->piece = v;
-            *cap = c;
+            k->cap = c;
         }
         out->piece[out->n++] = p[i];
+        uint32_t lo = p[i].off > k->from ? p[i].off : k->from, end = p[i].off + p[i].len, hi = end < k->to ? end : k->to;
+        if (lo < hi)
+            k->left -= hi - lo < k->left ? hi - lo : k->left;
     }
     return 0;
 }
 
-int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t block, struct row_map *map, struct err *err)
+/*
+ * A byte is of one piece at one time, and each piece is in one row: what is asked for is found when pieces of that time cover it. So a file
+ * that was saved whole takes one row, and the walk to the next image is for what has holes.
+ */
+int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t block, uint32_t from, uint32_t to, struct row_map *map,
+             struct err *err)
 {
     uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX], ck[KV_KEY_MAX];   /* [ck, ck 00) holds ck alone */
     struct row_map cur = { 0 };
-    uint32_t cap = 0;
+    struct taking k = { .out = map, .t = t, .from = from, .to = to, .left = to - from };
     bool image = false;
     memset(map, 0, sizeof *map);
     if (t == UINT64_MAX)
@@ -177,7 +193,7 @@ int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t 
     int rc = it != NULL && ci != NULL ? 0 : nomem(err);
     if (rc < 0)
         goto out;
-    for (kv->ops->iter_seek(it, lo, llen); rc == 0 && !image && kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
+    for (kv->ops->iter_seek(it, lo, llen); rc == 0 && !image && k.left > 0 && kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
         size_t vlen;
         const uint8_t *v = kv->ops->iter_val(it, &vlen);
         struct row_map h = { 0 };
@@ -186,22 +202,22 @@ int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t 
             break;
         /* the image holds what died here too: it alone is the map just before this death */
         image = h.n_image > 0;
-        rc = image ? take_pieces(map, &cap, h.piece + h.n, h.n_image, t) : take_pieces(map, &cap, h.piece, h.n, t);
+        rc = image ? take_pieces(&k, h.piece + h.n, h.n_image) : take_pieces(&k, h.piece, h.n);
         free(h.piece);
     }
     if (rc == 0)
         rc = kv->ops->iter_err(it, err);
-    if (rc < 0 || image)
+    if (rc < 0 || image || k.left == 0)
         goto out;
     kv->ops->iter_seek(ci, ck, clen);
     if (kv->ops->iter_valid(ci)) {
         size_t klen, vlen;
-        const uint8_t *k = kv->ops->iter_key(ci, &klen);
-        if (klen == clen && memcmp(k, ck, clen) == 0) {
+        const uint8_t *found = kv->ops->iter_key(ci, &klen);
+        if (klen == clen && memcmp(found, ck, clen) == 0) {
             const uint8_t *v = kv->ops->iter_val(ci, &vlen);
             rc = row_map_decode(v, vlen, &cur, err);
             if (rc == 0)
-                rc = take_pieces(map, &cap, cur.piece, cur.n, t);
+                rc = take_pieces(&k, cur.piece, cur.n);
             free(cur.piece);
         }
     }

@@ -17,8 +17,9 @@ int asof_ino(struct kv *kv, uint64_t t, uint64_t ino, struct row_ino *row, char 
 int asof_den(struct kv *kv, uint64_t t, uint64_t parent, const void *name, size_t nlen, struct row_den *row, struct err *err);
 /* asof_xat: *${val} malloced, *${len} bytes. */
 int asof_xat(struct kv *kv, uint64_t t, uint64_t ino, const void *name, size_t nlen, uint8_t **val, size_t *len, struct err *err);
-/* asof_map: pieces of a block, ascending; free map->piece. An empty map is no error. */
-int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t block, struct row_map *map, struct err *err);
+/* asof_map: pieces of a block, ascending, all that lie in its bytes [from, to) and maybe others; free map->piece. An empty map is no error. */
+int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t block, uint32_t from, uint32_t to, struct row_map *map,
+             struct err *err);
 
 /* A listing, ordered by cookie. */
 struct asof_entry { uint64_t cookie, ino; uint32_t type; uint32_t name_len; char *name; };

@@ -17,6 +17,8 @@
  */
 #include "store/index/kv.h"
 
+#include "store/base/slow.h"
+
 #include <rocksdb/c.h>
 
 #include <stdio.h>
@@ -35,6 +37,7 @@ enum {
     FLUSH_POLL_US    = 200,
     INFO_LOG_ERROR   = 3,
     INDEX_TWO_LEVEL  = rocksdb_block_based_table_index_type_two_level_index_search,
+    TIER_CACHED      = 1,         /* ReadTier::kBlockCacheTier: "Result incomplete" where the disk would have to be read */
     TIER_PERSISTED   = 2,         /* ReadTier::kPersistedTier: skips memtables when the log is off */
 };
 
@@ -46,7 +49,7 @@ struct kv_rocks {
     rocksdb_t *db;
     rocksdb_options_t *options;
     rocksdb_cache_t *cache;
-    rocksdb_readoptions_t *read, *read_persisted;
+    rocksdb_readoptions_t *read, *read_persisted, *read_cached;
     rocksdb_writeoptions_t *write;
     rocksdb_flushoptions_t *flush_begin;
     bool read_only;
@@ -64,8 +67,11 @@ struct kv_batch {
 };
 
 struct kv_iter {
+    rocksdb_t *db;
     rocksdb_readoptions_t *read;
     rocksdb_iterator_t *it;
+    bool cached;                  /* asks the cache alone, until that does not do: see go_on */
+    const rocksdb_snapshot_t *own;    /* of one that may begin anew and was given no snapshot: it sees the same then */
     size_t llen, ulen;
     uint8_t bounds[];             /* lower, upper; RocksDB keeps pointers into it */
 };
@@ -95,17 +101,11 @@ static int rocks_failed(struct err *err, const char *what, char *text)
 
 /* Reads */
 
-static int get_with(struct kv_rocks *k, rocksdb_readoptions_t *ro, const void *key, size_t klen, uint8_t **val,
-                    size_t *vlen, struct err *err)
+static int take_value(rocksdb_pinnableslice_t *pin, uint8_t **val, size_t *vlen, struct err *err)
 {
-    rocksdb_pinnableslice_t *pin;
-    char *text = NULL;
     const char *v;
     int rc = 0;
 
-    pin = rocksdb_get_pinned(k->db, ro, key, klen, &text);
-    if (text)
-        return rocks_failed(err, "get", text);
     if (!pin)
         return kv_no_row(err);
     v = rocksdb_pinnableslice_value(pin, vlen);
@@ -118,8 +118,35 @@ static int get_with(struct kv_rocks *k, rocksdb_readoptions_t *ro, const void *k
     return rc;
 }
 
+static int get_with(struct kv_rocks *k, rocksdb_readoptions_t *ro, const void *key, size_t klen, uint8_t **val,
+                    size_t *vlen, struct err *err)
+{
+    rocksdb_pinnableslice_t *pin;
+    char *text = NULL;
+
+    pin = rocksdb_get_pinned(k->db, ro, key, klen, &text);
+    return text ? rocks_failed(err, "get", text) : take_value(pin, val, vlen, err);
+}
+
+/* A thread that others wait for (slow.h) looks in memory first. */
+static bool get_cached(struct kv_rocks *k, const void *key, size_t klen, rocksdb_pinnableslice_t **pin)
+{
+    char *text = NULL;
+
+    *pin = rocksdb_get_pinned(k->db, k->read_cached, key, klen, &text);
+    if (!text)
+        return true;
+    rocksdb_free(text);           /* incomplete, or an error that the reading itself will meet */
+    return false;
+}
+
 static int rocks_get(struct kv *kv, const void *key, size_t klen, uint8_t **val, size_t *vlen, struct err *err)
 {
+    rocksdb_pinnableslice_t *pin;
+
+    if (slow_hook && get_cached(rocks(kv), key, klen, &pin))
+        return take_value(pin, val, vlen, err);
+    slow_now();
     return get_with(rocks(kv), rocks(kv)->read, key, klen, val, vlen, err);
 }
 
@@ -275,6 +302,8 @@ static struct kv_iter *rocks_iter_new(struct kv *kv, struct kv_snap *s, const vo
 
     if (!it)
         return NULL;
+    it->db = rocks(kv)->db;
+    it->cached = slow_hook != NULL;
     it->llen = ln;
     it->ulen = un;
     if (ln)
@@ -286,31 +315,84 @@ static struct kv_iter *rocks_iter_new(struct kv *kv, struct kv_snap *s, const vo
         rocksdb_readoptions_set_iterate_lower_bound(it->read, (const char *)it->bounds, ln);
     if (un)
         rocksdb_readoptions_set_iterate_upper_bound(it->read, (const char *)it->bounds + ln, un);
-    if (s)
-        rocksdb_readoptions_set_snapshot(it->read, s->s);
-    it->it = rocksdb_create_iterator(rocks(kv)->db, it->read);
+    it->own = it->cached && !s ? rocksdb_create_snapshot(it->db) : NULL;
+    if (s || it->own)
+        rocksdb_readoptions_set_snapshot(it->read, s ? s->s : it->own);
+    if (it->cached)
+        rocksdb_readoptions_set_read_tier(it->read, TIER_CACHED);
+    it->it = rocksdb_create_iterator(it->db, it->read);
     return it;
+}
+
+/* True: the cache alone did not do. The thread says so, and the iterator begins anew, with the disk. */
+static bool go_on(struct kv_iter *it)
+{
+    char *text = NULL;
+
+    if (!it->cached || rocksdb_iter_valid(it->it))
+        return false;
+    rocksdb_iter_get_error(it->it, &text);
+    if (!text)
+        return false;
+    rocksdb_free(text);
+    slow_now();
+    it->cached = false;
+    rocksdb_readoptions_set_read_tier(it->read, 0);
+    rocksdb_iter_destroy(it->it);
+    it->it = rocksdb_create_iterator(it->db, it->read);
+    return true;
 }
 
 static void rocks_iter_seek(struct kv_iter *it, const void *key, size_t klen)
 {
     rocksdb_iter_seek(it->it, key, klen);
+    if (go_on(it))
+        rocksdb_iter_seek(it->it, key, klen);
 }
 
 static void rocks_iter_seek_prev(struct kv_iter *it, const void *key, size_t klen)
 {
     rocksdb_iter_seek_for_prev(it->it, key, klen);
+    if (go_on(it))
+        rocksdb_iter_seek_for_prev(it->it, key, klen);
+}
+
+/* A step from a key that is kept, since a failed one loses it. The key is there still, in the same snapshot. */
+static void step_cached(struct kv_iter *it, void (*seek)(rocksdb_iterator_t *, const char *, size_t), void (*step)(rocksdb_iterator_t *))
+{
+    char key[KV_KEY_MAX];
+    size_t len;
+    const char *at = rocksdb_iter_key(it->it, &len);
+
+    memcpy(key, at, len < sizeof key ? len : sizeof key);
+    step(it->it);
+    if (!go_on(it))
+        return;
+    seek(it->it, key, len);
+    if (rocksdb_iter_valid(it->it)) {
+        at = rocksdb_iter_key(it->it, &len);
+        if (len <= sizeof key && memcmp(at, key, len) == 0)
+            step(it->it);
+    }
 }
 
 static void rocks_iter_next(struct kv_iter *it)
 {
-    if (rocksdb_iter_valid(it->it))
+    if (!rocksdb_iter_valid(it->it))
+        return;
+    if (it->cached)
+        step_cached(it, rocksdb_iter_seek, rocksdb_iter_next);
+    else
         rocksdb_iter_next(it->it);
 }
 
 static void rocks_iter_prev(struct kv_iter *it)
 {
-    if (rocksdb_iter_valid(it->it))
+    if (!rocksdb_iter_valid(it->it))
+        return;
+    if (it->cached)
+        step_cached(it, rocksdb_iter_seek_for_prev, rocksdb_iter_prev);
+    else
         rocksdb_iter_prev(it->it);
 }
 
@@ -343,6 +425,8 @@ static void rocks_iter_free(struct kv_iter *it)
         return;
     rocksdb_iter_destroy(it->it);
     rocksdb_readoptions_destroy(it->read);
+    if (it->own)
+        rocksdb_release_snapshot(it->db, it->own);
     free(it);
 }
 
@@ -367,6 +451,8 @@ static void rocks_close(struct kv *kv)
         rocksdb_readoptions_destroy(k->read);
     if (k->read_persisted)
         rocksdb_readoptions_destroy(k->read_persisted);
+    if (k->read_cached)
+        rocksdb_readoptions_destroy(k->read_cached);
     if (k->write)
         rocksdb_writeoptions_destroy(k->write);
     if (k->flush_begin)
@@ -513,6 +599,8 @@ int kv_rocks_open(const char *path, bool create, const struct kv_options *opt, s
     k->read = rocksdb_readoptions_create();
     k->read_persisted = rocksdb_readoptions_create();
     rocksdb_readoptions_set_read_tier(k->read_persisted, TIER_PERSISTED);
+    k->read_cached = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_read_tier(k->read_cached, TIER_CACHED);
     k->write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(k->write, 1);
     k->flush_begin = rocksdb_flushoptions_create();

@@ -4,6 +4,7 @@
  * from both; and what RocksDB keeps at a crash is shown with processes that
  * leave by _exit.
  */
+#include "store/base/slow.h"
 #include "store/index/kv.h"
 
 #include <check.h>
@@ -514,6 +515,9 @@ static void renew_iter(struct both *x, int i)
     }
 }
 
+static unsigned waits;
+static void about_to_wait(void) { waits++; }
+
 static void one_op(struct both *x)
 {
     uint32_t op = rnd(x, 1000);
@@ -521,6 +525,8 @@ static void one_op(struct both *x)
     uint8_t k[8];
     size_t klen;
 
+    /* Half of the time as a thread that others wait for: from memory first, and from the disk it must be the same. */
+    slow_hook = rnd(x, 2) ? about_to_wait : NULL;
     if (op < 250) {
         fill(x);
         for (int j = 0; j < IMPLS; j++) {
@@ -575,6 +581,7 @@ static void compare(struct both *x)
         renew_iter(x, i);
     for (int n = 0; n < RANDOM_OPS; n++)
         one_op(x);
+    slow_hook = NULL;
     ck_assert_uint_gt(x->valid, RANDOM_OPS / 10);
     ck_assert_uint_gt(x->found, RANDOM_OPS / 100);
     for (int i = 0; i < PAIRS; i++)
@@ -622,7 +629,9 @@ START_TEST(twin_equals_rocks)
         x.e[j] = env_new(j);
         x.b[j] = x.e[j].kv->ops->batch_new(x.e[j].kv);
     }
+    waits = 0;
     compare(&x);
+    ck_assert_uint_gt(waits, 10);
 }
 END_TEST
 
