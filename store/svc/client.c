@@ -16,6 +16,8 @@ int svc_connect(const char *dir, int *fd, struct err *err)
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     int dirfd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int s = -1, r;
+    char greeting = 0;
+    ssize_t n;
 
     if (dirfd < 0)
         return err_set(err, errno == EACCES ? ERR_ACCES : ERR_NOSTORE, "%s: %s", dir, strerror(errno));
@@ -31,6 +33,15 @@ int svc_connect(const char *dir, int *fd, struct err *err)
         r = errno == ENOENT || errno == ECONNREFUSED
             ? err_set(err, ERR_NOENT, "%s/control: nobody serves this store", dir)
             : err_from_errno(err, errno, "%s/control: connecting", dir);
+        goto out;
+    }
+    n = recv(s, &greeting, 1, 0);
+    if (n < 0 && errno != ECONNRESET) {
+        r = err_from_errno(err, errno, "%s/control: waiting to be served", dir);
+        goto out;
+    }
+    if (n != 1 || greeting != WIRE_GREETING) {
+        r = err_set(err, ERR_NOENT, "%s/control: whoever served this store is gone", dir);
         goto out;
     }
     *fd = s;

@@ -135,7 +135,10 @@ static void admit(struct svc_server *srv, int fd)
     pthread_attr_t attr;
     pthread_t t;
     unsigned slot;
+    const char greeting = WIRE_GREETING;
 
+    /* Room for a byte there always is; of a client that has gone the reading tells. */
+    (void)send(fd, &greeting, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) || len != sizeof cred) {
         close(fd);
         return;

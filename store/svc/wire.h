@@ -1,6 +1,9 @@
 /*
  * wire.h: frames on the control socket, and bytes inside JSON.
  *
+ * A connection begins with one byte of the server's, WIRE_GREETING: it is being served. Until then nothing was asked, and the client may
+ * try again elsewhere; a connection to a process that has just died ends without it.
+ *
  * A frame is  u32 json_len | u32 bin_len | json | bin,  numbers little-endian. A request is one frame
  * {"op": NAME, ...} without bin. It is answered by any number of frames
  *     {"type": "item" | "data" | "progress", "item": {...}} [bin]
@@ -22,6 +25,7 @@
 #include <stdint.h>
 
 enum {
+    WIRE_GREETING   = 'S',
     WIRE_HEAD_BYTES = 8,
     WIRE_JSON_MAX   = 1 << 20,      /* bytes of JSON in a frame */
     WIRE_BIN_MAX    = 4 << 20,      /* bytes behind it */

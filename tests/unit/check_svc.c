@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, err.msg)
@@ -573,6 +574,13 @@ START_TEST(dead_socket_is_replaced_a_live_one_is_not)
 
     snprintf(sa.sun_path, sizeof sa.sun_path, "%.90s/control", dir);
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    /* A process that dies after the kernel took the connection for it, and before it served: nothing was asked, so it is as if nobody were. */
+    ck_assert_int_eq(listen(fd, 1), 0);
+    pid_t dying = fork();
+    if (dying == 0)
+        _exit(close(accept(fd, NULL, NULL)) != 0);
+    ck_assert_int_eq(svc_connect(dir, &c, &err), ERR_NOENT);
+    ck_assert_int_eq(waitpid(dying, NULL, 0), dying);
     close(fd);
     ck_assert_int_eq(svc_connect(dir, &c, &err), ERR_NOENT);
     srv = serve();
