@@ -71,7 +71,6 @@ out:
     return code;
 }
 
-/* The mount point a person means: DIR, or where the store DIR is mounted. */
 static int umount_dir(const char *dir, bool lazy, bool when_free, struct err *err)
 {
     char who[2048];
@@ -120,6 +119,7 @@ int cmd_umount(int argc, char **argv)
         code = out_error(&err, ERR_NOMEM);
         goto out;
     }
+    /* The mount point a person means: DIR, or where the store DIR is mounted. */
     if (fs_mounted_at(dir, m) && locate_is_store(dir) && fs_mounted_store(dir, m) == 0) {
         free(dir);
         dir = strdup(m->dir);

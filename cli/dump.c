@@ -299,12 +299,12 @@ static int none_of_them(const struct file *f, const struct err *seg, const struc
 
 int dump_file(const char *path, struct err *err)
 {
-    enum { SMALL = RETAINED_FILE_MAX };
+    enum { READ_MAX = RETAINED_FILE_MAX };     /* holds any of these whole, or the head of a segment */
     struct file f = { .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC) };
     struct segment_header h;
     struct super *sb = malloc(sizeof *sb);
     struct retained ret = { 0 };
-    uint8_t *buf = malloc(SMALL), lineage[16];
+    uint8_t *buf = malloc(READ_MAX), lineage[16];
     struct err seg = { 0 }, sup = { 0 }, rete = { 0 };
     struct stat st;
     int64_t n;
@@ -321,7 +321,7 @@ int dump_file(const char *path, struct err *err)
     if (r)
         goto out;
     f.size = (uint64_t)st.st_size;
-    n = read_at(&f, buf, SMALL, 0, err);
+    n = read_at(&f, buf, READ_MAX, 0, err);
     if (n < 0) {
         r = (int)n;
     } else if (segment_header_decode(buf, (size_t)n, &h, &seg) == 0) {

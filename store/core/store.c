@@ -48,19 +48,20 @@ static int open_index(struct store *s, struct log_recovery *rec, struct err *err
     struct kv *rocks = NULL;
     struct err why = { 0 };
     int rc = kv_rocks_open(path, s->opt.writable, &ko, &rocks, &why);
-    while (rc < 0 && s->opt.writable && index_files_heal(s->io, NULL) > 0) {
+    /* Not where another process has it open, or memory or rights are missing: then its files are as they should be. */
+    while ((rc == ERR_DAMAGE || rc == ERR_IO) && s->opt.writable && index_files_heal(s->io, NULL) > 0) {
         rec->index_mended = true;
         rc = kv_rocks_open(path, true, &ko, &rocks, &why);
     }
     if (rc < 0)
         return rc == ERR_DAMAGE ? index_refused(s, &why, err) : err_set(err, rc, "%s", why.msg);
-    s->kv = rocks;
-    if (rc == 0 && !s->opt.writable) {   /* what the log has beyond the index may not be put into it */
-        s->kv = NULL;
-        rc = kv_layer_open(rocks, &s->kv, err);
-        if (rc < 0)
-            kv_close(rocks);
+    if (s->opt.writable) {
+        s->kv = rocks;
+        return 0;
     }
+    rc = kv_layer_open(rocks, &s->kv, err);     /* what the log has beyond the index may not be put into it */
+    if (rc < 0)
+        kv_close(rocks);
     return rc;
 }
 

@@ -7,8 +7,8 @@
 #include "store/svc/svc.h"
 
 /*
- * svc_connect(dir, fd, err): connect to the process that serves the store in ${dir}; *fd is the caller's to close.
- * Errors: NOENT nobody does (no socket, or a dead one); ACCES; NOSTORE ${dir} is no directory; IO.
+ * svc_connect(dir, fd, err): connect to the process that serves the store in ${dir}, and wait until it does; *fd is the caller's to close.
+ * Errors: NOENT nobody does (no socket, a dead one, or it died before it served); INTR a signal; ACCES; NOSTORE ${dir} is no directory; IO.
  */
 int svc_connect(const char *dir, int *fd, struct err *err);
 
