@@ -221,7 +221,7 @@ static int take_row(struct scan *c, const struct span *sp, const struct row_ino 
 static int rows_of(struct scan *c, const struct span *sp, struct row_ino *first)
 {
     uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX], k[KV_KEY_MAX];
-    size_t vlen, llen = key_ino_h(lo, sp->ino, 0), hlen = key_ino_h(hi, sp->ino + 1, 0), klen = key_ino(k, sp->ino);
+    size_t vlen, llen = key_ino_h(lo, sp->ino, 0), hlen = key_ino_h(hi, sp->ino, UINT64_MAX), klen = key_ino(k, sp->ino);
     struct newer n = { 0 };
     struct kv_iter *it = NULL;
     struct row_ino row = { .birth = UINT64_MAX };

@@ -465,7 +465,7 @@ size_t row_meta_encode(const struct row_meta *r, uint8_t *buf, size_t cap)
     struct wr w = wr_init(buf, cap);
 
     assert(!meta_wrong(r));
-    wr_u8(&w, ROW_VERSION);
+    wr_u8(&w, LAYOUT_VERSION);
     wr_var(&w, r->applied);
     wr_var(&w, r->last_lsn);
     wr_bytes(&w, r->last_hash.b, sizeof r->last_hash.b);
@@ -488,9 +488,12 @@ int row_meta_decode(const uint8_t *buf, size_t len, struct row_meta *out, struct
     struct row_meta o = { 0 };
     const uint8_t *h;
     const char *wrong;
+    unsigned layout;
 
-    if (rd_u8(&r) != ROW_VERSION)
-        return row_damage(err, "meta", "version");
+    layout = rd_u8(&r);
+    if (!r.bad && layout != LAYOUT_VERSION)
+        return err_set(err, ERR_DAMAGE, "index: expected rows of layout %d, found layout %u; move index/ out of the store, and it is made anew "
+                       "from the log", LAYOUT_VERSION, layout);
     o.applied = rd_var(&r);
     o.last_lsn = rd_var(&r);
     h = rd_bytes(&r, sizeof o.last_hash.b);

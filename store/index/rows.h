@@ -4,11 +4,11 @@
  * Keys: a one-byte table tag, then big-endian fields. `_c` rows are current, `_h` rows are
  * history, valid in [birth, death). Every row knows its birth.
  *
- *   'i' ino                      'I' ino death             -> struct row_ino
+ *   'i' ino                      'I' ino 00 death          -> struct row_ino
  *   'd' parent name              'D' parent name 00 death  -> struct row_den
  *   'x' parent cookie            'X' parent death cookie   -> struct row_dix
  *   'p' ino parent name          'P' ino parent name 00 death -> birth
- *   'm' ino mapgen block         'M' ino mapgen block death -> struct row_map
+ *   'I' ino 01 mapgen block      'I' ino 02 mapgen block death -> struct row_map
  *   'a' ino name                 'A' ino name 00 death     -> birth, value
  *   'o' ino                      orphans (nlink 0, not reaped) -> birth of the orphan state
  *   't' run wall                 -> LSN (one row per 64 KiB of stream; wall is biased to sort)
@@ -108,7 +108,8 @@ size_t key_series(uint8_t *k, uint64_t begin);
 size_t key_meta(uint8_t *k, const char *name);
 
 /*
- * key_parse(k, len, out): take any key apart (dump, check, tests). False if it is none.
+ * key_parse(k, len, out): take any key apart (dump, check, tests). False if it is none. ${table} is the key's letter; 'm' for a
+ * map, and 'M' for its history.
  */
 struct key_parts { char table; uint64_t ino, parent, mapgen, block, death, cookie, begin; uint32_t run;
                    int64_t wall_ns; const uint8_t *name; size_t name_len; };

@@ -76,9 +76,27 @@ size_t key_ino(uint8_t *k, uint64_t ino)
     return key_1(k, 'i', ino);
 }
 
+/*
+ * History of an inode and its maps are one table, so that what a read in the past asks for is mostly one block of RocksDB's. Most maps are of
+ * the past too: those of generations that a truncation ended, and of inodes that are gone. Current inodes are a table of their own, dense.
+ */
+enum part { PART_PAST_INO = 0, PART_MAP = 1, PART_PAST_MAP = 2 };
+
+static struct wr part_begin(uint8_t *k, uint64_t ino, enum part part)
+{
+    struct wr w = key_begin(k, 'I');
+
+    wr_be64(&w, ino);
+    wr_u8(&w, (uint8_t)part);
+    return w;
+}
+
 size_t key_ino_h(uint8_t *k, uint64_t ino, uint64_t death)
 {
-    return key_2(k, 'I', ino, death);
+    struct wr w = part_begin(k, ino, PART_PAST_INO);
+
+    wr_be64(&w, death);
+    return key_end(&w);
 }
 
 size_t key_den(uint8_t *k, uint64_t parent, const void *name, size_t nlen)
@@ -113,14 +131,17 @@ size_t key_par_h(uint8_t *k, uint64_t ino, uint64_t parent, const void *name, si
 
 size_t key_map(uint8_t *k, uint64_t ino, uint64_t mapgen, uint64_t block)
 {
-    return key_3(k, 'm', ino, mapgen, block);
+    struct wr w = part_begin(k, ino, PART_MAP);
+
+    wr_be64(&w, mapgen);
+    wr_be64(&w, block);
+    return key_end(&w);
 }
 
 size_t key_map_h(uint8_t *k, uint64_t ino, uint64_t mapgen, uint64_t block, uint64_t death)
 {
-    struct wr w = key_begin(k, 'M');
+    struct wr w = part_begin(k, ino, PART_PAST_MAP);
 
-    wr_be64(&w, ino);
     wr_be64(&w, mapgen);
     wr_be64(&w, block);
     wr_be64(&w, death);
@@ -206,15 +227,36 @@ static void parse_name(struct rd *r, bool hist, bool slash, struct key_parts *o)
     }
 }
 
+/* What follows the inode's number. */
 static void parse_map(struct rd *r, bool hist, struct key_parts *o)
 {
-    o->ino = rd_be64(r);
     o->mapgen = rd_be64(r);
     o->block = rd_be64(r);
     if (hist)
         o->death = rd_be64(r);
     if (o->block > FILE_SIZE_MAX >> BLOCK_SHIFT)
         r->bad = true;
+}
+
+/* The parts have tables of their own to those who ask. */
+static void parse_part(struct rd *r, struct key_parts *o)
+{
+    o->ino = rd_be64(r);
+    switch (rd_u8(r)) {
+    case PART_PAST_INO:
+        o->death = rd_be64(r);
+        break;
+    case PART_MAP:
+        o->table = 'm';
+        parse_map(r, false, o);
+        break;
+    case PART_PAST_MAP:
+        o->table = 'M';
+        parse_map(r, true, o);
+        break;
+    default:
+        r->bad = true;
+    }
 }
 
 /* Which of the numbers a table's key has, for the checks at the end of key_parse. */
@@ -240,8 +282,7 @@ bool key_parse(const uint8_t *k, size_t len, struct key_parts *out)
         o.ino = rd_be64(&r);
         break;
     case 'I':
-        o.ino = rd_be64(&r);
-        o.death = rd_be64(&r);
+        parse_part(&r, &o);
         break;
     case 'd': case 'D':
         o.parent = rd_be64(&r);
@@ -260,9 +301,6 @@ bool key_parse(const uint8_t *k, size_t len, struct key_parts *out)
         o.ino = rd_be64(&r);
         o.parent = rd_be64(&r);
         parse_name(&r, o.table == 'P', false, &o);
-        break;
-    case 'm': case 'M':
-        parse_map(&r, o.table == 'M', &o);
         break;
     case 'a': case 'A':
         o.ino = rd_be64(&r);

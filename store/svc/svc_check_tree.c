@@ -23,23 +23,22 @@ struct tree {
     uint64_t inodes, bytes, reached;
 };
 
+/* Passes over other rows of the same letter, and over keys that do not parse: the pass over all rows reported them. */
 static void along_load(struct along *a)
 {
     size_t n;
     const uint8_t *key;
 
-    a->valid = a->kv->ops->iter_valid(a->it);
-    if (!a->valid)
-        return;
-    key = a->kv->ops->iter_key(a->it, &n);
-    /* Keys that do not parse were reported by the pass over all rows. */
-    if (!key_parse(key, n, &a->k))
-        memset(&a->k, 0, sizeof a->k);
+    for (; (a->valid = a->kv->ops->iter_valid(a->it)); a->kv->ops->iter_next(a->it)) {
+        key = a->kv->ops->iter_key(a->it, &n);
+        if (key_parse(key, n, &a->k) && a->k.table == a->tag)
+            return;
+    }
 }
 
 static void along_open(struct along *a, struct tree *t, char tag)
 {
-    uint8_t lower = (uint8_t)tag, upper = (uint8_t)(tag + 1);
+    uint8_t lower = tag == 'm' ? 'I' : (uint8_t)tag, upper = (uint8_t)(lower + 1);
 
     a->kv = t->kv;
     a->tag = tag;
@@ -243,7 +242,7 @@ static int past_skip(struct tree *t, struct along *a, uint64_t ino, const char *
     while (a->valid && owner(a) < ino) {
         uint64_t dead = owner(a);
         uint8_t lower[KV_KEY_MAX], upper[KV_KEY_MAX];
-        size_t llen = key_ino_h(lower, dead, 0), ulen = key_ino_h(upper, dead + 1, 0);
+        size_t llen = key_ino_h(lower, dead, 0), ulen = key_ino_h(upper, dead, UINT64_MAX);
         struct kv_iter *it = t->kv->ops->iter_new(t->kv, t->snap, lower, llen, upper, ulen);
         int r = 0;
 

@@ -101,17 +101,21 @@ static void save(struct work *w, unsigned f)
         need(store_reap(w->s, &gone, 1, NULL), "reap", NULL);
 }
 
-/* Rows of the tables of history, which have a capital letter: of both directories. */
+/* Rows that ended, in the tables with a capital letter: of both directories. */
 static uint64_t history_rows(struct store *s)
 {
     struct kv *kv = store_kv(s);
     uint64_t n = 0;
     need(store_apply(s, NULL), "apply", NULL);
-    for (const char *t = "IDXPMA"; *t != '\0'; t++) {
+    for (const char *t = "IDXPA"; *t != '\0'; t++) {
         uint8_t lo = (uint8_t)*t, hi = (uint8_t)(lo + 1);
         struct kv_iter *it = kv->ops->iter_new(kv, NULL, &lo, 1, &hi, 1);
-        for (kv->ops->iter_seek(it, &lo, 1); kv->ops->iter_valid(it); kv->ops->iter_next(it))
-            n++;
+        for (kv->ops->iter_seek(it, &lo, 1); kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
+            struct key_parts k;
+            size_t len;
+            const uint8_t *key = kv->ops->iter_key(it, &len);
+            n += key_parse(key, len, &k) && k.death != 0;
+        }
         kv->ops->iter_free(it);
     }
     return n;
