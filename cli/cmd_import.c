@@ -127,7 +127,7 @@ static int resume(struct job *j, struct err *err)
         return err_set(err, ERR_EXIST, "%s: expected nothing of that name, since %s is to get it; move it away", j->before, j->dir);
     if (fresh && (r = init_store(j->store, &choice, err)))
         return r;
-    r = session_open_here(j->store, true, &j->s, &j->io, NULL, err);
+    r = session_open_here(j->store, true, LOCATION_AS_IS, &j->s, &j->io, NULL, err);
     if (r)
         return r;
     if (store_config_get(j->s, SETTING, buf, sizeof buf) > 0 && (colon = strchr(buf, ':'))) {

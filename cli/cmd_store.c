@@ -104,6 +104,28 @@ static double epoch_seconds(const char *t)
     return (double)timegm(&tm);
 }
 
+/* What would be lost with this disk: by what each standby acknowledged. */
+static void status_standbys(const json_t *o)
+{
+    const json_t *list = json_object_get(o, "standbys"), *from = json_object_get(o, "receiving"), *b;
+    bool standby = strcmp(item_text(o, "role"), "standby") == 0;
+    char a[48], s[48];
+    size_t i;
+
+    if (standby && from)
+        out_text("following   %s behind what the primary last said\n", out_size(item_u64(from, "behind_bytes"), a));
+    else if (standby)
+        out_text("following   nobody sends just now; `spare promote` makes this the primary\n");
+    else if (json_array_size(list) == 0)
+        out_text("RPO         no standby: this disk is the only copy; %s not yet on it\n", out_size(item_u64(o, "not_yet_durable_bytes"), a));
+    json_array_foreach(list, i, b) {
+        seconds_text(json_number_value(json_object_get(b, "lag_seconds")), s);
+        out_text("RPO         %s: %s; behind by %s, %s, %s%llu operations%s\n", item_name(b, "target"), item_text(b, "state"), s,
+                 out_size(item_u64(b, "lag_bytes"), a), item_true(b, "lag_operations_at_least") ? "at least " : "",
+                 (unsigned long long)item_u64(b, "lag_operations"), item_true(b, "stalled") ? "; nothing is acknowledged any more" : "");
+    }
+}
+
 static int emit_status(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
     char a[48], b[48];
@@ -123,8 +145,7 @@ static int emit_status(void *arg, const char *type, const json_t *o, const void 
         out_text("failure     %s: nothing more is acknowledged; unmount and mount again\n", item_text(o, "failure"));
     out_text("role        %s, epoch %llu\n", item_text(o, "role"), (unsigned long long)item_u64(o, "epoch"));
     out_text("mounted at  %s\n", *item_text(o, "mounted_at") ? item_name(o, "mounted_at") : "(not mounted)");
-    out_text("RPO         no standby: this disk is the only copy; %s not yet on it\n",
-             out_size(item_u64(o, "not_yet_durable_bytes"), a));
+    status_standbys(o);
     seconds_text(epoch_seconds(item_text(o, "history_to")) - epoch_seconds(item_text(o, "history_from")), b);
     out_text("history     since %s, %s; every write\n", out_time(item_text(o, "history_from"), a), b);
     out_text("files       %llu objects, %s\n", (unsigned long long)item_u64(o, "objects"), out_size(item_u64(o, "live_bytes"), a));
@@ -206,21 +227,46 @@ static int emit_wait(void *arg, const char *type, const json_t *o, const void *b
 
 int cmd_wait(int argc, char **argv)
 {
-    static const struct option longs[] = { { "applied", no_argument, NULL, OPT_FIRST } };
-    const char *until = "durable";
+    enum { APPLIED = OPT_FIRST, ON, TIMEOUT };
+    static const struct option longs[] = {
+        { "applied", no_argument, NULL, APPLIED }, { "on", required_argument, NULL, ON }, { "timeout", required_argument, NULL, TIMEOUT },
+    };
+    const char *until = "durable", *on = NULL;
+    double timeout_s = 0;
+    char *end = NULL;
     struct place p;
+    struct err err = { 0 };
     json_t *req;
-    int code = 0, o;
+    int code = 0, o, r;
 
-    while ((o = cli_option(argc, argv, "", longs, 1, &code)) != -1) {
-        if (o != OPT_FIRST)
-            return code;
-        until = "applied";
+    while ((o = cli_option(argc, argv, "", longs, 3, &code)) != -1) {
+        switch (o) {
+        case APPLIED: until = "applied"; break;
+        case ON: on = optarg; break;
+        case TIMEOUT:
+            timeout_s = strtod(optarg, &end);
+            if (end == optarg || *end || !(timeout_s > 0) || timeout_s > 1e9)
+                return cli_usage("wait", "--timeout: expected seconds above 0, found %s", optarg);
+            break;
+        default: return code;
+        }
     }
-    if (place_of("wait", argc, argv, &p, &code))
-        return code;
+    if (timeout_s > 0 && !on)
+        return cli_usage("wait", "--timeout goes with --on");
+    if (argc - optind > 1)
+        return cli_usage("wait", "expected one path, found more");
+    /* A path, or a store itself. */
+    r = optind < argc && !cli_store && locate_is_store(argv[optind]) ? locate_store(argv[optind], &p, &err)
+        : optind < argc || cli_store ? locate_path(cli_store, optind < argc ? argv[optind] : NULL, &p, &err) : locate_store(NULL, &p, &err);
+    if (r)
+        return out_error(&err, r);
     req = session_request("wait");
     session_put_bytes(req, "until", until);
+    session_put_bytes(req, "on", on);
+    if (on && p.rel)
+        session_put_bytes(req, "path", p.rel);
+    if (timeout_s > 0)
+        json_object_set_new(req, "timeout_ms", json_integer((json_int_t)(timeout_s * 1000)));
     code = session_ask(&p, req, emit_wait, NULL);
     locate_release(&p);
     return code;

@@ -44,7 +44,25 @@ const struct command commands[] = {
     { "undo", "PATH [--redo]", "back a version; twice goes back two; a deleted file comes back",
       "  --redo               forward again\n"
       "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_undo },
+    { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE",
+      "  --follow             go on as more is written, until interrupted; a standby that goes away is tried again\n"
+      "  --new                make a standby at TARGET though there was one before that is gone\n"
+      "  --ssh COMMAND        what reaches HOST; ssh by default\n"
+      "  --remote-spare PATH  the program at the other end; spare by default\n"
+      "  --moved, --copied    the standby lies elsewhere now: the same one, or a copy that becomes one of its own\n"
+      "  --store STORE        the store; by default that of the current directory\n", cmd_sync },
+    { "standby", "add|remove|list [STORE] [TARGET]", "the standbys of a store; add tries the way there",
+      "  add [STORE] TARGET       try the way, make a standby if there is none, print the line for authorized_keys\n"
+      "  remove [STORE] TARGET    forget it; what is there stays\n"
+      "  list [STORE]             all of them, and how far they are\n"
+      "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
+    { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history", "", cmd_promote },
+    { "serve", "--stdio STORE [--receive-only]", "the far end of sync, started by it",
+      "  --receive-only       for a forced command in authorized_keys: append, and nothing else\n"
+      "  --moved, --copied    as for sync\n", cmd_serve },
     { "wait", "[PATH]", "return once everything written so far is durable",
+      "  --on STANDBY         ... at that standby; \"standby\" is any\n"
+      "  --timeout SECONDS    give up after\n"
       "  --applied            until it is in the index too (for measurements)\n"
       "  --store STORE        the store\n", cmd_wait },
     { "config", "show|set [STORE] [NAME=VALUE...]", "settings of a store",

@@ -19,6 +19,7 @@ struct session {
     struct io *io;
     struct store *s;
     struct log_recovery rec;
+    struct link_table links;
 };
 
 struct caller session_caller(void)
@@ -50,11 +51,11 @@ static uint64_t setting(const struct super *sb, const char *name)
     return v;
 }
 
-int session_open_here(const char *dir, bool writable, struct store **out, struct io **io, struct log_recovery *rec,
+int session_open_here(const char *dir, bool writable, uint32_t location, struct store **out, struct io **io, struct log_recovery *rec,
                       struct err *err)
 {
     /* Reading a copy does no harm; which of two is the store matters to whoever writes. */
-    struct store_options opt = { .writable = writable, .threads = true, .location = writable ? LOCATION_AS_IS : LOCATION_MOVED };
+    struct store_options opt = { .writable = writable, .threads = true, .location = writable ? location : LOCATION_MOVED };
     struct super *sb = malloc(sizeof *sb);
     int r;
 
@@ -98,12 +99,18 @@ static bool is_mounted(const char *store_dir)
 
 int session_open(const char *store_dir, enum session_mode mode, struct session **out, struct err *err)
 {
+    return session_open_at(store_dir, mode, LOCATION_AS_IS, out, err);
+}
+
+int session_open_at(const char *store_dir, enum session_mode mode, uint32_t location, struct session **out, struct err *err)
+{
     struct session *ses = calloc(1, sizeof *ses);
     time_t begun = now_s(), deadline = begun + LOCK_WAIT_SECONDS;
     int r;
 
     if (!ses)
         return err_set(err, ERR_NOMEM, "no memory");
+    link_table_init(&ses->links);
     for (;;) {
         ses->fd = -1;
         r = svc_connect(store_dir, &ses->fd, err);
@@ -114,10 +121,10 @@ int session_open(const char *store_dir, enum session_mode mode, struct session *
             (void)poll(NULL, 0, LOCK_POLL_MS);
             continue;
         }
-        r = session_open_here(store_dir, mode == SESSION_WRITE, &ses->s, &ses->io, &ses->rec, err);
+        r = session_open_here(store_dir, mode == SESSION_WRITE, location, &ses->s, &ses->io, &ses->rec, err);
         /* The log has what the index on disk has not: only a writer brings them together. */
         if (mode == SESSION_READ && (r == ERR_ROFS || r == ERR_NOENT))
-            r = session_open_here(store_dir, true, &ses->s, &ses->io, &ses->rec, err);
+            r = session_open_here(store_dir, true, location, &ses->s, &ses->io, &ses->rec, err);
         /* Another command has it, or a mount that is just beginning or ending. */
         if ((r != ERR_LOCKED && r != ERR_BUSY) || now_s() >= deadline || out_interrupted)
             break;
@@ -135,15 +142,32 @@ int session_open(const char *store_dir, enum session_mode mode, struct session *
     return 0;
 }
 
-int session_call(struct session *ses, json_t *req, svc_emit_fn *emit, void *arg, struct err *err)
+static int call(struct session *ses, json_t *req, const struct svc_stream *stream, svc_emit_fn *emit, void *arg, struct err *err)
 {
     struct caller who = session_caller();
-    struct svc_env env = { .s = ses->s, .recovery = &ses->rec };
-    int r = ses->fd >= 0 ? svc_request(ses->fd, req, &out_interrupted, emit, arg, err)
-                         : svc_call(&env, &who, req, emit, arg, err);
+    struct svc_env env = { .s = ses->s, .recovery = &ses->rec, .links = &ses->links };
+    int r;
 
+    if (ses->fd < 0)
+        r = svc_call(&env, &who, req, stream, emit, arg, err);
+    else if (stream)
+        r = svc_request_stream(ses->fd, req, stream->in, stream->out, &out_interrupted, emit, arg, err);
+    else
+        r = svc_request(ses->fd, req, &out_interrupted, emit, arg, err);
     json_decref(req);
     return r;
+}
+
+int session_call(struct session *ses, json_t *req, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    return call(ses, req, NULL, emit, arg, err);
+}
+
+int session_stream(struct session *ses, json_t *req, int in, int out, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    const struct svc_stream stream = { in, out, { -1, &out_interrupted } };
+
+    return call(ses, req, &stream, emit, arg, err);
 }
 
 int session_close(struct session *ses, struct err *err)

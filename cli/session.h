@@ -21,8 +21,14 @@ struct session;
 enum session_mode { SESSION_READ, SESSION_WRITE, SESSION_LOOK };
 int session_open(const char *store_dir, enum session_mode mode, struct session **out, struct err *err);
 
+/* session_open_at: the same; a store that is opened here may lie elsewhere than it says (enum store_location). */
+int session_open_at(const char *store_dir, enum session_mode mode, uint32_t location, struct session **out, struct err *err);
+
 /* session_call(ses, req, emit, arg, err): svc_call; ${req} is released. */
 int session_call(struct session *ses, json_t *req, svc_emit_fn *emit, void *arg, struct err *err);
+
+/* session_stream(ses, req, in, out, emit, arg, err): the same for a request that runs a stream to another site over these descriptors. */
+int session_stream(struct session *ses, json_t *req, int in, int out, svc_emit_fn *emit, void *arg, struct err *err);
 
 /* session_close(ses, err): 0, or why a store opened here could not be closed cleanly. NULL is accepted. */
 int session_close(struct session *ses, struct err *err);
@@ -34,7 +40,7 @@ int session_close(struct session *ses, struct err *err);
 int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg);
 
 /* session_open_here(dir, writable, location, out, io, rec, err): open a store in this process, with its own settings. */
-int session_open_here(const char *dir, bool writable, struct store **out, struct io **io, struct log_recovery *rec,
+int session_open_here(const char *dir, bool writable, uint32_t location, struct store **out, struct io **io, struct log_recovery *rec,
                       struct err *err);
 
 /* session_caller(): who runs this command. */

@@ -126,10 +126,11 @@ void chores_inval_all(struct chores *c)
     pthread_mutex_unlock(&c->lock);
 }
 
-void chores_settle(struct chores *c)
+bool chores_settle(struct chores *c)
 {
     struct timespec until;
     uint64_t want;
+    bool done;
 
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += SETTLE_S;
@@ -138,7 +139,9 @@ void chores_settle(struct chores *c)
     while (c->running && !c->stopping && c->told < want)
         if (pthread_cond_timedwait(&c->settled, &c->lock, &until) == ETIMEDOUT)
             break;
+    done = c->told >= want;
     pthread_mutex_unlock(&c->lock);
+    return done;
 }
 
 /* ---- doing ---- */
@@ -191,7 +194,7 @@ static void reap(struct fs *fs, const uint64_t *inos, size_t n)
     int rc = store_reap(fs->store, inos, n, NULL);
 
     if (rc < 0) {
-        if (rc != ERR_POISONED && rc != ERR_ROFS)
+        if (rc != ERR_POISONED && rc != ERR_ROFS && rc != ERR_FENCED)      /* a standby's are reaped by its primary */
             fs_log("reaping %zu unlinked files: %s", n, err_text(rc));
         return;
     }

@@ -27,7 +27,7 @@ void chores_inval_ino(struct chores *c, uint64_t ino);
 void chores_inval_entry(struct chores *c, uint64_t parent, const char *name, size_t nlen, bool may_wait);
 void chores_inval_all(struct chores *c);
 /* chores_settle: wait until the kernel was told what is queued now; 5 s at most, since it may be waiting for a lock of the kernel's.
- * Not on a thread that answers requests. */
-void chores_settle(struct chores *c);
+ * Not on a thread that answers requests. False: that time was not enough. */
+bool chores_settle(struct chores *c);
 
 #endif

@@ -101,6 +101,23 @@ static int detach(const struct fs_options *o, struct err *err)
     return code;
 }
 
+/* Before anything is mounted: only the kernel can refuse what a standby may not do. Who may open the store finds out later. */
+static int find_role(struct fs_options *o, struct err *err)
+{
+    struct super *sb = malloc(sizeof *sb);
+    struct io *io = NULL;
+
+    if (!sb)
+        return err_set(err, ERR_NOMEM, "%s: out of memory", o->store);
+    o->standby = io_posix_new(o->store, &io, NULL) == 0 && super_read(io, sb, NULL, NULL) == 0 && sb->role == ROLE_STANDBY;
+    if (o->standby)
+        o->writeback = false;
+    if (io)
+        io->ops->free(io);
+    free(sb);
+    return 0;
+}
+
 int fs_mount(const struct fs_options *o, struct err *err)
 {
     struct fs_options abs = *o;
@@ -117,6 +134,9 @@ int fs_mount(const struct fs_options *o, struct err *err)
     }
     abs.store = store;
     abs.dir = dir;
+    rc = find_role(&abs, err);
+    if (rc < 0)
+        goto out;
     if (!abs.fsname[0])
         snprintf(abs.fsname, sizeof abs.fsname, "%s", store);
     if (o->foreground) {

@@ -53,6 +53,9 @@ struct fs {
     gid_t store_gid;
 };
 
+/* fs_changes(fs): this mount may change the live tree. */
+static inline bool fs_changes(const struct fs *fs) { return !fs->o->read_only && !fs->o->standby; }
+
 /* fs_log(fmt, ...): one message, to stderr, the log file or syslog; no newline at the end. Threads: any. */
 void fs_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* fs_log_open(o, detached): where messages go from here on. Supervisor and worker, before threads. */

@@ -266,7 +266,7 @@ static void mount_text(const struct fs_options *o, bool past, char *buf, size_t 
 
     buf[0] = '\0';
     snprintf(buf, cap, "subtype=%s,default_permissions%s%s%s%s%s,fsname=", past ? FS_SUBTYPE_PAST : FS_SUBTYPE,
-             o->allow_other ? ",allow_other" : "", o->read_only || past ? ",ro" : "",
+             o->allow_other ? ",allow_other" : "", o->read_only || o->standby || past ? ",ro" : "",
              root && !past && !o->nosuid ? ",suid" : "", root && !past && !o->nodev ? ",dev" : "", o->noexec ? ",noexec" : "");
     append_escaped(buf, cap, o->fsname[0] ? o->fsname : real ? real : o->store);
     free(real);

@@ -26,7 +26,8 @@ struct fs_options {
     const char *dir;           /* the mount point */
     bool foreground;           /* do not detach; messages to stderr */
     bool allow_other;          /* other users too; fs_options_init sets it when root */
-    bool read_only;
+    bool read_only;            /* the store is not written to */
+    bool standby;              /* the store follows another: the mount is read-only, the store grows; fs_mount finds out */
     bool nonempty;             /* accept a mount point with entries */
     bool writeback;            /* the kernel merges writes and owns size and mtime */
     bool fsync_ordered;        /* fsync returns at once; crashes still leave an exact prefix */

@@ -65,7 +65,7 @@ static void on_inval_ino(void *arg, uint64_t ino)
 }
 
 static void on_gone(void *arg, uint64_t ino) { op_gone(arg, ino); }
-static void on_settle(void *arg) { chores_settle(((struct fs *)arg)->chores); }
+static bool on_settle(void *arg) { return chores_settle(((struct fs *)arg)->chores); }
 
 /* Nothing may be acknowledged any more, and nothing in memory be believed: the next worker reads the disk. */
 static void on_fatal(void *arg, const struct err *err)
@@ -94,6 +94,26 @@ static int open_when_free(struct worker *w, const struct store_options *so, stru
     }
 }
 
+/* A standby that was never sent anything has no root to show. And a role that changed since the mount was asked for is not mounted by it. */
+static int has_tree(struct worker *w, struct err *err)
+{
+    const char *dir = w->fs.o->store;
+    struct store_info info;
+    struct row_ino root;
+    int rc = 0;
+
+    store_info(w->fs.store, &info);
+    if ((info.super.role == ROLE_STANDBY) != w->fs.o->standby)
+        rc = err_set(err, ERR_BUSY, "%s: its role just changed; mount it again", dir);
+    else if (store_getattr(w->fs.store, AT_LIVE, INO_ROOT, &root, NULL) < 0 && w->fs.o->standby)
+        rc = err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any; let `spare sync` run first", dir);
+    if (rc < 0) {
+        (void)store_close(w->fs.store, NULL);
+        w->fs.store = NULL;
+    }
+    return rc;
+}
+
 static int open_store(struct worker *w, struct err *err)
 {
     struct fs *fs = &w->fs;
@@ -111,6 +131,8 @@ static int open_store(struct worker *w, struct err *err)
 
     if (rc == 0)
         rc = open_when_free(w, &so, err);
+    if (rc == 0)
+        rc = has_tree(w, err);
     if (rc < 0)
         return rc;
     if (rec->torn)
@@ -187,9 +209,9 @@ static int begin_or_continue(struct worker *w, struct err *err)
     int rc;
 
     shim_save_to(fs->shim, &h->live);
-    if (!fs->o->read_only)
+    if (fs_changes(fs))
         answers_are_mine(w);
-    if (h->mount_lsn == 0 && !fs->o->read_only) {    /* no worker before came so far */
+    if (h->mount_lsn == 0 && fs_changes(fs)) {    /* no worker before came so far */
         h->mount_lsn = log_head(store_log(fs->store));
         rc = store_mounted(fs->store, h->mount_id, true, fs->o->dir, err);
         if (rc < 0)
@@ -290,7 +312,7 @@ static int release(struct worker *w, bool clean)
     park_stop(fs->park);
     chores_stop(fs->chores);
     shim_detach(fs->shim);
-    if (clean && !fs->o->read_only) {
+    if (clean && fs_changes(fs)) {
         rc = store_mounted(fs->store, mem_head(fs->mem)->mount_id, false, fs->o->dir, &err);
         if (rc < 0)
             fs_log("%s: %s", fs->o->store, err.msg);

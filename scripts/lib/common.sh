@@ -7,7 +7,7 @@ JOBS=${JOBS:-$(nproc 2>/dev/null || echo 2)}
 # What it takes to build and mount, and what the tests use besides.
 PACKAGES_BUILD=(autoconf automake make gcc libc6-dev pkgconf fuse3 libfuse3-dev librocksdb-dev
 	libzstd-dev libxxhash-dev libjansson-dev check)
-PACKAGES_TEST=(acl attr git procps python3 sqlite3 util-linux)
+PACKAGES_TEST=(acl attr git libwrap0 openssh-client procps python3 sqlite3 util-linux)
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -44,6 +44,20 @@ install_packages() {
 	as_root "${apt[@]}" update </dev/null >&2 || die "apt-get update failed"
 	as_root "${apt[@]}" --no-install-recommends install "${missing[@]}" </dev/null >&2 ||
 		die "apt-get install failed for: ${missing[*]}"
+}
+
+# fetch_sshd DIR: an ssh server for the tests: prints its program. Unpacked there and not installed, since installing starts one.
+fetch_sshd() {
+	local deb
+	if [ -x /usr/sbin/sshd ]; then echo /usr/sbin/sshd; return; fi
+	if [ ! -x "$1/usr/sbin/sshd" ]; then
+		mkdir -p "$1" && (
+			get() { apt-get -qq -o APT::Sandbox::User= download openssh-server; }
+			cd "$1" && { get 2>/dev/null || { as_root apt-get -qq update && get; }; } &&
+				for deb in openssh-server_*.deb; do dpkg-deb -x "$deb" . && rm -f -- "$deb"; done
+		) >&2 || return 1
+	fi
+	echo "$1/usr/sbin/sshd"
 }
 
 # fuse_device: makes /dev/fuse usable if that is possible; else says why not on stdout, returns 1.

@@ -57,7 +57,11 @@
     X(FENCED,   35, EROFS,       24, "another site is primary")               \
     X(LOSTDATA, 36, EINVAL,      23, "refused, would lose data")              \
     X(TOOLONG,  37, E2BIG,        2, "too long")                              \
-    X(UNKNOWN,  38, EIO,          1, "unknown failure")
+    X(UNKNOWN,  38, EIO,          1, "unknown failure")                       \
+    X(PEERVER,  39, EPROTO,       2, "the other side speaks another protocol") \
+    X(DIVERGED, 40, EROFS,       24, "the two sides have gone different ways") \
+    X(AWAY,     41, EHOSTDOWN,   22, "the standby cannot be reached")         \
+    X(BOOTSTRAP, 42, EIO,        22, "the standby must be made anew")
 
 enum err_code {
 #define X(name, num, eno, ex, text) ERR_##name = -(num),

@@ -11,8 +11,8 @@
 
 /* Places of FORMAT.md, "Superblock". */
 enum {
-    AT_FIXED = FILEHEAD_BYTES, AT_RESERVED = 240, AT_EPOCHS = 1024, EPOCH_BYTES = 80,
-    AT_CONFIG = AT_EPOCHS + SUPER_EPOCHS_MAX * EPOCH_BYTES,
+    AT_FIXED = FILEHEAD_BYTES, AT_RESERVED = 240, AT_EPOCHS = 1024,
+    AT_CONFIG = AT_EPOCHS + SUPER_EPOCHS_MAX * EPOCH_ROW_BYTES,
     AT_TAIL = AT_CONFIG + SUPER_CONFIG_MAX, AT_HASH = SUPER_FILE_BYTES - FILEHEAD_HASH_BYTES,
 };
 static_assert(AT_RESERVED + SUPER_RESERVED_BYTES == AT_EPOCHS, "layout");
@@ -59,18 +59,9 @@ void super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_BYTES])
     wr_u32(&w, n);
     wr_u32(&w, len);
     wr_bytes(&w, sb->reserved, sizeof sb->reserved);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct epoch_row *e = &sb->epochs[i];
-
-        wr_u32(&w, e->number);
-        wr_u32(&w, e->reserved);
-        wr_bytes(&w, e->site, 16);
-        wr_bytes(&w, e->id, 16);
-        wr_u64(&w, e->first_lsn);
-        wr_bytes(&w, e->prev_hash.b, 16);
-        wr_bytes(&w, e->lineage, 16);
-    }
-    wr_zero(&w, (SUPER_EPOCHS_MAX - n) * (size_t)EPOCH_BYTES);
+    for (uint32_t i = 0; i < n; i++)
+        epoch_row_put(&w, &sb->epochs[i]);
+    wr_zero(&w, (SUPER_EPOCHS_MAX - n) * (size_t)EPOCH_ROW_BYTES);
     wr_bytes(&w, sb->config, len);
     wr_zero(&w, SUPER_CONFIG_MAX - len);
     wr_zero(&w, AT_HASH - AT_TAIL);
@@ -158,21 +149,18 @@ static int check_epochs(const struct super *sb, struct err *err)
 {
     for (uint32_t i = 0; i < sb->n_epochs; i++) {
         const struct epoch_row *e = &sb->epochs[i], *p = i ? e - 1 : NULL;
-        unsigned at = AT_EPOCHS + i * EPOCH_BYTES;
+        unsigned at = AT_EPOCHS + i * EPOCH_ROW_BYTES;
 
-        if (e->number <= (p ? p->number : 0))
-            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u has number %" PRIu32
-                           ", expected more than %" PRIu32, what, i, at, e->number, p ? p->number : 0);
+        const char *wrong = epoch_row_wrong(e, p);
+
+        if (wrong)
+            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u (number %" PRIu32 ", LSN %" PRIu64 "): %s", what, i, at,
+                           e->number, e->first_lsn, wrong);
         if (e->reserved && !(sb->compat | sb->ro_compat))
             return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u: reserved bytes are not zero", what, i, at);
-        if (is_zero(e->site, 16) || is_zero(e->id, 16) || is_zero(e->lineage, 16))
-            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u has no site, no id or no lineage", what, i, at);
         if (i + 1 == sb->n_epochs && memcmp(e->lineage, sb->lineage, 16) != 0)
             return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u, the last, is of another lineage than that at byte 72",
                            what, i, at);
-        if (e->first_lsn <= (p ? p->first_lsn : 0))
-            return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u begins at LSN %" PRIu64
-                           ", expected more than %" PRIu64, what, i, at, e->first_lsn, p ? p->first_lsn : 0);
     }
     return 0;
 }
@@ -224,18 +212,9 @@ static void get_fixed(struct rd *r, struct super *t)
 /* Tables and the gaps behind them. Lengths were checked; r stands at AT_EPOCHS. */
 static int get_tables(struct rd *r, struct super *t, struct err *err)
 {
-    for (uint32_t i = 0; i < t->n_epochs; i++) {
-        struct epoch_row *e = &t->epochs[i];
-
-        e->number = rd_u32(r);
-        e->reserved = rd_u32(r);
-        get_bytes(r, e->site, 16);
-        get_bytes(r, e->id, 16);
-        e->first_lsn = rd_u64(r);
-        get_bytes(r, e->prev_hash.b, 16);
-        get_bytes(r, e->lineage, 16);
-    }
-    rd_zero(r, (SUPER_EPOCHS_MAX - t->n_epochs) * (size_t)EPOCH_BYTES);
+    for (uint32_t i = 0; i < t->n_epochs; i++)
+        epoch_row_get(r, &t->epochs[i]);
+    rd_zero(r, (SUPER_EPOCHS_MAX - t->n_epochs) * (size_t)EPOCH_ROW_BYTES);
     if (r->bad)
         return err_set(err, ERR_DAMAGE, "%s: the epoch table at byte %d has bytes that should be zero", what,
                        AT_EPOCHS);

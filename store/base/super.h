@@ -12,6 +12,7 @@
 #ifndef STORE_BASE_SUPER_H
 #define STORE_BASE_SUPER_H
 
+#include "store/base/epoch.h"
 #include "store/base/err.h"
 #include "store/base/hash.h"
 #include "store/base/io.h"
@@ -30,17 +31,6 @@ enum {
 };
 
 enum super_role { ROLE_PRIMARY = 1, ROLE_STANDBY = 2 };
-
-/* A row of the epoch table: in which epoch and incarnation addresses were given out. */
-struct epoch_row {
-    uint32_t number;            /* epoch number, from 1 */
-    uint8_t  site[16];          /* the site that was primary */
-    uint8_t  id[16];            /* random id of the epoch */
-    uint64_t first_lsn;         /* LSN of its EPOCH record */
-    struct hash128 prev_hash;   /* hash of the record before it; zero for the first */
-    uint8_t  lineage[16];       /* what the store was then: a fork begins one of its own, and keeps the segments before */
-    uint32_t reserved;          /* as super.reserved */
-};
 
 struct super {
     uint64_t gen;               /* of this copy; set by super_write; 0 in a new store */

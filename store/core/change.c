@@ -87,14 +87,7 @@ static int commit_locked(struct store *s, const struct caller *c, struct record 
         return ERR_POISONED;             /* the caller stops the store */
     if (c->killed != NULL && mode != 0 && r->present)
         *c->killed = (mode & ~r->u.ino.row.mode & (S_ISUID | S_ISGID)) != 0 || r->u.ino.row.n_xattr < n_xattr;
-    if (s->has_threads) {
-        if (s->ix.pending_ops == 1 || s->ix.pending_ops == DRAIN_OPS)
-            pthread_cond_signal(&s->work);
-        if (s->commit_idle) {
-            s->commit_idle = false;
-            pthread_cond_signal(&s->commit);
-        }
-    }
+    run_appended_locked(s);
     return 0;
 }
 

@@ -23,6 +23,7 @@ enum {
     DRAIN_OPS     = 1024,           /* a batch */
     DRAIN_MS      = 10,
     LISTINGS      = 8,
+    WATCHES       = 32,
     HEAD_STACK    = 8192,           /* heads up to this many bytes need no malloc */
     CLONE_PIECES_MAX = 16384,       /* of one record */
 };
@@ -56,7 +57,9 @@ struct store {
     pthread_mutex_t drain_lock;     /* one drain or flush at a time; taken before lock */
     _Atomic uint64_t persisted;     /* applied address that is durable in the index */
     _Atomic uint64_t applied;
+    _Atomic uint64_t shown;         /* a standby's: below it everything can be read, and the kernel has heard of it */
     _Atomic int failed;             /* 0 or the error that stopped it */
+    _Atomic int watch[WATCHES];     /* 1 + descriptor, 0: free */
     bool has_threads;
     pthread_t applier, committer;
 
@@ -79,8 +82,12 @@ int  identity_check(struct store *s, struct err *err);
 int  identity_relocate(struct store *s, struct err *err);
 /* identity_check_epoch(s, err): after replay: the table of epochs is not behind the records. DAMAGE. */
 int  identity_check_epoch(const struct store *s, struct err *err);
-/* identity_become_writer(s, clean, err): from here on the log may grow; ${clean}: it was closed so. */
+/* identity_become_writer(s, clean, err): from here on the log may grow; ${clean}: it was closed so. A copy, and a standby that is promoted,
+ * begin an epoch. identity_become_follower: of a standby, which appends what its primary did. */
 int  identity_become_writer(struct store *s, bool clean, struct err *err);
+int  identity_become_follower(struct store *s, bool clean, struct err *err);
+/* identity_epoch_held(s): the newest epoch of which there are records (the first one, if there are none yet). mark_lock or sole owner. */
+const struct epoch_row *identity_epoch_held(const struct store *s);
 /* Records of an incarnation and of an epoch, and a random id that is not 0. */
 void identity_incarnation(struct record *rec, uint64_t id, struct whereabouts *w);
 void identity_epoch(struct record *rec, const struct epoch_row *e, const char *reason);
@@ -98,6 +105,8 @@ static inline struct rec_bytes rec_text(const char *s)
 
 /* ---- run.c ---- */
 int  run_start(struct store *s, struct err *err);
+/* run_appended_locked(s): a record was appended and applied: wakes those who carry it further; under lock. */
+void run_appended_locked(struct store *s);
 void run_stop(struct store *s);
 /* run_drain(s, err): one batch: returns 1 something was put, 0 nothing to do, < 0 failed (and the store with it). */
 int  run_drain(struct store *s, struct err *err);

@@ -103,9 +103,18 @@ int identity_relocate(struct store *s, struct err *err)
     return identity_place(s->io, s->dir, &s->sb, err);
 }
 
+const struct epoch_row *identity_epoch_held(const struct store *s)
+{
+    const struct super *sb = &s->sb;
+    uint32_t n = sb->n_epochs;
+    if (n > 1 && sb->epochs[n - 1].first_lsn >= log_head(s->log))
+        n--;
+    return &sb->epochs[n - 1];
+}
+
 /*
- * A copy goes its own way from here: in an epoch of its own, so that whoever meets both sees the fork and where it is. A row whose record
- * was never made (this was cut off, or copied in that state) gives way: no record carries it.
+ * A copy goes its own way from here, and so does a standby that is promoted: in an epoch of its own, so that whoever meets both sees the
+ * fork and where it is. A row whose record was never made (this was cut off, or copied in that state) gives way: no record carries it.
  */
 static int begin_epoch(struct store *s, struct err *err)
 {
@@ -152,9 +161,11 @@ int identity_become_writer(struct store *s, bool clean, struct err *err)
 {
     struct record rec;
     struct whereabouts w;
-    int rc = s->opt.location == LOCATION_COPIED && s->dir != NULL ? begin_epoch(s, err) : 0;
+    int rc = s->opt.promote || (s->opt.location == LOCATION_COPIED && s->dir != NULL) ? begin_epoch(s, err) : 0;
     if (rc < 0)
         return rc;
+    if (s->opt.promote)
+        s->sb.role = ROLE_PRIMARY;
     const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
     bool new_epoch = e->first_lsn >= log_head(s->log) && memcmp(e->site, s->sb.site, 16) == 0;
     uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : identity_random(s->io);
@@ -170,7 +181,7 @@ int identity_become_writer(struct store *s, bool clean, struct err *err)
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {
-        identity_epoch(&rec, e, "copied");
+        identity_epoch(&rec, e, s->opt.promote ? "promoted" : "copied");
         rc = append_marker(s, &rec, "epoch", err);
         if (rc == 0 && rec.lsn != e->first_lsn)
             rc = err_set(err, ERR_DAMAGE, "store: its epoch %u should begin @%" PRIu64 ", the log ends @%" PRIu64, e->number,
@@ -181,4 +192,20 @@ int identity_become_writer(struct store *s, bool clean, struct err *err)
         rc = append_marker(s, &rec, "incarnation", err);
     }
     return rc;
+}
+
+/* The standby's part: nothing is appended but what comes from the primary; frames name this site's own writer. */
+int identity_become_follower(struct store *s, bool clean, struct err *err)
+{
+    struct super *sb = &s->sb;
+    sb->incarnation = clean && sb->incarnation != 0 ? sb->incarnation : identity_random(s->io);
+    sb->clean = 0;
+    sb->durable = log_durable(s->log);
+    sb->segment_gen = log_newest(s->log);
+    log_last(s->log, &sb->last_lsn, &sb->last_hash);
+    int rc = super_write(s->io, sb, err);
+    if (rc == 0 && s->opt.location == LOCATION_COPIED)
+        rc = super_write(s->io, sb, err);    /* its new site, into both copies */
+    const struct epoch_row *e = identity_epoch_held(s);
+    return rc < 0 ? rc : log_set_writer(s->log, e->number, e->id, sb->incarnation, err);
 }

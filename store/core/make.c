@@ -72,12 +72,18 @@ static int default_config(struct io *io, struct super *sb, const struct store_in
     return rc < 0 ? rc : 0;
 }
 
-static int create_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+/* A primary's log begins with its epoch and the root of its tree. */
+static int first_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
 {
     const struct log_options lo = { .preallocate = false };
     struct log_recovery rec;
     struct log *log = NULL;
     uint64_t incarnation = identity_random(io);
+    struct epoch_row *e = &sb->epochs[0];
+    e->number = 1;
+    memcpy(e->site, sb->site, 16);
+    memcpy(e->lineage, sb->lineage, 16);
+    io_random(io, e->id, 16);
     int rc = log_create(io, sb, &lo, err);
     if (rc == 0)
         rc = log_open(io, sb, &lo, true, 0, &log, &rec, err);
@@ -96,6 +102,16 @@ static int create_log(struct io *io, struct super *sb, const struct store_init *
     sb->clean = 1;
     log_close(log);
     return rc;
+}
+
+/* A standby's is what the primary will send. */
+static int empty_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+{
+    const struct log_options lo = { .preallocate = false };
+    (void)init;
+    sb->durable = LOG_FIRST_ADDR;
+    sb->clean = 1;
+    return log_create(io, sb, &lo, err);
 }
 
 /* What is there is a store that was cut off while it was made: names of its own only, and a log of its first records at most. */
@@ -160,13 +176,12 @@ out:
     return rc;
 }
 
-int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
+/* An empty directory, or one with what is left of a making that was cut off. */
+static int may_make(struct io *io, const char *dir, struct err *err)
 {
-    struct super *sb = calloc(1, sizeof *sb);
-    struct retained r = { .horizon = LOG_FIRST_ADDR };
     struct io_stat st;
     char found[64] = "";
-    int rc = sb != NULL ? clear_unfinished(io, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = clear_unfinished(io, err);
     if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
         rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
     if (rc == 0)
@@ -174,29 +189,56 @@ int store_create(struct io *io, const char *dir, const struct store_init *init, 
     if (rc >= 0 && found[0] != '\0')
         rc = err_set(err, ERR_NOTEMPTY, "%s: expected an empty directory, found %s in it; choose another directory",
                      dir != NULL ? dir : "store", found);
-    if (rc < 0)
-        goto out;
-    io_random(io, sb->lineage, sizeof sb->lineage);
+    return rc < 0 ? rc : 0;
+}
+
+/* What every new store has; the superblock comes last: with it the directory is a store. */
+static int make_rest(struct io *io, const char *dir, struct super *sb, const struct store_init *init,
+                     int (*make_log)(struct io *, struct super *, const struct store_init *, struct err *), struct err *err)
+{
+    struct retained r = { .horizon = LOG_FIRST_ADDR };
     io_random(io, sb->site, sizeof sb->site);
-    io_random(io, sb->key, sizeof sb->key);
-    sb->role = ROLE_PRIMARY;
     sb->hash_alg = HASH_XXH3;
     sb->created_wall_ns = io_wall_ns(io);
     sb->n_epochs = 1;
-    sb->epochs[0].number = 1;
-    memcpy(sb->epochs[0].site, sb->site, 16);
-    memcpy(sb->epochs[0].lineage, sb->lineage, 16);
-    io_random(io, sb->epochs[0].id, 16);
-    rc = identity_place(io, dir, sb, err);
+    int rc = identity_place(io, dir, sb, err);
     if (rc == 0)
         rc = default_config(io, sb, init, err);
     if (rc == 0)
-        rc = create_log(io, sb, init, err);
+        rc = make_log(io, sb, init, err);
     if (rc == 0)
         rc = retained_write(io, sb->lineage, &r, err);
-    /* the superblock comes last: with it the directory is a store */
-    if (rc == 0)
-        rc = super_write(io, sb, err);
+    return rc < 0 ? rc : super_write(io, sb, err);
+}
+
+int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
+{
+    struct super *sb = calloc(1, sizeof *sb);
+    int rc = sb != NULL ? may_make(io, dir, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    if (rc < 0)
+        goto out;
+    io_random(io, sb->lineage, sizeof sb->lineage);
+    io_random(io, sb->key, sizeof sb->key);
+    sb->role = ROLE_PRIMARY;
+    rc = make_rest(io, dir, sb, init, first_log, err);
+out:
+    free(sb);
+    return rc;
+}
+
+int store_create_standby(struct io *io, const char *dir, const struct store_seed *seed, struct err *err)
+{
+    const struct store_init init = { .timezone = seed->timezone };
+    struct super *sb = calloc(1, sizeof *sb);
+    int rc = sb != NULL ? may_make(io, dir, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    if (rc < 0)
+        goto out;
+    memcpy(sb->lineage, seed->lineage, sizeof sb->lineage);
+    memcpy(sb->key, seed->key, sizeof sb->key);
+    sb->key_id = seed->key_id;
+    sb->role = ROLE_STANDBY;
+    sb->epochs[0] = seed->epoch;
+    rc = make_rest(io, dir, sb, &init, empty_log, err);
 out:
     free(sb);
     return rc;

@@ -73,7 +73,7 @@ static int in_series(struct restore *r, const char *what, uint64_t src, const st
     if (rc == 0 && rc_end < 0)
         rc = err_set(r->err, rc_end, "%s", end.msg);
     if (r->s->opt.hooks.on_settle != NULL)
-        r->s->opt.hooks.on_settle(r->s->opt.hooks.arg);
+        (void)r->s->opt.hooks.on_settle(r->s->opt.hooks.arg);
     return rc < 0 ? rc : store_sync(r->s, r->err);
 }
 

@@ -10,11 +10,49 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 void run_progress(struct store *s)
 {
+    const uint64_t one = 1;
+    for (int i = 0; i < WATCHES; i++) {
+        int fd = atomic_load(&s->watch[i]);
+        if (fd != 0 && write(fd - 1, &one, sizeof one) < 0) {
+            /* EAGAIN: it is readable already */
+        }
+    }
     if (s->opt.hooks.on_progress != NULL)
         s->opt.hooks.on_progress(s->opt.hooks.arg);
+}
+
+int store_watch(struct store *s, int fd)
+{
+    for (int i = 0; i < WATCHES; i++) {
+        int none = 0;
+        if (atomic_compare_exchange_strong(&s->watch[i], &none, fd + 1))
+            return 0;
+    }
+    return ERR_BUSY;
+}
+
+void store_unwatch(struct store *s, int fd)
+{
+    for (int i = 0; i < WATCHES; i++) {
+        int mine = fd + 1;
+        atomic_compare_exchange_strong(&s->watch[i], &mine, 0);
+    }
+}
+
+void run_appended_locked(struct store *s)
+{
+    if (!s->has_threads)
+        return;
+    if (s->ix.pending_ops == 1 || s->ix.pending_ops == DRAIN_OPS)
+        pthread_cond_signal(&s->work);
+    if (s->commit_idle) {
+        s->commit_idle = false;
+        pthread_cond_signal(&s->commit);
+    }
 }
 
 int store_fail(struct store *s, int code, const struct err *err)
@@ -146,7 +184,7 @@ static void *applier_main(void *arg)
 static void note_segment(struct store *s)
 {
     uint64_t gen = log_newest(s->log), was;
-    if (!s->opt.writable || s->sb.role != ROLE_PRIMARY || pthread_mutex_trylock(&s->mark_lock) != 0)
+    if (!s->opt.writable || pthread_mutex_trylock(&s->mark_lock) != 0)
         return;
     was = s->sb.segment_gen;
     if (gen > was) {

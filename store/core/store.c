@@ -248,6 +248,18 @@ static int both_read(struct store *s, const struct err *warn, struct err *err)
                    "again, move it out of the store, and the other copy is used", warn->msg);
 }
 
+static int may_promote(const struct store *s, struct err *err)
+{
+    struct row_ino root;
+    if (!s->opt.promote)
+        return 0;
+    if (s->sb.role != ROLE_STANDBY)
+        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", s->dir != NULL ? s->dir : "store");
+    if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
+        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", s->dir != NULL ? s->dir : "store");
+    return 0;
+}
+
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
     struct err warn = { 0 };
@@ -279,7 +291,9 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         s->series = s->ix.meta.series != 0;
     bool clean = s->sb.clean != 0;
-    if (rc == 0 && s->opt.writable && s->sb.role == ROLE_PRIMARY) {
+    if (rc == 0)
+        rc = may_promote(s, err);
+    if (rc == 0 && s->opt.writable && (s->sb.role == ROLE_PRIMARY || s->opt.promote)) {
         rc = identity_become_writer(s, clean, err);
         if (rc == 0 && s->series)        /* a restore was cut off: what it did stays, and moments resolve again */
             rc = store_series(s, &(struct caller){ 0 }, false, "cut off", err);
@@ -287,7 +301,11 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
             rc = reap_orphans(s, err);
         if (rc == 0)
             rc = store_sync(s, err);
+    } else if (rc == 0 && s->opt.writable) {
+        rc = identity_become_follower(s, clean, err);
     }
+    if (rc == 0)
+        atomic_store(&s->shown, log_head(s->log));
     return rc;
 }
 
@@ -345,7 +363,7 @@ int store_close(struct store *s, struct err *err)
         rc = store_sync(s, err);
         if (rc == 0)
             rc = store_flush(s, err);
-        if (rc == 0 && s->sb.role == ROLE_PRIMARY)
+        if (rc == 0)
             rc = log_finish(s->log, err);
         if (rc == 0) {
             s->sb.durable = log_durable(s->log);
@@ -375,6 +393,7 @@ void store_info(struct store *s, struct store_info *info)
     info->written = log_written(s->log);
     info->durable = log_durable(s->log);
     info->first = log_first(s->log);
+    info->shown = atomic_load(&s->shown);
     info->applied = atomic_load(&s->applied);
     info->persisted = atomic_load(&s->persisted);
     info->failed = atomic_load(&s->failed);

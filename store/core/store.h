@@ -59,8 +59,8 @@ struct store_hooks {
     void (*on_inval_entry)(void *arg, uint64_t parent, const char *name, size_t nlen);
     /* a command took the last name of ${ino}: reap it (store_reap) once nobody uses it. Where NULL the store does at once. */
     void (*on_gone)(void *arg, uint64_t ino);
-    /* a command is about to say that it is done: return when the kernel has heard of what it changed. May block. */
-    void (*on_settle)(void *arg);
+    /* a command is about to say that it is done: return when the kernel has heard of what it changed. May block. False: it has not yet. */
+    bool (*on_settle)(void *arg);
     /* the log is poisoned or the index failed: nothing more is acknowledged; a daemon leaves by _exit. */
     void (*on_fatal)(void *arg, const struct err *err);
 };
@@ -68,6 +68,7 @@ struct store_hooks {
 struct store_options {
     bool writable;            /* false: read-only, changes nothing on disk, also opens a damaged store */
     bool threads;             /* run applier and committer */
+    bool promote;             /* a standby becomes the primary, in a new epoch; of a primary: INVAL */
     bool keep_orphans;        /* do not reap unlinked-but-open files at open (worker restart) */
     uint32_t location;        /* enum store_location */
     uint64_t memory_bytes;    /* bound of caches, overlay and RocksDB; 256 MiB default where 0 */
@@ -97,9 +98,16 @@ struct store_init {
 int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err);
 
 /*
+ * store_create_standby(io, dir, seed, err):
+ * As store_create, for a store that is to follow another: of its lineage, with nothing in it yet.
+ */
+struct store_seed { uint8_t lineage[16], key[32]; uint32_t key_id; struct epoch_row epoch; const char *timezone; };
+int store_create_standby(struct io *io, const char *dir, const struct store_seed *seed, struct err *err);
+
+/*
  * store_open(io, dir, opt, out, recovery, err):
  * Take the lock, read the superblock, recover log and index, replay. *${recovery} (may be NULL) says what was found.
- * A writable open of a store that was not closed cleanly appends INCARNATION and reaps orphans.
+ * A writable open of a primary that was not closed cleanly appends INCARNATION and reaps orphans; a standby appends nothing of its own.
  * Errors: NOSTORE, VERSION, LOCKED (pid), MOVED (elsewhere than it says: pass location), DAMAGE, NOSPC, IO, ACCES.
  */
 int store_open(struct io *io, const char *dir, const struct store_options *opt, struct store **out,
@@ -115,6 +123,7 @@ void store_drop(struct store *s);
 struct store_info {
     struct super super;       /* as last written */
     uint64_t head, written, durable, applied, persisted, first;
+    uint64_t shown;           /* a standby's: end of what everybody sees, through a mount too */
     uint64_t n_inodes, n_bytes;
     uint64_t unapplied_ops, unapplied_bytes;
     uint64_t log_bytes;
@@ -142,6 +151,24 @@ int store_apply(struct store *s, struct err *err);
 int store_sync(struct store *s, struct err *err);
 /* store_flush(s, err): make the index durable up to what is applied and durable. */
 int store_flush(struct store *s, struct err *err);
+
+/* store_watch(s, fd): add 1 to this eventfd (non-blocking) whenever something became durable or applied, or the store failed; BUSY: too many.
+ * store_unwatch(s, fd): no more, once it returned and whoever was about to has (close it a while later, or never: it is the caller's). */
+int store_watch(struct store *s, int fd);
+void store_unwatch(struct store *s, int fd);
+
+/* ---- following ---- */
+
+/*
+ * store_follow(s, recs, len, err): of a standby, opened writable: the next records of its primary, one behind the other. Each is verified (form,
+ * hash, place in the chain, sums of its data), appended, applied, and shown to the kernel before this returns; they are durable when
+ * store_sync says so. On failure those before the one that failed count; log_head tells.
+ * Errors: BADREC what is wrong with which; FENCED no standby; NOSPC; POISONED; IO.
+ * Threads: one caller at a time.
+ */
+int store_follow(struct store *s, const uint8_t *recs, size_t len, struct err *err);
+/* store_shown(s): below this address everything can be read, through a mount too. */
+uint64_t store_shown(struct store *s);
 
 /* ---- reading: ${at} is AT_LIVE or a moment ---- */
 

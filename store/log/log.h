@@ -7,7 +7,7 @@
  *
  * Appending has three steps, so that the caller can apply the operation to
  * its rows in LSN order while the bytes are still on their way:
- *   log_append_begin  under the caller's lock: takes the LSN, seals the hash chain
+ *   log_append_begin  under the caller's lock: takes the LSN, seals the hash chain (log_append_place where both are there already)
  *   log_append_write  without that lock: one pwritev
  *   log_wait_written  returns when every lower record is written too; then answer
  *
@@ -126,6 +126,12 @@ int log_prepare(struct log *log, struct err *err);
 int log_append_begin(struct log *log, struct record *rec, uint8_t *head, struct log_slot *slot);
 
 /*
+ * log_append_place(log, rec, slot): as log_append_begin, for a record that another site made: address, chain, clocks and hash are its own.
+ * Errors also: BADREC it is not the very next one, or not of the epoch that log_set_writer said.
+ */
+int log_append_place(struct log *log, const struct record *rec, struct log_slot *slot);
+
+/*
  * log_append_write(log, slot, head, head_len, data, data_len, err):
  * One pwritev of frame, head and data. On failure the log is poisoned.
  */
@@ -181,6 +187,8 @@ enum { LOG_ITER_DATA = 1 };
 struct log_iter;
 int  log_iter_new(struct log *log, uint64_t from, uint64_t until, int flags, struct log_iter **out, struct err *err);
 int  log_iter_next(struct log_iter *it, struct record *rec, struct err *err);
+/* log_iter_raw(it): frame and head of the record last returned as they are on disk (data follows them with LOG_ITER_DATA). As long as its pointers. */
+const uint8_t *log_iter_raw(const struct log_iter *it);
 void log_iter_free(struct log_iter *it);
 
 /* Calls fn for each segment file, oldest first: for status, check, dump. */

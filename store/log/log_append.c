@@ -1,5 +1,5 @@
 /*
- * log_append.c: the fast path. begin takes an address and seals the chain under
+ * log_append.c: the fast path. begin (or place, at a standby) takes an address and seals the chain under
  * the mutex, without I/O or memory; write puts the bytes there in any order;
  * a ring of what is under way says up to where all of it is written.
  */
@@ -13,50 +13,75 @@ static bool held_up(const struct log *log)
     return log->switching || log->ring_tail - log->ring_head == LOG_RING;
 }
 
-int log_append_begin(struct log *log, struct record *rec, uint8_t *head, struct log_slot *slot)
+/* The next address, if a record of ${span} may have it now. The mutex is held at return. */
+static int take_locked(struct log *log, uint64_t span, uint64_t *at)
+{
+    while (held_up(log) && atomic_load(&log->poisoned) == 0)
+        log_wait_locked(log);
+    *at = atomic_load_explicit(&log->head, memory_order_relaxed);
+    if (atomic_load(&log->poisoned) != 0 || log->finished)
+        return ERR_POISONED;
+    return *at + span > log->cur->first + log->cur->capacity ? ERR_NOSPC : 0;
+}
+
+/* The record at the head is ${rec}: its frame, and its place among those under way. */
+static void enter_locked(struct log *log, const struct record *rec, struct log_slot *slot)
 {
     uint32_t rec_len = rec->head_len + rec->data_len;
-    uint64_t span = frame_span(rec_len), at;
-    struct frame f;
-    int rc = 0;
+    struct frame f = { .rec_len = rec_len, .lsn = rec->lsn, .gen = log->cur->gen, .incarnation = log->incarnation,
+                       .durable = atomic_load_explicit(&log->durable, memory_order_relaxed) };
+
+    frame_encode(&f, slot->frame);
+    slot->lsn = rec->lsn;
+    slot->span = frame_span(rec_len);
+    slot->segment = log->cur;
+    slot->offset = segment_offset(log->cur, rec->lsn);
+    slot->ring = log->ring_tail++ % LOG_RING;
+    log->ring[slot->ring].end = rec->lsn + slot->span;
+    log->ring[slot->ring].done = false;
+    log->last_lsn = rec->lsn;
+    log->last_hash = rec->hash;
+    atomic_store(&log->head, rec->lsn + slot->span);
+}
+
+int log_append_begin(struct log *log, struct record *rec, uint8_t *head, struct log_slot *slot)
+{
+    uint64_t at;
+    int rc;
 
     if (!log->writable)
         return ERR_ROFS;
     pthread_mutex_lock(&log->mutex);
-    while (held_up(log) && atomic_load(&log->poisoned) == 0)
-        log_wait_locked(log);
-    at = atomic_load_explicit(&log->head, memory_order_relaxed);
-    if (atomic_load(&log->poisoned) != 0 || log->finished)
-        rc = ERR_POISONED;
-    else if (at + span > log->cur->first + log->cur->capacity)
-        rc = ERR_NOSPC;
-    if (rc != 0)
-        goto out;
+    rc = take_locked(log, frame_span(rec->head_len + rec->data_len), &at);
+    if (rc == 0) {
+        rec->lsn = at;
+        rec->prev_lsn = log->last_lsn;
+        rec->prev_hash = log->last_hash;
+        rec->epoch = log->epoch;
+        rec->incarnation = log->incarnation;
+        rec->wall_ns = io_wall_ns(log->io);
+        rec->boot_ns = io_boot_ns(log->io);
+        record_seal(head, rec->head_len, rec);
+        enter_locked(log, rec, slot);
+    }
+    pthread_mutex_unlock(&log->mutex);
+    return rc;
+}
 
-    rec->lsn = at;
-    rec->prev_lsn = log->last_lsn;
-    rec->prev_hash = log->last_hash;
-    rec->epoch = log->epoch;
-    rec->incarnation = log->incarnation;
-    rec->wall_ns = io_wall_ns(log->io);
-    rec->boot_ns = io_boot_ns(log->io);
-    record_seal(head, rec->head_len, rec);
+int log_append_place(struct log *log, const struct record *rec, struct log_slot *slot)
+{
+    uint64_t at;
+    int rc;
 
-    f = (struct frame){ .rec_len = rec_len, .lsn = at, .gen = log->cur->gen,
-                        .incarnation = log->incarnation,
-                        .durable = atomic_load_explicit(&log->durable, memory_order_relaxed) };
-    frame_encode(&f, slot->frame);
-    slot->lsn = at;
-    slot->span = span;
-    slot->segment = log->cur;
-    slot->offset = segment_offset(log->cur, at);
-    slot->ring = log->ring_tail++ % LOG_RING;
-    log->ring[slot->ring].end = at + span;
-    log->ring[slot->ring].done = false;
-    log->last_lsn = at;
-    log->last_hash = rec->hash;
-    atomic_store(&log->head, at + span);
-out:
+    if (!log->writable)
+        return ERR_ROFS;
+    pthread_mutex_lock(&log->mutex);
+    rc = take_locked(log, frame_span(rec->head_len + rec->data_len), &at);
+    if (rc == 0 && (rec->lsn != at || rec->prev_lsn != log->last_lsn || !hash128_eq(&rec->prev_hash, &log->last_hash) ||
+                    rec->epoch != log->epoch))
+        rc = ERR_BADREC;
+    if (rc == 0)
+        enter_locked(log, rec, slot);
     pthread_mutex_unlock(&log->mutex);
     return rc;
 }

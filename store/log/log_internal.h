@@ -168,11 +168,6 @@ int log_scan_data(struct log_window *w, struct segment *seg, uint64_t pos, struc
 /* log_bad_set(err, seg, bad): the ERR_DAMAGE message for it. */
 int log_bad_set(struct err *err, const struct segment *seg, const struct log_bad *bad);
 
-/* --- log_iter.c ------------------------------------------------------------ */
-
-/* log_iter_raw(it): frame and head of the record last returned (data follows them with LOG_ITER_DATA). */
-const uint8_t *log_iter_raw(const struct log_iter *it);
-
 /* --- log_recover.c, log_seal.c --------------------------------------------- */
 
 struct log_end {                /* what the scan found */

@@ -72,12 +72,12 @@ static int end_of(const json_t *json, struct err *err)
     return c;
 }
 
-int svc_request(int fd, const json_t *req, const volatile int *stop, svc_emit_fn *emit, void *arg, struct err *err)
+/* What comes back, until the end. ${r}: how the sending went. */
+static int answers(int fd, int r, const volatile int *stop, svc_emit_fn *emit, void *arg, struct err *err)
 {
     struct wire_frame f;
     const json_t *item;
     const char *type;
-    int r = wire_send(fd, req, NULL, 0, err);
 
     while (r == 0) {
         if (stop && *stop)
@@ -103,4 +103,16 @@ int svc_request(int fd, const json_t *req, const volatile int *stop, svc_emit_fn
         wire_frame_release(&f);
     }
     return r;
+}
+
+int svc_request(int fd, const json_t *req, const volatile int *stop, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    return answers(fd, wire_send(fd, req, NULL, 0, err), stop, emit, arg, err);
+}
+
+int svc_request_stream(int fd, const json_t *req, int in, int out, const volatile int *stop, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    const int fds[2] = { in, out };
+
+    return answers(fd, wire_send_fds(fd, req, fds, 2, err), stop, emit, arg, err);
 }

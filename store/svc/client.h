@@ -18,5 +18,7 @@ int svc_connect(const char *dir, int *fd, struct err *err);
  * Errors: what the request says; IO the other side went away, BADREC it does not speak as wire.h says.
  */
 int svc_request(int fd, const json_t *req, const volatile int *stop, svc_emit_fn *emit, void *arg, struct err *err);
+/* svc_request_stream: the same for a request that runs a stream (svc.h): ${in} and ${out} go along, and stay the caller's too. */
+int svc_request_stream(int fd, const json_t *req, int in, int out, const volatile int *stop, svc_emit_fn *emit, void *arg, struct err *err);
 
 #endif

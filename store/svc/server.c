@@ -24,6 +24,7 @@ struct client { struct svc_server *srv; int fd; struct caller who; };
 struct svc_server {
     struct svc_env env;
     struct svc_hooks hooks;
+    struct link_table links;
     char *mount_dir;
     int dirfd, fd, wake;
     uid_t owner;
@@ -83,7 +84,9 @@ static void serve(struct client *c)
         memset(&err, 0, sizeof err);
         r = wire_recv(c->fd, NULL, &f, &err);
         if (r == 1) {
-            r = svc_call(&c->srv->env, &c->who, f.json, emit_to_client, c, &err);
+            const struct svc_stream stream = { f.fd[0], f.fd[1], { c->fd, NULL } };
+
+            r = svc_call(&c->srv->env, &c->who, f.json, f.n_fds == 2 ? &stream : NULL, emit_to_client, c, &err);
             wire_frame_release(&f);
             /* Only a peer that is gone makes emit fail: there is nobody to tell. */
             if (r == ERR_INTR || send_end(c->fd, r, &err))
@@ -256,6 +259,7 @@ static void release(struct svc_server *srv)
         close(srv->dirfd);
     pthread_cond_destroy(&srv->idle);
     pthread_mutex_destroy(&srv->lock);
+    link_table_release(&srv->links);
     free(srv->mount_dir);
     free(srv);
 }
@@ -272,6 +276,8 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
     pthread_mutex_init(&srv->lock, NULL);
     pthread_cond_init(&srv->idle, NULL);
     srv->env.s = s;
+    link_table_init(&srv->links);
+    srv->env.links = &srv->links;
     if (hooks) {
         srv->hooks = *hooks;
         srv->mount_dir = hooks->mount_dir ? strdup(hooks->mount_dir) : NULL;

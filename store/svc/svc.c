@@ -54,12 +54,12 @@ static bool takes(const struct op *op, const char *key)
     return false;
 }
 
-int svc_call(const struct svc_env *env, const struct caller *who, const json_t *req,
+int svc_call(const struct svc_env *env, const struct caller *who, const json_t *req, const struct svc_stream *stream,
              svc_emit_fn *emit, void *arg, struct err *err)
 {
     const char *name = json_string_value(json_object_get(req, "op"));
     const struct op *op = find_op(name);
-    struct svc_req q = { .env = env, .s = env->s, .who = who, .args = req, .emit = emit, .arg = arg };
+    struct svc_req q = { .env = env, .s = env->s, .who = who, .args = req, .stream = stream, .emit = emit, .arg = arg };
     struct store_info info;
     void *it;
     int r;

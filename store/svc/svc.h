@@ -13,6 +13,7 @@
 
 #include "store/base/err.h"
 #include "store/core/store.h"
+#include "store/sync/link.h"
 
 #include <jansson.h>
 #include <stddef.h>
@@ -34,7 +35,10 @@
     X(config,   false, "")                                                                     \
     X(config_set, true, "name value")                                                          \
     X(check,    false, "read_data")                                                            \
-    X(wait,     false, "until")
+    X(wait,     false, "until on path timeout_ms")                                             \
+    X(ship,     false, "target follow make probe compress")                                          \
+    X(receive,  true,  "source")                                                               \
+    X(standby,  true,  "action target")
 
 /*
  * Receives what a request yields. ${type}: "item" a line of the answer, "data" bytes in ${bin}, "progress".
@@ -47,18 +51,22 @@ struct svc_env {
     struct store *s;
     const char *mount_dir;              /* where it is mounted, or NULL */
     const struct log_recovery *recovery; /* what opening found, or NULL */
+    struct link_table *links;           /* streams of this process, or NULL */
     /* counters of whoever serves the mount, for `info`; may be NULL */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
     void *counters_arg;
 };
 
+/* What a request that runs a stream to another site is given beside its arguments: where to, and what ends it. */
+struct svc_stream { int in, out; struct link_stop stop; };
+
 /*
- * svc_call(env, who, req, emit, arg, err):
- * Run ${req} on behalf of ${who} and return when it is done.
+ * svc_call(env, who, req, stream, emit, arg, err):
+ * Run ${req} on behalf of ${who} and return when it is done. ${stream}: of "ship" and "receive"; else NULL.
  * Errors: USAGE unknown op or argument; whatever the store says; what ${emit} returned.
  * Threads: any number at once.
  */
-int svc_call(const struct svc_env *env, const struct caller *who, const json_t *req,
+int svc_call(const struct svc_env *env, const struct caller *who, const json_t *req, const struct svc_stream *stream,
              svc_emit_fn *emit, void *arg, struct err *err);
 
 /* svc_op_writes(name): 1 it needs a writable store, 0 not, ERR_USAGE no such request. */

@@ -11,6 +11,7 @@ struct svc_req {
     struct store *s;
     const struct caller *who;
     const json_t *args;
+    const struct svc_stream *stream;    /* NULL: none came along */
     svc_emit_fn *emit;
     void *arg;
     int stopped;                /* what emit returned, once it was not 0 */
@@ -43,6 +44,13 @@ SVC_OPS(X)
 /* svc_sync(q, err): store_sync, or nothing for a store opened read-only. svc_settle: and everything durable is applied. */
 int svc_sync(struct svc_req *q, struct err *err);
 int svc_settle(struct svc_req *q, struct err *err);
+
+/* svc_target(q, out, err): the argument "target", checked; ${out} has room for STANDBY_TARGET_MAX. USAGE. */
+int svc_target(const struct svc_req *q, char *out, struct err *err);
+/* svc_standby_state(q, list, rpo_s): the store's standbys into ${list}; the word for the best of them, and its lag, < 0: there is none. */
+const char *svc_standby_state(const struct svc_req *q, json_t *list, double *rpo_s);
+/* svc_wait_standby(q, on, err): until it is durable at that standby. AWAY. */
+int svc_wait_standby(struct svc_req *q, const char *on, struct err *err);
 
 /* svc_log_dir(q, path, from, to, limit, err): changes below a directory. */
 int svc_log_dir(struct svc_req *q, const char *path, uint64_t from, uint64_t to, uint64_t limit, struct err *err);

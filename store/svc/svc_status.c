@@ -6,7 +6,31 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The word for the state of a store without a standby. product.md, "Words for state". */
+/* A standby: whether somebody sends, and how far it is. */
+static const char *standby_word(const struct svc_req *q, const struct store_info *info, json_t *o)
+{
+    struct link_info i;
+    struct row_ino root;
+    bool held = store_getattr(q->s, AT_LIVE, INO_ROOT, &root, NULL) == 0;
+
+    for (unsigned k = 0; q->env->links && k < LINKS_MAX; k++) {
+        json_t *from;
+
+        if (!link_table_get(q->env->links, k, &i) || i.sends || !i.live)
+            continue;
+        from = json_object();
+        svc_put_hex(from, "site", i.site, sizeof i.site);
+        svc_put_u64(from, "received_lsn", i.received);
+        svc_put_u64(from, "durable_lsn", i.durable);
+        svc_put_u64(from, "primary_durable_lsn", i.peer_durable);
+        svc_put_u64(from, "behind_bytes", i.peer_head > i.durable ? i.peer_head - i.durable : 0);
+        json_object_set_new(o, "receiving", from);
+        return !held ? "Bootstrapping" : i.peer_durable > info->durable ? "Catching up" : "Protected";
+    }
+    return held ? "Recovery is possible" : "Bootstrapping";
+}
+
+/* The word for the state of this disk, NULL: nothing is wrong with it. product.md, "Words for state". */
 static const char *state_word(const struct svc_req *q, const struct store_info *info, const struct io_space_info *sp)
 {
     char buf[64];
@@ -16,12 +40,12 @@ static const char *state_word(const struct svc_req *q, const struct store_info *
         return "Damaged";
     if (info->failed)
         return "Read-only";
-    if (q->env->mount_dir && !info->writable)
+    if (q->env->mount_dir && !info->writable && info->super.role == ROLE_PRIMARY)
         return "Read-only";
     if (sp->total && super_config_get(&info->super, "keep-free", buf, sizeof buf) > 0
         && svc_size_parse(buf, &keep_free, NULL) == 0 && sp->avail < keep_free)
         return "Space low";
-    return "Local only";
+    return NULL;
 }
 
 int svc_op_status(struct svc_req *q, struct err *err)
@@ -29,21 +53,26 @@ int svc_op_status(struct svc_req *q, struct err *err)
     struct store_info info;
     struct io_space_info sp = { 0 };
     const struct log_recovery *rec = q->env->recovery;
-    json_t *o = json_object();
+    json_t *o = json_object(), *list = json_array();
+    const char *word, *state;
+    double rpo = -1;
 
     (void)err;
     store_info(q->s, &info);
     (void)io_space(store_io(q->s), &sp, NULL);
     svc_put_text(o, "store", store_dir(q->s));
-    svc_put_text(o, "state", state_word(q, &info, &sp));
+    word = info.super.role == ROLE_STANDBY ? standby_word(q, &info, o) : svc_standby_state(q, list, &rpo);
+    state = state_word(q, &info, &sp);
+    svc_put_text(o, "state", state ? state : word);
     svc_put_text(o, "role", info.super.role == ROLE_STANDBY ? "standby" : "primary");
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
     svc_put_hex(o, "site", info.super.site, sizeof info.super.site);
     svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
     svc_put_time(o, "created", info.super.created_wall_ns);
-    /* There is no standby: nothing but this disk has it. */
-    json_object_set_new(o, "rpo_seconds", json_null());
+    /* Of the standby that is nearest; null: nothing but this disk has it. */
+    json_object_set_new(o, "rpo_seconds", info.super.role == ROLE_STANDBY || rpo < 0 ? json_null() : json_real(rpo));
+    json_object_set_new(o, "standbys", list);
     svc_put_u64(o, "not_yet_durable_bytes", info.head > info.durable ? info.head - info.durable : 0);
     svc_put_time(o, "history_from", info.oldest_wall_ns);
     svc_put_time(o, "history_to", io_wall_ns(store_io(q->s)));
@@ -133,12 +162,16 @@ int svc_op_wait(struct svc_req *q, struct err *err)
 {
     struct store_info info;
     struct wait w;
-    const char *until;
+    const char *until, *on;
     json_t *o;
     int r = svc_arg_text(q, "until", &until, err);
 
+    if (r == 0)
+        r = svc_arg_text(q, "on", &on, err);
     if (r)
         return r;
+    if (on)
+        return svc_wait_standby(q, on, err);
     if (!until)
         until = "durable";
     store_info(q->s, &info);

@@ -8,13 +8,36 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
-static int send_all(int fd, struct iovec *iov, size_t n, struct err *err)
+/* Room for the descriptors of a frame, aligned as a control message wants it. */
+union fds_buf { struct cmsghdr align; char bytes[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int))]; };
+
+static void with_fds(struct msghdr *m, union fds_buf *buf, const int *fds, unsigned n)
+{
+    struct cmsghdr *c;
+
+    memset(buf, 0, sizeof *buf);
+    m->msg_control = buf->bytes;
+    m->msg_controllen = CMSG_SPACE(n * sizeof *fds);
+    c = CMSG_FIRSTHDR(m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(n * sizeof *fds);
+    memcpy(CMSG_DATA(c), fds, n * sizeof *fds);
+}
+
+static int send_all(int fd, struct iovec *iov, size_t n, const int *fds, unsigned n_fds, struct err *err)
 {
     while (n > 0) {
         struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
-        ssize_t r = sendmsg(fd, &m, MSG_NOSIGNAL);
+        union fds_buf buf;
+        ssize_t r;
         size_t done;
+
+        if (n_fds > 0)
+            with_fds(&m, &buf, fds, n_fds);
+        r = sendmsg(fd, &m, MSG_NOSIGNAL);
 
         if (r < 0) {
             if (errno == EINTR)
@@ -22,6 +45,7 @@ static int send_all(int fd, struct iovec *iov, size_t n, struct err *err)
             return err_from_errno(err, errno == EPIPE ? EIO : errno, "control socket: the other side is gone");
         }
         done = (size_t)r;
+        n_fds = done > 0 ? 0 : n_fds;    /* they went with the first byte */
         while (n > 0 && done >= iov->iov_len) {
             done -= iov->iov_len;
             iov++;
@@ -35,7 +59,7 @@ static int send_all(int fd, struct iovec *iov, size_t n, struct err *err)
     return 0;
 }
 
-int wire_send(int fd, const json_t *json, const void *bin, size_t bin_len, struct err *err)
+static int send_frame(int fd, const json_t *json, const void *bin, size_t bin_len, const int *fds, unsigned n_fds, struct err *err)
 {
     uint8_t head[WIRE_HEAD_BYTES];
     struct iovec iov[3];
@@ -58,20 +82,61 @@ int wire_send(int fd, const json_t *json, const void *bin, size_t bin_len, struc
     iov[1] = (struct iovec){ text, len };
     /* sendmsg only reads what it is given. */
     iov[2] = (struct iovec){ bin_len ? (void *)(uintptr_t)bin : (void *)&none, bin_len };
-    r = send_all(fd, iov, bin_len ? 3 : 2, err);
+    r = send_all(fd, iov, bin_len ? 3 : 2, fds, n_fds, err);
 out:
     free(text);
     return r;
 }
 
-/* recv_all: 1 all of it, 0 end of stream before the first byte and ${eof_ok}. */
-static int recv_all(int fd, const volatile int *stop, void *buf, size_t len, bool eof_ok, struct err *err)
+int wire_send(int fd, const json_t *json, const void *bin, size_t bin_len, struct err *err)
+{
+    return send_frame(fd, json, bin, bin_len, NULL, 0, err);
+}
+
+int wire_send_fds(int fd, const json_t *json, const int *fds, unsigned n, struct err *err)
+{
+    return send_frame(fd, json, NULL, 0, fds, n, err);
+}
+
+/* Takes the descriptors that came along; more than a frame may have are closed by the kernel. */
+static void take_fds(struct msghdr *m, struct wire_frame *frame)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+        size_t n = c->cmsg_len >= CMSG_LEN(0) ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+            if (frame->n_fds < WIRE_FDS_MAX)
+                frame->fd[frame->n_fds++] = fd;
+            else
+                close(fd);
+        }
+    }
+}
+
+/* recv_all: 1 all of it, 0 end of stream before the first byte and ${eof_ok}. ${frame}: takes descriptors; NULL: none may come. */
+static int recv_all(int fd, const volatile int *stop, void *buf, size_t len, bool eof_ok, struct wire_frame *frame, struct err *err)
 {
     uint8_t *p = buf;
     size_t got = 0;
 
     while (got < len) {
-        ssize_t r = recv(fd, p + got, len - got, 0);
+        struct iovec iov = { p + got, len - got };
+        union fds_buf fds;
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+        ssize_t r;
+
+        if (frame) {
+            m.msg_control = fds.bytes;
+            m.msg_controllen = sizeof fds.bytes;
+        }
+        r = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+        if (r >= 0 && frame)
+            take_fds(&m, frame);
 
         if (r < 0 && errno == EINTR) {
             if (stop && *stop)
@@ -114,7 +179,7 @@ int wire_recv(int fd, const volatile int *stop, struct wire_frame *frame, struct
     int r;
 
     memset(frame, 0, sizeof *frame);
-    r = recv_all(fd, stop, head, sizeof head, true, err);
+    r = recv_all(fd, stop, head, sizeof head, true, frame, err);
     if (r <= 0)
         return r;
     jlen = get_u32(head);
@@ -130,9 +195,9 @@ int wire_recv(int fd, const volatile int *stop, struct wire_frame *frame, struct
         goto out;
     }
     frame->bin_len = blen;
-    r = recv_all(fd, stop, text, jlen, false, err);
+    r = recv_all(fd, stop, text, jlen, false, NULL, err);
     if (r > 0 && blen)
-        r = recv_all(fd, stop, frame->bin, blen, false, err);
+        r = recv_all(fd, stop, frame->bin, blen, false, NULL, err);
     if (r <= 0)
         goto out;
     r = wire_decode_json(text, jlen, &frame->json, err);
@@ -147,6 +212,8 @@ void wire_frame_release(struct wire_frame *frame)
 {
     json_decref(frame->json);
     free(frame->bin);
+    for (unsigned i = 0; i < frame->n_fds; i++)
+        close(frame->fd[i]);
     memset(frame, 0, sizeof *frame);
 }
 

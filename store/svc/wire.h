@@ -8,6 +8,7 @@
  * {"op": NAME, ...} without bin. It is answered by any number of frames
  *     {"type": "item" | "data" | "progress", "item": {...}} [bin]
  * and one last  {"type": "end"}  or  {"type": "end", "error": {"code": N, "message": TEXT}}.
+ * A request may bring descriptors along (SCM_RIGHTS, with its first byte), which are its arguments too.
  * One side may then send the next request on the same connection.
  *
  * Names are bytes, JSON is UTF-8: a name that is not UTF-8 is shown with U+FFFD for each bad byte in KEY and
@@ -29,20 +30,23 @@ enum {
     WIRE_HEAD_BYTES = 8,
     WIRE_JSON_MAX   = 1 << 20,      /* bytes of JSON in a frame */
     WIRE_BIN_MAX    = 4 << 20,      /* bytes behind it */
+    WIRE_FDS_MAX    = 2,            /* descriptors with it */
 };
 
-struct wire_frame { json_t *json; uint8_t *bin; size_t bin_len; };
+struct wire_frame { json_t *json; uint8_t *bin; size_t bin_len; int fd[WIRE_FDS_MAX]; unsigned n_fds; };
 
 /*
  * wire_send(fd, json, bin, bin_len, err): write a whole frame; never raises SIGPIPE.
  * Errors: TOOLONG beyond the bounds; INTR when a signal asked to stop (*stop); IO.
  */
 int wire_send(int fd, const json_t *json, const void *bin, size_t bin_len, struct err *err);
+/* wire_send_fds(fd, json, fds, n, err): the same without bin, with ${n} descriptors, which stay the caller's too. */
+int wire_send_fds(int fd, const json_t *json, const int *fds, unsigned n, struct err *err);
 
 /*
  * wire_recv(fd, stop, frame, err):
  * Read one frame. 1 on success, 0 when the peer closed between frames. ${stop} (may be NULL): read again
- * after EINTR unless *${stop} is nonzero. Release with wire_frame_release, also after a failure.
+ * after EINTR unless *${stop} is nonzero. Release with wire_frame_release, also after a failure; it closes the descriptors.
  * Errors: BADREC lengths out of bounds or not a JSON object; TRUNCATED the peer closed inside a frame; INTR; IO.
  */
 int wire_recv(int fd, const volatile int *stop, struct wire_frame *frame, struct err *err);

@@ -75,7 +75,7 @@ static int write_after(struct rig *r, struct world *w, uint64_t lsn)
  * The last record that is an operation: what an open appends by itself says nothing of the tree, and a recovery that was
  * cut off may have put it where, in the main run, an operation is that this state lost.
  */
-static uint64_t last_operation(struct store *s, uint64_t lsn)
+uint64_t last_operation(struct store *s, uint64_t lsn)
 {
     for (;;) {
         struct record rec;

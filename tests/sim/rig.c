@@ -398,6 +398,9 @@ int rig_run(uint64_t seed, const struct sim_config *cfg, struct sim_stats *st, c
         r->cur = MOP_N_KINDS + STEP_CLOSE;
         snprintf(r->doing, sizeof r->doing, "the last close");
         rc = clean_close(r);
+        snprintf(r->doing, sizeof r->doing, "the standby");
+        if (rc == 0 && r->w.s != NULL && !r->faulty)
+            rc = rig_standby(r);
     }
     st->seeds++;
     if (rc != 0)

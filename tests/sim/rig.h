@@ -48,7 +48,7 @@ enum step_kind {
 enum { OP_KINDS = MOP_N_KINDS + STEP_N_KINDS, POINTS_MAX = 64 };
 
 struct sim_stats {
-    uint64_t seeds, ops, refused, reads, crashes, states, states_deep, moments, contents, torn, lost, twice, written_after, read_only, open_faults, folds;
+    uint64_t seeds, ops, refused, reads, crashes, states, states_deep, moments, contents, torn, lost, twice, written_after, read_only, open_faults, folds, standby_states;
     uint64_t by_op[OP_KINDS], by_call[HOOK_N_CALLS], states_by_op[OP_KINDS], states_by_call[HOOK_N_CALLS];
     uint64_t states_by_mode[SIMIO_N_CUT_MODES + 1];     /* last: kill */
     uint64_t steps[STEP_N_KINDS], done[MOP_N_KINDS], faults_hit;
@@ -119,7 +119,11 @@ int oracle_object(struct rig *r, struct store *s, uint64_t at, const struct mode
 /* oracle_recovered: ${s} was recovered up to ${lsn}: live tree, every moment by digest, ${contents} of them by content. */
 int oracle_recovered(struct rig *r, struct store *s, uint64_t lsn, unsigned contents);
 
-/* explore.c */
+/* follow.c: the log of the run's store, which is open, to a standby; then that is promoted. */
+int rig_standby(struct rig *r);
+
+/* explore.c. last_operation(s, last): the newest record at or below the one at ${last} that is an operation. */
+uint64_t last_operation(struct store *s, uint64_t last);
 void explore_hook(void *arg, enum hook_call call);
 int explore_points(struct rig *r);
 /* explore_make: cuts while the store is being made: it is there whole, or it is no store. */

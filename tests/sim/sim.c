@@ -48,6 +48,7 @@ static void print_stats(const struct sim_stats *s)
            ", recoveries cut off %" PRIu64 ", worked on after recovery %" PRIu64 "\n",
            s->crashes, s->lost, s->torn, s->twice, s->written_after);
     printf("opened for reading only %" PRIu64 ", opens that met an error %" PRIu64 "\n", s->read_only, s->open_faults);
+    printf("states of a standby %" PRIu64 "\n", s->standby_states);
     printf("crash states %" PRIu64 ": moments by digest %" PRIu64 ", by content %" PRIu64 "\n", s->states, s->moments, s->contents);
     printf("%-16s %12s %12s %12s\n", "during", "times done", "cut points", "states");
     for (int k = 0; k < OP_KINDS; k++)

@@ -109,7 +109,7 @@ static int local(json_t *req, struct got *g)
     int r;
 
     memset(&err, 0, sizeof err);
-    r = svc_call(&env, &me, req, take, g, &err);
+    r = svc_call(&env, &me, req, NULL, take, g, &err);
     json_decref(req);
     return r;
 }

@@ -1,0 +1,506 @@
+/* sync, standby, serve, promote: a second place for a store. */
+#include "cli/cli.h"
+#include "cli/locate.h"
+#include "cli/peer.h"
+#include "cli/session.h"
+
+#include "store/svc/svc_standby.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BACKOFF_FIRST_MS = 500, BACKOFF_MOST_MS = 30000 };
+
+struct sync {
+    struct place p;
+    struct peer_options peer;
+    bool follow, make, probe;
+    bool stall_said;
+    const char *target;
+    uint64_t lsn;               /* durable there, as the last answer said */
+};
+
+/* ---- one stream ---- */
+
+static int emit_ship(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    struct sync *y = arg;
+
+    (void)bin, (void)len;
+    if (out_interrupted)
+        return ERR_INTR;
+    if (strcmp(type, "progress") == 0) {
+        session_progress(o);
+        if (item_true(o, "stalled") && !y->stall_said)
+            out_warn("%s: the standby acknowledges nothing more, though there is more to send; still trying", y->target);
+        y->stall_said = item_true(o, "stalled");
+        return 0;
+    }
+    out_progress_end();
+    y->lsn = item_u64(o, "durable_lsn");
+    if (out_json)
+        out_object(o);
+    return 0;
+}
+
+static int once(struct sync *y, struct err *err)
+{
+    struct session *ses = NULL;
+    struct peer peer = { -1, -1 };
+    struct err close_err = { 0 };
+    char host[256];
+    json_t *req;
+    int r = session_open(y->p.store, SESSION_WRITE, &ses, err), c;
+
+    if (r)
+        return r;
+    r = peer_start(y->target, &y->peer, &peer, err);
+    if (r == 0) {
+        req = session_request("ship");
+        session_put_bytes(req, "target", y->target);
+        json_object_set_new(req, "follow", json_boolean(y->follow));
+        json_object_set_new(req, "make", json_boolean(y->make));
+        json_object_set_new(req, "probe", json_boolean(y->probe));
+        json_object_set_new(req, "compress", json_boolean(peer_host(y->target, host, sizeof host) != NULL));
+        r = session_stream(ses, req, peer.fd, peer.fd, emit_ship, y, err);
+    }
+    out_progress_end();
+    /* Its last words come before ours. */
+    r = peer_end(&peer, y->target, r, err);
+    c = session_close(ses, &close_err);
+    if (r == 0 && c) {
+        *err = close_err;
+        r = c;
+    }
+    return r;
+}
+
+/* A standby that went away is tried again, with longer and longer pauses; what it refused for a reason is not. */
+static int ship(struct sync *y, struct err *err)
+{
+    int pause_ms = BACKOFF_FIRST_MS, r;
+    uint64_t before;
+
+    for (;;) {
+        before = y->lsn;
+        r = once(y, err);
+        if (!y->follow || (r != ERR_AWAY && r != ERR_IO) || out_interrupted)
+            return r;
+        if (y->lsn > before)
+            pause_ms = BACKOFF_FIRST_MS;
+        out_message("%s; trying again in %d.%d s", err->msg, pause_ms / 1000, pause_ms % 1000 / 100);
+        for (int waited = 0; waited < pause_ms && !out_interrupted; waited += 100)
+            (void)poll(NULL, 0, 100);
+        if (out_interrupted)
+            return err_set(err, ERR_INTR, "interrupted");
+        pause_ms = pause_ms * 2 < BACKOFF_MOST_MS ? pause_ms * 2 : BACKOFF_MOST_MS;
+        memset(err, 0, sizeof *err);
+    }
+}
+
+/* A directory is known by its whole path. */
+static int target_of(const char *arg, char **out, struct err *err)
+{
+    char host[256];
+
+    *out = peer_host(arg, host, sizeof host) ? strdup(arg) : locate_absolute(arg, err);
+    return *out ? 0 : err->code ? err->code : err_set(err, ERR_NOMEM, "no memory");
+}
+
+/* [STORE] TARGET */
+static int places(const char *name, int argc, char **argv, struct place *p, char **target, int *code)
+{
+    struct err err = { 0 };
+    const char *store = cli_store;
+    int n = argc - optind, r;
+
+    memset(p, 0, sizeof *p);
+    *target = NULL;
+    if (n < 1 || n > 2 || (n == 2 && store)) {
+        *code = cli_usage(name, "expected [STORE] TARGET, found %d arguments", n);
+        return ERR_USAGE;
+    }
+    if (n == 2)
+        store = argv[optind];
+    r = locate_store(store, p, &err);
+    if (r == 0)
+        r = target_of(argv[argc - 1], target, &err);
+    if (r == 0 && strcmp(*target, p->store) == 0)
+        r = err_set(&err, ERR_USAGE, "%s: expected another place, found the store itself", *target);
+    if (r) {
+        *code = out_error(&err, r);
+        locate_release(p);
+        free(*target);
+    }
+    return r;
+}
+
+enum { FOLLOW = OPT_FIRST, SSH, REMOTE, NEW, MOVED, COPIED, STDIO, RECEIVE_ONLY };
+static const struct option peer_longs[] = {
+    { "ssh", required_argument, NULL, SSH }, { "remote-spare", required_argument, NULL, REMOTE }, { "moved", no_argument, NULL, MOVED },
+    { "copied", no_argument, NULL, COPIED }, { "follow", no_argument, NULL, FOLLOW }, { "new", no_argument, NULL, NEW },
+};
+enum { N_PEER_LONGS = sizeof peer_longs / sizeof peer_longs[0] };
+
+/* False: the command is over, with *code. */
+static bool sync_options(int argc, char **argv, struct sync *y, int *code)
+{
+    int o;
+
+    while ((o = cli_option(argc, argv, "", peer_longs, N_PEER_LONGS, code)) != -1) {
+        switch (o) {
+        case SSH: y->peer.ssh = optarg; break;
+        case REMOTE: y->peer.remote = optarg; break;
+        case MOVED: y->peer.moved = true; break;
+        case COPIED: y->peer.copied = true; break;
+        case FOLLOW: y->follow = true; break;
+        case NEW: y->make = true; break;
+        default: return false;
+        }
+    }
+    return true;
+}
+
+int cmd_sync(int argc, char **argv)
+{
+    struct sync y = { 0 };
+    struct err err = { 0 };
+    char *target = NULL;
+    int code = 0, r;
+
+    if (!sync_options(argc, argv, &y, &code) || places("sync", argc, argv, &y.p, &target, &code))
+        return code;
+    y.target = target;
+    r = ship(&y, &err);
+    if (r)
+        code = out_error(&err, r);
+    else if (!out_json)
+        out_text("%s: holds everything up to @%llu, durably\n", out_name(target), (unsigned long long)y.lsn);
+    locate_release(&y.p);
+    free(target);
+    return code;
+}
+
+/* ---- standby ---- */
+
+/* The line that lets this user's key do nothing there but append to that store. */
+static void print_authorized(const char *target, const char *remote)
+{
+    static const char *const keys[] = { "id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub" };
+    const char *home = getenv("HOME");
+    char host[256], path[4200], key[2048] = "";
+    const char *store = peer_host(target, host, sizeof host);
+
+    for (size_t i = 0; home && i < sizeof keys / sizeof keys[0] && !*key; i++) {
+        FILE *f;
+
+        snprintf(path, sizeof path, "%s/.ssh/%s", home, keys[i]);
+        f = fopen(path, "re");
+        if (f && !fgets(key, sizeof key, f))
+            key[0] = '\0';
+        if (f)
+            fclose(f);
+        key[strcspn(key, "\n")] = '\0';
+    }
+    out_text("For a key that can only append there, this line in ~/.ssh/authorized_keys on %s:\n"
+             "  restrict,command=\"%s serve --stdio --receive-only '%s'\" %s\n", host, remote ? remote : "spare", store, *key ? key : "KEY");
+}
+
+static int ask_standby(const struct place *p, const char *action, const char *target, struct err *err)
+{
+    struct session *ses = NULL;
+    struct err close_err = { 0 };
+    json_t *req;
+    int r = session_open(p->store, SESSION_WRITE, &ses, err), c;
+
+    if (r)
+        return r;
+    req = session_request("standby");
+    session_put_bytes(req, "action", action);
+    session_put_bytes(req, "target", target);
+    r = session_call(ses, req, session_emit_objects, NULL, err);
+    c = session_close(ses, &close_err);
+    if (r == 0 && c) {
+        *err = close_err;
+        r = c;
+    }
+    return r;
+}
+
+static int emit_standbys(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    json_t *b;
+    size_t i;
+
+    (void)arg, (void)bin, (void)len;
+    if (strcmp(type, "item") != 0)
+        return 0;
+    json_array_foreach(json_object_get(o, "standbys"), i, b) {
+        if (out_json) {
+            out_object(b);
+            continue;
+        }
+        out_text("%-14s %s: durable there up to @%llu\n", item_text(b, "state"), item_name(b, "target"),
+                 (unsigned long long)item_u64(b, "durable_lsn"));
+    }
+    return 0;
+}
+
+static int standby_list(int argc, char **argv)
+{
+    struct place p;
+    struct err err = { 0 };
+    int code, r;
+
+    if (argc - optind > 1)
+        return cli_usage("standby", "list takes one store");
+    r = locate_store(optind < argc ? argv[optind] : cli_store, &p, &err);
+    if (r)
+        return out_error(&err, r);
+    code = session_ask(&p, session_request("status"), emit_standbys, NULL);
+    locate_release(&p);
+    return code;
+}
+
+/* Noted only once the way there has been tried: the test is a stream that ends when both sides have agreed. */
+static int standby_add(struct sync *y, struct err *err)
+{
+    int r;
+
+    y->probe = true;
+    r = once(y, err);
+    if (r)
+        return r;
+    r = ask_standby(&y->p, "add", y->target, err);
+    if (r || out_json)
+        return r;
+    char host[256];
+
+    out_text("%s: reached; it is a standby of this store, and holds everything up to @%llu\n", out_name(y->target), (unsigned long long)y->lsn);
+    if (peer_host(y->target, host, sizeof host))
+        print_authorized(y->target, y->peer.remote);
+    out_text("Next: spare sync --follow %s\n", out_name(y->target));
+    return 0;
+}
+
+int cmd_standby(int argc, char **argv)
+{
+    struct sync y = { 0 };
+    struct err err = { 0 };
+    const char *verb;
+    char *target = NULL;
+    int code = 0, r;
+
+    if (!sync_options(argc, argv, &y, &code))
+        return code;
+    verb = optind < argc ? argv[optind++] : "list";
+    if (strcmp(verb, "list") == 0)
+        return standby_list(argc, argv);
+    if (strcmp(verb, "add") != 0 && strcmp(verb, "remove") != 0)
+        return cli_usage("standby", "expected add, remove or list, found %s", verb);
+    if (places("standby", argc, argv, &y.p, &target, &code))
+        return code;
+    y.target = target;
+    r = *verb == 'a' ? standby_add(&y, &err) : ask_standby(&y.p, "remove", target, &err);
+    if (r)
+        code = out_error(&err, r);
+    else if (*verb == 'r' && !out_json)
+        out_text("%s: no longer a standby of this store; what is there stays\n", out_name(target));
+    locate_release(&y.p);
+    free(target);
+    return code;
+}
+
+/* ---- serve ---- */
+
+struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; bool new_dir; };
+
+static int make_standby(void *arg, const struct store_seed *seed, struct store **out, struct err *err)
+{
+    struct made *m = arg;
+    struct io *io = NULL;
+    int r;
+
+    m->new_dir = mkdir(m->dir, 0700) == 0;
+    if (!m->new_dir && errno != EEXIST)
+        return err_from_errno(err, errno, "%s: making the standby's directory", m->dir);
+    r = io_posix_new(m->dir, &io, err);
+    if (r == 0) {
+        r = store_create_standby(io, m->dir, seed, err);
+        io->ops->free(io);
+    }
+    if (r == 0)
+        r = session_open_here(m->dir, true, LOCATION_AS_IS, &m->s, &m->io, &m->rec, err);
+    if (r == 0)
+        *out = m->s;
+    else if (m->new_dir)
+        (void)rmdir(m->dir);
+    return r;
+}
+
+/* Whether a standby can be made here: nothing is there, and the place it would be in is. */
+static int may_make(const char *dir, struct err *err)
+{
+    char *copy = strdup(dir), *slash;
+    struct stat st;
+    int r = 0;
+
+    if (!copy)
+        return err_set(err, ERR_NOMEM, "no memory");
+    slash = strrchr(copy, '/');
+    if (slash && slash > copy)
+        *slash = '\0';
+    else
+        snprintf(copy, 2, "%s", slash ? "/" : ".");
+    if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
+        r = err_set(err, ERR_NOTDIR, "%s: expected a standby, or a place for one, found a file", dir);
+    else if (stat(copy, &st))
+        r = err_set(err, ERR_AWAY, "%s: expected a standby, or a place for one; its parent directory %s is gone: %s", dir, copy, strerror(errno));
+    free(copy);
+    return r;
+}
+
+static int serve_new(const char *dir, struct err *err)
+{
+    struct link_table links;
+    struct made m = { .dir = dir };
+    struct link_receive_options opt = { .make = make_standby, .arg = &m, .stop = { -1, &out_interrupted } };
+    struct link_info info;
+    struct err close_err = { 0 };
+    int r = may_make(dir, err);
+
+    if (r) {
+        link_refuse(0, 1, err);
+        return r;
+    }
+    link_table_init(&links);
+    r = link_receive(NULL, &links, 0, 1, &opt, &info, err);
+    if (m.s) {
+        int c = store_close(m.s, &close_err);
+
+        if (r == 0 && c) {
+            *err = close_err;
+            r = c;
+        }
+        m.io->ops->free(m.io);
+    }
+    link_table_release(&links);
+    return r;
+}
+
+static int emit_nothing(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    (void)arg, (void)type, (void)o, (void)bin, (void)len;
+    return out_interrupted ? ERR_INTR : 0;
+}
+
+static int serve_store(const char *dir, uint32_t location, struct err *err)
+{
+    struct session *ses = NULL;
+    struct err close_err = { 0 };
+    int r = session_open_at(dir, SESSION_WRITE, location, &ses, err), c;
+
+    if (r) {
+        link_refuse(0, 1, err);
+        return r;
+    }
+    r = session_stream(ses, session_request("receive"), 0, 1, emit_nothing, NULL, err);
+    c = session_close(ses, &close_err);
+    if (r == 0 && c) {
+        *err = close_err;
+        r = c;
+    }
+    return r;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        { "stdio", no_argument, NULL, STDIO }, { "receive-only", no_argument, NULL, RECEIVE_ONLY }, { "moved", no_argument, NULL, MOVED },
+        { "copied", no_argument, NULL, COPIED },
+    };
+    struct err err = { 0 };
+    uint32_t location = LOCATION_AS_IS;
+    bool stdio = false;
+    char *dir;
+    int code = 0, o, r;
+
+    while ((o = cli_option(argc, argv, "", longs, 4, &code)) != -1) {
+        switch (o) {
+        case STDIO: stdio = true; break;
+        case RECEIVE_ONLY: break;        /* there is nothing else to be served yet; a key that is bound to it stays so */
+        case MOVED: location = LOCATION_MOVED; break;
+        case COPIED: location = LOCATION_COPIED; break;
+        default: return code;
+        }
+    }
+    if (!stdio || argc - optind != 1)
+        return cli_usage("serve", "expected --stdio and a store");
+    if (isatty(0) || isatty(1))
+        return cli_usage("serve", "expected to be started by `spare sync`, found a terminal");
+    dir = locate_absolute(argv[optind], &err);
+    if (!dir)
+        return out_error(&err, ERR_NOMEM);
+    r = locate_is_store(dir) ? serve_store(dir, location, &err) : serve_new(dir, &err);
+    /* The other side says what it was; here nobody may be looking. */
+    code = r == 0 ? EXIT_OK : r == ERR_INTR ? out_error(&err, r) : err_exit(r);
+    free(dir);
+    return code;
+}
+
+/* ---- promote ---- */
+
+static int promote(const char *dir, struct err *err)
+{
+    struct store_options opt = { .writable = true, .threads = true, .promote = true };
+    struct log_recovery rec;
+    struct store *s = NULL;
+    struct io *io = NULL;
+    int r = io_posix_new(dir, &io, err);
+
+    if (r == 0)
+        r = store_open(io, dir, &opt, &s, &rec, err);
+    if (r == 0)
+        r = store_close(s, err);
+    if (io)
+        io->ops->free(io);
+    return r;
+}
+
+int cmd_promote(int argc, char **argv)
+{
+    struct place p;
+    struct err err = { 0 };
+    int code = 0, o, r;
+
+    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
+        if (o == -2)
+            return code;
+    if (argc - optind > 1)
+        return cli_usage("promote", "expected one store, found more");
+    r = locate_store(optind < argc ? argv[optind] : cli_store, &p, &err);
+    if (r)
+        return out_error(&err, r);
+    r = promote(p.store, &err);
+    if (r == ERR_LOCKED || r == ERR_BUSY)
+        err_set(&err, r, "%s: expected a standby that nobody has open, found it in use; unmount it, and let no stream run into it, then promote", p.store);
+    if (r) {
+        code = out_error(&err, r);
+    } else if (out_json) {
+        json_t *j = json_object();
+
+        session_put_bytes(j, "store", p.store);
+        json_object_set_new(j, "role", json_string("primary"));
+        out_object(j);
+        json_decref(j);
+    } else {
+        out_text("%s: is the primary now, with all of its history\nNext: spare mount %s DIR\n", out_name(p.store), out_name(p.store));
+    }
+    locate_release(&p);
+    return code;
+}

@@ -1,0 +1,212 @@
+/*
+ * follow.c: the standby's way of a record: verified, appended as it is, applied by the same function as everywhere, shown.
+ *
+ * An epoch's row is durable in both superblocks before its EPOCH record is in the log. Where a cut comes between, the row points to the end
+ * of the log; the record comes again from the primary and finds its row, or another primary's takes its place.
+ */
+#include "store/core/core_internal.h"
+
+#include "store/log/frame.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static int bad_record(struct err *err, uint64_t lsn, const char *expected)
+{
+    return err_set(err, ERR_BADREC, "record @%" PRIu64 " of the primary: expected %s", lsn, expected);
+}
+
+/* ---- epochs ---- */
+
+static int add_row(struct store *s, const struct record *rec, struct err *err)
+{
+    struct super *sb = &s->sb;
+    uint32_t n = sb->n_epochs;
+    struct epoch_row e = { .number = rec->u.epoch.number, .first_lsn = rec->lsn, .prev_hash = rec->prev_hash };
+    if (n > 1 && sb->epochs[n - 1].first_lsn >= rec->lsn)
+        n--;                             /* its record never came */
+    if (n == SUPER_EPOCHS_MAX)
+        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
+    memcpy(e.site, rec->u.epoch.site, 16);
+    memcpy(e.id, rec->u.epoch.id, 16);
+    memcpy(e.lineage, rec->u.epoch.lineage, 16);
+    const char *wrong = epoch_row_wrong(&e, &sb->epochs[n - 1]);
+    if (wrong != NULL)
+        return bad_record(err, rec->lsn, "an epoch that follows the one before");
+    struct super before = *sb;
+    sb->epochs[n] = e;
+    sb->n_epochs = n + 1;
+    int rc = super_write(s->io, sb, err);
+    if (rc == 0)
+        rc = super_write(s->io, sb, err);
+    if (rc < 0) {                        /* on disk or not: a row without its record does no harm */
+        before.gen = sb->gen;
+        before.current = sb->current;
+        *sb = before;
+    }
+    return rc;
+}
+
+static bool same_epoch(const struct epoch_row *e, const struct record *rec)
+{
+    return e->number == rec->u.epoch.number && e->first_lsn == rec->lsn && memcmp(e->id, rec->u.epoch.id, 16) == 0;
+}
+
+/* The record that begins an epoch: its row first. From here on segments begin in it. */
+static int enter_epoch(struct store *s, const struct record *rec, struct err *err)
+{
+    int rc = 0;
+    if (rec->epoch != rec->u.epoch.number)
+        return bad_record(err, rec->lsn, "the first of its epoch to be of it");
+    if (memcmp(rec->u.epoch.lineage, s->sb.lineage, 16) != 0)
+        return bad_record(err, rec->lsn, "an epoch of this store's lineage");
+    pthread_mutex_lock(&s->mark_lock);
+    if (!same_epoch(&s->sb.epochs[s->sb.n_epochs - 1], rec))
+        rc = add_row(s, rec, err);
+    uint64_t incarnation = s->sb.incarnation;
+    pthread_mutex_unlock(&s->mark_lock);
+    return rc < 0 ? rc : log_set_writer(s->log, rec->u.epoch.number, rec->u.epoch.id, incarnation, err);
+}
+
+/* ---- what the kernel has to hear ---- */
+
+/* Inodes of one call, each told once; names as they come. */
+struct told { uint64_t *ino; size_t n; };
+
+static void tell_ino(struct told *t, uint64_t ino)
+{
+    if (ino == 0 || t->ino == NULL || (t->n > 0 && t->ino[t->n - 1] == ino))
+        return;
+    t->ino[t->n++] = ino;
+}
+
+static void tell_name(struct store *s, struct told *t, uint64_t parent, const struct rec_bytes *name)
+{
+    if (parent == 0)
+        return;                          /* the root has no name */
+    if (s->opt.hooks.on_inval_entry != NULL)
+        s->opt.hooks.on_inval_entry(s->opt.hooks.arg, parent, (const char *)name->p, name->len);
+    tell_ino(t, parent);
+}
+
+static void tell(struct store *s, struct told *t, const struct record *r)
+{
+    switch (r->type) {
+    case REC_CREATE:
+        tell_name(s, t, r->u.create.parent, &r->u.create.name);
+        return;
+    case REC_LINK: case REC_UNLINK:
+        tell_name(s, t, r->u.link.parent, &r->u.link.name);
+        break;
+    case REC_RENAME:
+        tell_name(s, t, r->u.rename.src_parent, &r->u.rename.src_name);
+        tell_name(s, t, r->u.rename.dst_parent, &r->u.rename.dst_name);
+        tell_ino(t, r->u.rename.dst_ino);
+        break;
+    case REC_SETATTR: case REC_WRITE: case REC_CLONE: case REC_FALLOCATE: case REC_SETXATTR: case REC_REMOVEXATTR:
+        break;
+    default:
+        return;                          /* changes nothing that can be seen in the tree */
+    }
+    tell_ino(t, r->ino);
+}
+
+static int ino_cmp(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void tell_end(struct store *s, struct told *t)
+{
+    if (t->n > 1)
+        qsort(t->ino, t->n, sizeof *t->ino, ino_cmp);
+    for (size_t i = 0; i < t->n; i++)
+        if (i == 0 || t->ino[i] != t->ino[i - 1])
+            s->opt.hooks.on_inval_ino(s->opt.hooks.arg, t->ino[i]);
+}
+
+/* ---- one record ---- */
+
+static int take(struct store *s, const struct record *rec, const uint8_t *head, const uint8_t *data, struct err *err)
+{
+    struct log_slot slot;
+    const struct wait backlog = { WAIT_BACKLOG, 0 };
+    int rc = store_await(s, &backlog);
+    if (rc == 0 && rec->type == REC_EPOCH)
+        rc = enter_epoch(s, rec, err);
+    if (rc < 0)
+        return err != NULL && err->code != 0 ? rc : err_set(err, rc, "%s", err_text(rc));
+    pthread_mutex_lock(&s->lock);
+    rc = log_room(s->log, (uint64_t)rec->head_len + rec->data_len, err);
+    if (rc == 0) {
+        rc = log_append_place(s->log, rec, &slot);
+        if (rc == ERR_BADREC)
+            bad_record(err, rec->lsn, "the one that follows the last one held here");
+        else if (rc < 0)
+            err_set(err, rc, "log: %s", err_text(rc));
+    }
+    if (rc < 0)
+        return change_abort(s, rc);
+    rc = index_apply(&s->ix, rec, err);
+    if (rc == 0)
+        run_appended_locked(s);
+    pthread_mutex_unlock(&s->lock);
+    if (rc == 0)
+        rc = log_append_write(s->log, &slot, head, rec->head_len, data, rec->data_len, err);
+    if (rc == 0)
+        rc = log_wait_written(s->log, rec->lsn);
+    return rc < 0 ? store_fail(s, ERR_POISONED, err) : 0;
+}
+
+static int verify(const uint8_t *p, size_t left, struct record *rec, struct err *err)
+{
+    struct err why = { 0 };
+    uint32_t bad = 0;
+    int rc = record_decode(p, left, rec, &why);
+    if (rc < 0)
+        return rc == ERR_NOMEM ? err_set(err, rc, "out of memory") : err_set(err, ERR_BADREC, "a record of the primary: %s", why.msg);
+    if (rec->data_len > left - rec->head_len)
+        return bad_record(err, rec->lsn, "all of its data");
+    if (rec->data_len > 0 && record_check_data(rec, p + rec->head_len, 0, rec->data_len, &bad) < 0)
+        return err_set(err, ERR_BADREC, "record @%" PRIu64 " of the primary: its data at %" PRIu32 " is not what its checksum says", rec->lsn, bad);
+    return 0;
+}
+
+int store_follow(struct store *s, const uint8_t *recs, size_t len, struct err *err)
+{
+    struct err own = { 0 };
+    struct err *e = err != NULL ? err : &own;
+    struct told t = { 0 };
+    struct record rec;
+    uint64_t end;
+    int rc = 0;
+    if (!s->opt.writable)
+        return err_set(e, ERR_ROFS, "store: opened read-only");
+    if (s->sb.role != ROLE_STANDBY)
+        return err_set(e, ERR_FENCED, "store: expected a standby, found a primary");
+    if (atomic_load(&s->failed) != 0)
+        return err_set(e, ERR_POISONED, "%s", err_text(ERR_POISONED));
+    if (s->opt.hooks.on_inval_ino != NULL && (t.ino = malloc((len / REC_HEAD_BYTES * 4 + 4) * sizeof *t.ino)) == NULL)
+        return err_set(e, ERR_NOMEM, "store: out of memory");
+    for (size_t at = 0; at < len && rc == 0; at += (size_t)rec.head_len + rec.data_len) {
+        rc = verify(recs + at, len - at, &rec, e);
+        if (rc == 0)
+            rc = take(s, &rec, recs + at, recs + at + rec.head_len, e);
+        if (rc == 0)
+            tell(s, &t, &rec);
+        if (rc < 0)
+            break;
+    }
+    end = log_head(s->log);
+    tell_end(s, &t);
+    free(t.ino);
+    if (s->opt.hooks.on_settle == NULL || s->opt.hooks.on_settle(s->opt.hooks.arg))
+        atomic_store(&s->shown, end);    /* else the next call says so */
+    return rc;
+}
+
+uint64_t store_shown(struct store *s)
+{
+    return atomic_load(&s->shown);
+}

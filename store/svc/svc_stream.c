@@ -1,0 +1,183 @@
+/* Requests that run a stream to another site (ship, receive), and the one that waits for a standby. */
+#include "store/svc/svc_internal.h"
+
+#include "store/svc/svc_standby.h"
+#include "store/core/version.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct shipping { struct svc_req *q; struct standby b; bool known; };
+
+static int64_t now_s(const struct svc_req *q)
+{
+    return io_wall_ns(store_io(q->s)) / 1000000000;
+}
+
+static void item_of(const struct link_info *i, json_t *o)
+{
+    svc_put_hex(o, "site", i->site, sizeof i->site);
+    svc_put_u64(o, "sent_lsn", i->sent);
+    svc_put_u64(o, "received_lsn", i->received);
+    svc_put_u64(o, "durable_lsn", i->durable);
+    svc_put_u64(o, "applied_lsn", i->applied);
+}
+
+/* The first word of a standby makes it one of ours, also after a crash: from then on its place is not made anew unasked. */
+static void progress(void *arg, const struct link_info *i, uint64_t durable)
+{
+    static const uint8_t none[16];
+    struct shipping *h = arg;
+    json_t *o;
+
+    if (!h->known && memcmp(i->site, none, 16) != 0 && i->durable > 0) {
+        memcpy(h->b.site, i->site, 16);
+        h->b.acked = i->durable;
+        h->b.heard_s = now_s(h->q);
+        h->known = standby_note(h->q->s, &h->b, NULL) == 0;
+    }
+    o = json_object();
+    svc_put_text(o, "what", "shipping");
+    svc_put_u64(o, "done_bytes", i->durable);
+    svc_put_u64(o, "total_bytes", durable);
+    json_object_set_new(o, "stalled", json_boolean(i->stalled));
+    (void)svc_emit(h->q, "progress", o);
+}
+
+int svc_op_ship(struct svc_req *q, struct err *err)
+{
+    struct shipping h = { .q = q };
+    struct link_ship_options opt = { .progress = progress, .arg = &h };
+    static const uint8_t none[16];
+    struct store_info info;
+    struct link_info i;
+    bool make;
+    json_t *o;
+    int at, r;
+
+    if (!q->stream || !q->env->links)
+        return err_set(err, ERR_USAGE, "ship: expected two descriptors with the request");
+    if ((r = svc_target(q, h.b.target, err)) || (r = svc_arg_bool(q, "follow", &opt.follow, err)) ||
+        (r = svc_arg_bool(q, "make", &make, err)) || (r = svc_arg_bool(q, "probe", &opt.probe, err)) || (r = svc_arg_bool(q, "compress", &opt.compress, err)) || (r = svc_sync(q, err)))
+        return r;
+    at = standby_find(q->s, h.b.target);
+    if (at >= 0)
+        (void)standby_get(q->s, (unsigned)at, &h.b);
+    opt.name = h.b.target;
+    opt.may_make = make || memcmp(h.b.site, none, 16) == 0;
+    opt.stop = q->stream->stop;
+    r = link_ship(q->s, q->env->links, q->stream->in, q->stream->out, &opt, &i, err);
+    if (i.durable > h.b.acked && memcmp(i.site, none, 16) != 0) {
+        memcpy(h.b.site, i.site, 16);
+        h.b.acked = i.durable;
+        h.b.heard_s = i.heard_wall_ns / 1000000000;
+        store_info(q->s, &info);
+        if (info.writable)
+            (void)standby_note(q->s, &h.b, NULL);
+    }
+    if (r)
+        return r;
+    o = json_object();
+    svc_put_text(o, "target", h.b.target);
+    item_of(&i, o);
+    return svc_emit(q, "item", o);
+}
+
+int svc_op_receive(struct svc_req *q, struct err *err)
+{
+    struct link_receive_options opt = { 0 };
+    const char *source;
+    struct link_info i;
+    json_t *o;
+    int r = svc_arg_text(q, "source", &source, err);
+
+    if (r)
+        return r;
+    if (!q->stream || !q->env->links)
+        return err_set(err, ERR_USAGE, "receive: expected two descriptors with the request");
+    opt.name = source;
+    opt.stop = q->stream->stop;
+    r = link_receive(q->s, q->env->links, q->stream->in, q->stream->out, &opt, &i, err);
+    if (r)
+        return r;
+    o = json_object();
+    item_of(&i, o);
+    return svc_emit(q, "item", o);
+}
+
+/* ---- waiting for a standby ---- */
+
+enum { POLL_MS = 20, NOBODY_MS = 10000 };
+
+/* The end of the last change of a path, or of everything. */
+static int wanted(struct svc_req *q, uint64_t *end, struct err *err)
+{
+    struct row_ino row;
+    uint64_t ino;
+    char *path = NULL;
+    int r = svc_arg_path(q, "path", &path, err);
+
+    *end = log_head(store_log(q->s));
+    if (r == 0 && path && *path) {
+        r = store_walk(q->s, AT_LIVE, path, &ino, &row, err);
+        if (r == 0 && S_ISREG(row.mode))
+            *end = row.birth + 1;
+    }
+    free(path);
+    return r;
+}
+
+/* 1: a standby of that name (any, for "standby") has it; 0: not yet, *live says whether one is connected. */
+static int reached(const struct svc_req *q, const char *on, uint64_t end, bool *live)
+{
+    struct link_info i;
+
+    *live = false;
+    for (unsigned k = 0; q->env->links && k < LINKS_MAX; k++) {
+        if (!link_table_get(q->env->links, k, &i) || !i.sends || (strcmp(on, "standby") != 0 && strcmp(on, i.name) != 0))
+            continue;
+        *live |= i.live;
+        if (i.durable >= end)
+            return 1;
+    }
+    return 0;
+}
+
+int svc_wait_standby(struct svc_req *q, const char *on, struct err *err)
+{
+    uint64_t end, timeout, waited = 0, alone = 0;
+    bool live;
+    json_t *o;
+    int r = svc_arg_u64(q, "timeout_ms", 0, &timeout, err);
+
+    if (r == 0)
+        r = wanted(q, &end, err);
+    if (r == 0)
+        r = svc_sync(q, err);
+    while (r == 0 && !reached(q, on, end, &live)) {
+        struct pollfd p = { .fd = -1 };
+
+        alone = live ? 0 : alone + POLL_MS;
+        waited += POLL_MS;
+        if (alone >= NOBODY_MS)
+            return err_set(err, ERR_AWAY, "%s: no standby is connected; `spare sync --follow` connects one", on);
+        if (timeout && waited >= timeout)
+            return err_set(err, ERR_AWAY, "%s: not durable there within %" PRIu64 " ms", on, timeout);
+        (void)poll(&p, 1, POLL_MS);
+        /* whoever asked may have gone */
+        if (waited % 1000 == 0) {
+            o = json_object();
+            svc_put_text(o, "what", "waiting for the standby");
+            r = svc_emit(q, "progress", o);
+        }
+    }
+    if (r)
+        return r;
+    o = json_object();
+    svc_put_text(o, "reached", on);
+    svc_put_u64(o, "lsn", end);
+    return svc_emit(q, "item", o);
+}

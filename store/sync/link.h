@@ -1,0 +1,83 @@
+/*
+ * link.h: one side of a stream between two sites, run over two descriptors on an opened store: link_ship sends, link_receive takes. The
+ * rules of the conversation are ship.h's and receive.h's; here is what they need: the log, the clock, the disk, compression.
+ *
+ * What runs is in a table that `status` reads: struct link_table, one a process.
+ *
+ * Threads: each stream is run by its caller's thread, any number at once for ships, one for a standby (the second is refused, BUSY).
+ * SIGPIPE must be ignored.
+ */
+#ifndef STORE_SYNC_LINK_H
+#define STORE_SYNC_LINK_H
+
+#include "store/core/store.h"
+#include "store/sync/receive.h"
+#include "store/sync/ship.h"
+
+#include <pthread.h>
+
+enum { LINKS_MAX = 16, LINK_NAME_MAX = 255 };
+
+/* Where a stream stands; of one that ended, where it stood. */
+struct link_info {
+    bool     used, live, sends;
+    char     name[LINK_NAME_MAX + 1];   /* what the target, or the source, is called here; "" unknown */
+    uint8_t  site[16];                  /* the other side's; zero until it said so */
+    uint64_t sent, received, durable, applied;      /* there (of a sender), here (of a receiver) */
+    uint64_t peer_durable, peer_head;   /* of a receiver: the primary's, as it last said */
+    int64_t  heard_wall_ns;             /* when the other side last acknowledged, or sent, anything, by the clock here; 0: never */
+    bool     stalled;                   /* ship_stalled */
+    int      end;                       /* why it ended: 0 as asked, else an err_code */
+};
+
+struct link_table {
+    pthread_mutex_t lock;
+    struct link_info link[LINKS_MAX];   /* lock */
+    bool receiving;                     /* lock */
+};
+
+void link_table_init(struct link_table *t);
+void link_table_release(struct link_table *t);
+/* link_table_get(t, i, info): the i-th, i < LINKS_MAX; false: there is none. */
+bool link_table_get(struct link_table *t, unsigned i, struct link_info *info);
+
+/* What ends a stream from outside. */
+struct link_stop { int fd; const volatile int *flag; };     /* readable or hung up (-1: none); not 0 (NULL: none) */
+
+struct link_ship_options {
+    const char *name;
+    bool     follow;                    /* else ends once all that is durable at the beginning is durable there */
+    bool     probe;                     /* end once both sides have agreed where the stream begins; nothing is sent */
+    bool     may_make;                  /* where nothing is, make a standby */
+    bool     compress;
+    struct link_stop stop;
+    void   (*progress)(void *arg, const struct link_info *info, uint64_t durable);     /* now and then; may be NULL */
+    void    *arg;
+};
+
+/*
+ * link_ship(s, t, in, out, opt, info, err): ship ${s} over the descriptors until it is done or fails. *${info} says how far it came.
+ * Errors: what the other side refused with; AWAY it went; PEERVER, NOSTORE, FENCED, DIVERGED, BOOTSTRAP, USAGE: it cannot be a standby of
+ * this store, as the message says; INTR it was stopped; POISONED, DAMAGE, IO: the log here.
+ */
+int link_ship(struct store *s, struct link_table *t, int in, int out, const struct link_ship_options *opt, struct link_info *info, struct err *err);
+
+struct link_receive_options {
+    const char *name;
+    struct link_stop stop;
+    /* nothing is here yet, and the other side has said what to make: make it and open it. */
+    int    (*make)(void *arg, const struct store_seed *seed, struct store **out, struct err *err);
+    void    *arg;
+};
+
+/*
+ * link_receive(s, t, in, out, opt, info, err): take what comes for the standby ${s} (NULL: there is none yet, opt->make makes it) until the
+ * other side is done. Whatever was taken stays.
+ * Errors: as link_ship; NOSPC. A stream that just ends is none: 0.
+ */
+int link_receive(struct store *s, struct link_table *t, int in, int out, const struct link_receive_options *opt, struct link_info *info, struct err *err);
+
+/* link_refuse(in, out, err): tell the other side why there is no stream, as the first and last word. Waits at most some seconds. */
+void link_refuse(int in, int out, const struct err *err);
+
+#endif

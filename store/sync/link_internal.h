@@ -1,0 +1,36 @@
+/* link_internal.h: what both directions of link.h share. */
+#ifndef STORE_SYNC_LINK_INTERNAL_H
+#define STORE_SYNC_LINK_INTERNAL_H
+
+#include "store/sync/conn.h"
+#include "store/sync/link.h"
+
+enum { LINK_POLL_MS = 100, LINK_LAST_WORDS_MS = 3000, LINK_TX_BYTES = 2 << 20 };
+
+/* What a loop of either side turns round. */
+struct loop {
+    struct store *s;            /* NULL: none yet */
+    struct link_table *table;
+    int slot;                   /* in table; -1: it is full, and nobody will see this stream */
+    struct conn c;
+    int watch;                  /* eventfd; -1 */
+    const struct link_stop *stop;
+    struct link_info *info;
+};
+
+/* link_begin(l, t, in, out, name, sends, stop, info, err): NOMEM, IO; BUSY the second receiver. link_end: gives everything back. */
+int  link_begin(struct loop *l, struct link_table *t, int in, int out, const char *name, bool sends, const struct link_stop *stop,
+                struct link_info *info, struct err *err);
+void link_end(struct loop *l, int rc);
+/* link_watch(l, s): wake up for what becomes durable and applied in ${s}. */
+int  link_watch(struct loop *l, struct store *s, struct err *err);
+/* link_publish(l): the table shows what *l->info says. */
+void link_publish(struct loop *l);
+/* link_wait(l, ms, err): until there is something to read, room to write, progress in the store, or ${ms} are over. INTR: asked to stop. */
+int  link_wait(struct loop *l, int ms, struct err *err);
+/* link_last_words(c): what is queued goes out, if the other side takes it in time. */
+void link_last_words(struct conn *c);
+
+uint64_t link_now_ms(void);
+
+#endif

@@ -1,0 +1,245 @@
+/* link_receive.c: a primary's log into a standby. */
+#include "store/sync/link_internal.h"
+
+#include "store/log/record.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+struct taking {
+    struct loop l;
+    const struct link_receive_options *opt;
+    struct receive m;
+    struct receive_own own;
+    struct proto_msg msg;       /* heard last: of RECORDS the bytes are in the connection's buffer until the next read */
+    struct proto_msg out;
+    uint8_t *plain;
+    size_t plain_cap;
+    ZSTD_DCtx *zstd;
+};
+
+/* What is held here: all of it durable, so that nothing is asked for that may yet be lost. */
+static int fill_own(struct taking *k, struct err *err)
+{
+    struct receive_own *o = &k->own;
+    struct store *s = k->l.s;
+    struct store_info *info;
+    int rc;
+
+    memset(o, 0, sizeof *o);
+    if (s == NULL)
+        return 0;
+    info = malloc(sizeof *info);
+    if (info == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory");
+    store_info(s, info);
+    rc = info->writable && info->super.role == ROLE_STANDBY ? store_sync(s, err) : 0;
+    memcpy(o->lineage, info->super.lineage, 16);
+    memcpy(o->site, info->super.site, 16);
+    o->role = info->super.role;
+    o->incarnation = info->super.incarnation;
+    o->durable = log_durable(store_log(s));
+    log_last(store_log(s), &o->last_lsn, &o->last_hash);
+    if (o->role == ROLE_PRIMARY) {       /* refused in any case: its end moves */
+        o->last_lsn = 0;
+        memset(&o->last_hash, 0, sizeof o->last_hash);
+    }
+    for (uint32_t i = 0; i < info->super.n_epochs; i++)
+        if (i == 0 || info->super.epochs[i].first_lsn < o->durable)
+            o->epochs[o->n_epochs++] = info->super.epochs[i];
+    free(info);
+    return rc;
+}
+
+static int make_store(struct taking *k, struct err *err)
+{
+    const struct proto_make *m = &k->m.make;
+    struct store_seed seed = { .key_id = m->key_id, .epoch = m->epoch, .timezone = m->timezone };
+    struct store *s = NULL;
+    int rc;
+
+    memcpy(seed.lineage, m->lineage, 16);
+    memcpy(seed.key, m->key, 32);
+    rc = k->opt->make != NULL ? k->opt->make(k->opt->arg, &seed, &s, err) : err_set(err, ERR_NOSTORE, "expected a standby here, found nothing");
+    if (rc == 0)
+        rc = link_watch(&k->l, s, err);
+    if (rc == 0)
+        rc = fill_own(k, err);
+    if (rc == 0)
+        receive_made(&k->m, &k->own);
+    return rc;
+}
+
+static int expand(struct taking *k, const struct proto_records *r, const uint8_t **p, struct err *err)
+{
+    size_t n;
+
+    if (!r->compressed) {
+        *p = r->p;
+        return 0;
+    }
+    if (r->bytes > k->plain_cap) {
+        uint8_t *more = realloc(k->plain, r->bytes);
+
+        if (more == NULL)
+            return err_set(err, ERR_NOMEM, "stream: out of memory for records");
+        k->plain = more;
+        k->plain_cap = r->bytes;
+    }
+    if (k->zstd == NULL && (k->zstd = ZSTD_createDCtx()) == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory for zstd");
+    n = ZSTD_decompressDCtx(k->zstd, k->plain, r->bytes, r->p, r->len);
+    if (ZSTD_isError(n) || n != r->bytes)
+        return err_set(err, ERR_BADREC, "message RECORDS: expected %" PRIu32 " bytes compressed by zstd, found %s", r->bytes,
+                       ZSTD_isError(n) ? ZSTD_getErrorName(n) : "fewer");
+    *p = k->plain;
+    return 0;
+}
+
+static int append(struct taking *k, struct err *err)
+{
+    const struct proto_records *r = &k->msg.u.records;
+    const uint8_t *p = NULL;
+    uint64_t head;
+    int rc = expand(k, r, &p, err);
+
+    if (rc == 0)
+        rc = store_follow(k->l.s, p, r->bytes, err);
+    head = log_head(store_log(k->l.s));
+    if (rc == 0 && head != r->end)
+        rc = err_set(err, ERR_BADREC, "message RECORDS: expected records up to @%" PRIu64 ", found them to end @%" PRIu64, r->end, head);
+    if (rc == 0)
+        receive_appended(&k->m, head);
+    return rc;
+}
+
+static void report(struct taking *k)
+{
+    struct link_info *i = k->l.info;
+
+    memcpy(i->site, k->m.peer_site, 16);
+    i->received = k->m.received;
+    i->durable = k->m.durable;
+    i->applied = k->m.applied;
+    i->peer_durable = k->m.peer_durable > k->m.received ? k->m.peer_durable : k->m.received;
+    i->peer_head = k->m.peer_head > i->peer_durable ? k->m.peer_head : i->peer_durable;
+    link_publish(&k->l);
+}
+
+static int do_due(struct taking *k, struct err *err)
+{
+    int rc = 0;
+
+    while (rc == 0) {
+        switch (receive_due(&k->m, &k->out)) {
+        case RECEIVE_WAIT:       return 0;
+        case RECEIVE_SEND:       rc = conn_put(&k->l.c, &k->out, err); break;
+        case RECEIVE_MAKE_STORE: rc = make_store(k, err); break;
+        case RECEIVE_APPEND:     rc = append(k, err); break;
+        case RECEIVE_FAILED:
+            *err = k->m.err;
+            return err->code;
+        }
+    }
+    return rc;
+}
+
+/* Nothing more comes just now: what came should be durable soon, not at the next turn of group commit. */
+static void hurry(struct taking *k)
+{
+    struct wait w = { WAIT_NONE, 0 };
+
+    if (k->l.s != NULL && log_durable(store_log(k->l.s)) < k->m.received)
+        (void)store_fsync(k->l.s, 0, &w);
+    if (k->l.s != NULL && k->m.state == RECEIVE_STREAM && store_shown(k->l.s) < k->m.received)
+        (void)store_follow(k->l.s, NULL, 0, NULL);       /* the kernel had not heard of all of it */
+}
+
+/* One message after the other, each done with before the next; 0 when none is whole. */
+static int hear(struct taking *k, struct err *err)
+{
+    int rc, n = 0;
+
+    while ((rc = conn_next(&k->l.c, &k->msg, err)) == 1) {
+        receive_hear(&k->m, &k->msg);
+        k->l.info->heard_wall_ns = k->l.s != NULL ? io_wall_ns(store_io(k->l.s)) : 0;
+        n++;
+        rc = do_due(k, err);
+        if (rc == 0)
+            rc = conn_flush(&k->l.c, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (n == 0)
+        hurry(k);
+    return rc;
+}
+
+static int run(struct taking *k, struct err *err)
+{
+    struct err why = { 0 };
+    int rc;
+
+    for (;;) {
+        receive_tick(&k->m, link_now_ms());
+        if (k->l.s != NULL) {
+            uint64_t durable = log_durable(store_log(k->l.s));
+
+            receive_progress(&k->m, durable, store_shown(k->l.s));
+        }
+        rc = do_due(k, err);
+        report(k);
+        if (rc < 0 && k->m.state == RECEIVE_END)
+            return rc;
+        if (rc == 0)
+            rc = link_wait(&k->l, LINK_POLL_MS, &why);
+        else
+            why = *err;
+        if (rc == 0)
+            rc = hear(k, &why);
+        if (rc == 0 && k->l.c.eof)       /* as it should end, or a cut: what came is here */
+            return k->m.state == RECEIVE_END ? k->m.err.code : 0;
+        if (rc == ERR_INTR) {
+            *err = why;
+            return rc;
+        }
+        if (rc < 0)
+            receive_fail(&k->m, rc != ERR_AWAY, &why);
+    }
+}
+
+int link_receive(struct store *s, struct link_table *t, int in, int out, const struct link_receive_options *opt, struct link_info *info, struct err *err)
+{
+    struct taking *k = calloc(1, sizeof *k);
+    int rc;
+
+    if (k == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory");
+    k->opt = opt;
+    rc = link_begin(&k->l, t, in, out, opt->name, false, &opt->stop, info, err);
+    if (rc < 0) {
+        link_refuse(in, out, err);
+        free(k);
+        return rc;
+    }
+    if (s != NULL)
+        rc = link_watch(&k->l, s, err);
+    if (rc == 0)
+        rc = fill_own(k, err);
+    if (rc == 0) {
+        receive_init(&k->m, &k->own);
+        rc = run(k, err);
+        link_last_words(&k->l.c);
+        if (k->l.s != NULL && rc != ERR_POISONED && k->own.role == ROLE_STANDBY && store_sync(k->l.s, NULL) == 0)
+            info->durable = log_durable(store_log(k->l.s));
+    } else {
+        link_refuse(in, out, err);
+    }
+    link_end(&k->l, rc);
+    ZSTD_freeDCtx(k->zstd);
+    free(k->plain);
+    free(k);
+    return rc;
+}

@@ -1,0 +1,281 @@
+/* link_ship.c: a store's log to a standby. */
+#include "store/sync/link_internal.h"
+
+#include "store/log/frame.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+enum { BATCH_BYTES = 1 << 20, BATCH_RECORDS = 4096, ZSTD_LEVEL = 1, PROGRESS_MS = 200, SKIP = 16 };
+
+struct shipping {
+    struct loop l;
+    const struct link_ship_options *opt;
+    struct ship m;
+    struct ship_own own;
+    struct super super;         /* backs own */
+    char zone[PROTO_ZONE_MAX + 1];
+    struct proto_msg msg;
+    struct log_iter *it;        /* stands at it_at, ends at it_until */
+    uint64_t it_at, it_until;
+    uint8_t *batch, *packed;
+    size_t batch_cap, packed_cap;
+    ZSTD_CCtx *zstd;
+    unsigned skip;              /* so many batches are not worth the try */
+    uint64_t said_ms;
+};
+
+/* ---- what is sent ---- */
+
+static int room(uint8_t **buf, size_t *cap, size_t need, struct err *err)
+{
+    uint8_t *p;
+
+    if (need <= *cap)
+        return 0;
+    p = realloc(*buf, need);
+    if (p == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory for records");
+    *buf = p;
+    *cap = need;
+    return 0;
+}
+
+static int open_iter(struct shipping *h, struct err *err)
+{
+    struct log *log = store_log(h->l.s);
+
+    if (h->it != NULL && h->it_at == h->m.sent && h->it_at < h->it_until)
+        return 0;
+    log_iter_free(h->it);
+    h->it = NULL;
+    h->it_at = h->m.sent;
+    h->it_until = h->m.durable < h->m.until ? h->m.durable : h->m.until;
+    return log_iter_new(log, h->it_at, h->it_until, LOG_ITER_DATA, &h->it, err);
+}
+
+/* The records behind s->sent into h->batch: a batch, or up to what is durable. */
+static int read_batch(struct shipping *h, struct proto_records *k, struct err *err)
+{
+    struct record rec;
+    int rc = open_iter(h, err);
+
+    memset(k, 0, sizeof *k);
+    while (rc == 0 && k->n < BATCH_RECORDS && k->bytes < BATCH_BYTES) {
+        uint32_t len;
+
+        rc = log_iter_next(h->it, &rec, err);
+        if (rc != 1) {                   /* the end of what it was made for, or a failure */
+            log_iter_free(h->it);
+            h->it = NULL;
+            break;
+        }
+        len = rec.head_len + rec.data_len;
+        rc = room(&h->batch, &h->batch_cap, (size_t)k->bytes + len + BATCH_BYTES, err);
+        if (rc == 0) {
+            memcpy(h->batch + k->bytes, log_iter_raw(h->it) + FRAME_BYTES, len);
+            k->bytes += len;
+            k->n++;
+            k->end = h->it_at = rec.lsn + frame_span(len);
+        }
+    }
+    if (rc == 0 && k->n == 0)
+        rc = err_set(err, ERR_DAMAGE, "log: expected a record below what is durable, found none");
+    return rc;
+}
+
+static void pack(struct shipping *h, struct proto_records *k)
+{
+    size_t n;
+
+    k->p = h->batch;
+    k->len = k->bytes;
+    if (!h->opt->compress)
+        return;
+    if (h->skip > 0) {
+        h->skip--;
+        return;
+    }
+    if (h->zstd == NULL)
+        h->zstd = ZSTD_createCCtx();
+    if (h->zstd == NULL || room(&h->packed, &h->packed_cap, ZSTD_compressBound(k->bytes), NULL) < 0)
+        return;
+    n = ZSTD_compressCCtx(h->zstd, h->packed, h->packed_cap, h->batch, k->bytes, ZSTD_LEVEL);
+    if (ZSTD_isError(n) || n > k->bytes - k->bytes / 16) {
+        h->skip = k->bytes >= BATCH_BYTES / 2 ? SKIP : 0;
+        return;
+    }
+    k->p = h->packed;
+    k->len = (uint32_t)n;
+    k->compressed = true;
+}
+
+static int send_records(struct shipping *h, struct err *err)
+{
+    struct proto_msg *m = &h->msg;
+    int rc;
+
+    ship_records(&h->m, m);
+    rc = read_batch(h, &m->u.records, err);
+    if (rc < 0)
+        return rc;
+    pack(h, &m->u.records);
+    rc = conn_put(&h->l.c, m, err);
+    if (rc == 0)
+        ship_sent(&h->m, m->u.records.end);
+    return rc;
+}
+
+static void look_up(struct shipping *h)
+{
+    struct record rec = { 0 };
+    void *buf = NULL;
+    int rc = log_read_record(store_log(h->l.s), h->m.look_lsn, false, &rec, &buf, NULL);
+
+    ship_looked(&h->m, rc == 0, &rec.hash, rc == 0 ? rec.lsn + frame_span(rec.head_len + rec.data_len) : 0);
+    free(buf);
+}
+
+/* ---- the loop ---- */
+
+static void report(struct shipping *h, bool now)
+{
+    struct link_info *i = h->l.info;
+
+    memcpy(i->site, h->m.peer_site, 16);
+    i->sent = h->m.sent;
+    i->received = h->m.received;
+    i->durable = h->m.acked;
+    i->applied = h->m.applied;
+    i->stalled = ship_stalled(&h->m);
+    link_publish(&h->l);
+    if (!now && h->m.now_ms - h->said_ms < PROGRESS_MS)
+        return;
+    h->said_ms = h->m.now_ms;
+    if (h->opt->progress != NULL)
+        h->opt->progress(h->opt->arg, i, h->m.durable);
+}
+
+static int hear(struct shipping *h, struct err *err)
+{
+    int rc;
+
+    while ((rc = conn_next(&h->l.c, &h->msg, err)) == 1) {
+        ship_hear(&h->m, &h->msg);
+        h->l.info->heard_wall_ns = io_wall_ns(store_io(h->l.s));
+    }
+    return rc;
+}
+
+/* 1: done. Does what is due until the connection has enough, or there is nothing. */
+static int do_due(struct shipping *h, struct err *err)
+{
+    int rc = 0;
+
+    while (rc == 0 && h->l.c.tx_len - h->l.c.tx_at < LINK_TX_BYTES) {
+        switch (ship_due(&h->m, &h->msg)) {
+        case SHIP_WAIT:    return 0;
+        case SHIP_DONE:    return 1;
+        case SHIP_SEND:    rc = conn_put(&h->l.c, &h->msg, err); break;
+        case SHIP_LOOK_UP: look_up(h); break;
+        case SHIP_READ:    rc = send_records(h, err); break;
+        case SHIP_FAILED:
+            *err = h->m.err;
+            return err->code;
+        }
+    }
+    return rc;
+}
+
+static int run(struct shipping *h, struct err *err)
+{
+    struct log *log = store_log(h->l.s);
+    struct err why = { 0 };
+    int rc = 0;
+
+    for (;;) {
+        ship_tick(&h->m, link_now_ms(), io_wall_ns(store_io(h->l.s)));
+        ship_durable(&h->m, log_durable(log), log_head(log));
+        if (log_poisoned(log)) {
+            rc = err_set(&why, ERR_POISONED, "log: %s", err_text(ERR_POISONED));
+            ship_fail(&h->m, true, &why);
+        }
+        rc = do_due(h, err);
+        report(h, rc != 0);
+        if (rc == 1)
+            return 0;
+        if (rc < 0 && h->m.state != SHIP_END) {      /* something here: the other side should know */
+            ship_fail(&h->m, true, err);
+            continue;
+        }
+        if (rc < 0)
+            return rc;
+        rc = link_wait(&h->l, LINK_POLL_MS, &why);
+        if (rc == 0 || !h->l.c.eof)
+            rc = rc < 0 ? rc : hear(h, &why);
+        if (rc == 0 && h->l.c.eof && h->m.state != SHIP_END && h->m.acked < h->m.until)
+            rc = err_set(&why, ERR_AWAY, "the standby went away in the middle of the stream");
+        if (rc == ERR_INTR) {
+            *err = why;
+            return rc;
+        }
+        if (rc < 0)
+            ship_fail(&h->m, rc != ERR_AWAY, &why);
+    }
+}
+
+/* Who ships, as of now: the epochs do not change while a store is open. */
+static void fill_own(struct shipping *h)
+{
+    struct store_info *info = malloc(sizeof *info);
+    struct ship_own *o = &h->own;
+
+    if (info == NULL)
+        return;
+    store_info(h->l.s, info);
+    h->super = info->super;
+    free(info);
+    memcpy(o->lineage, h->super.lineage, 16);
+    memcpy(o->site, h->super.site, 16);
+    memcpy(o->key, h->super.key, 32);
+    o->key_id = h->super.key_id;
+    o->role = h->super.role;
+    o->incarnation = h->super.incarnation;
+    o->first = log_first(store_log(h->l.s));
+    o->begins = LOG_FIRST_ADDR;
+    o->n_epochs = h->super.n_epochs;
+    o->epochs = h->super.epochs;
+    o->may_make = h->opt->may_make;
+    if (store_config_get(h->l.s, "timezone", h->zone, sizeof h->zone) > 0)
+        o->timezone = h->zone;
+}
+
+int link_ship(struct store *s, struct link_table *t, int in, int out, const struct link_ship_options *opt, struct link_info *info, struct err *err)
+{
+    struct shipping *h = calloc(1, sizeof *h);
+    struct log *log = store_log(s);
+    uint64_t durable;
+    int rc;
+
+    if (h == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory");
+    h->opt = opt;
+    rc = link_begin(&h->l, t, in, out, opt->name, true, &opt->stop, info, err);
+    if (rc == 0)
+        rc = link_watch(&h->l, s, err);
+    if (rc == 0) {
+        fill_own(h);
+        durable = log_durable(log);
+        ship_init(&h->m, &h->own, durable, log_head(log), opt->probe ? 0 : opt->follow ? UINT64_MAX : durable);
+        rc = h->own.n_epochs == 0 ? err_set(err, ERR_NOMEM, "stream: out of memory") : run(h, err);
+        link_last_words(&h->l.c);
+    }
+    link_end(&h->l, rc);
+    log_iter_free(h->it);
+    ZSTD_freeCCtx(h->zstd);
+    free(h->batch);
+    free(h->packed);
+    free(h);
+    return rc;
+}

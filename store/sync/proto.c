@@ -1,0 +1,353 @@
+/* proto.c: see proto.h. */
+#include "store/sync/proto.h"
+
+#include "store/log/frame.h"
+#include "store/log/record.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint32_t magic = 0x4d575053;      /* "SPWM" */
+
+/* The fixed parts of bodies. */
+enum { HELLO_FIXED = 96, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, REFUSE_FIXED = 8 };
+enum { RECORDS_ZSTD = 1 };
+
+const char *proto_name(unsigned type)
+{
+    switch (type) {
+#define X(name, num) case num: return #name;
+    PROTO_TABLE(X)
+#undef X
+    default: return "?";
+    }
+}
+
+static bool none(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != 0)
+            return false;
+    return true;
+}
+
+static void get_bytes(struct rd *r, void *dst, size_t n)
+{
+    const uint8_t *p = rd_bytes(r, n);
+
+    if (p)
+        memcpy(dst, p, n);
+}
+
+static int bad(struct err *err, unsigned type, const char *what)
+{
+    return err_set(err, ERR_BADREC, "message %s: %s", proto_name(type), what);
+}
+
+int proto_begins(const uint8_t *buf, size_t n, struct err *err)
+{
+    static const char want[4] = { 'S', 'P', 'W', 'M' };
+    char text[41];
+    size_t k = 0;
+
+    if (memcmp(buf, want, n < sizeof want ? n : sizeof want) == 0)
+        return 0;
+    for (; k < n && k + 1 < sizeof text && buf[k] != '\n' && buf[k] != '\0'; k++)
+        text[k] = buf[k] >= 0x20 && buf[k] < 0x7f ? (char)buf[k] : '?';
+    text[k] = '\0';
+    return err_set(err, ERR_AWAY, "expected spare at the other end, found something that says \"%s\"; is it a login script that prints?", text);
+}
+
+int proto_head_decode(const uint8_t buf[PROTO_HEAD_BYTES], struct proto_head *h, struct err *err)
+{
+    struct rd r = rd_init(buf, PROTO_HEAD_BYTES);
+    struct proto_head o;
+    uint32_t m = rd_u32(&r), sum;
+    uint16_t flags;
+
+    o.type = rd_u16(&r);
+    flags = rd_u16(&r);
+    o.body = rd_u32(&r);
+    o.epoch = rd_u32(&r);
+    get_bytes(&r, o.epoch_id, 16);
+    o.position = rd_u64(&r);
+    o.body_sum = rd_u32(&r);
+    sum = rd_u32(&r);
+    if (m != magic)
+        return proto_begins(buf, PROTO_HEAD_BYTES, err);
+    if (sum != hash32(buf, PROTO_HEAD_BYTES - 4))
+        return bad(err, o.type, "expected its head as it was sent, found another checksum");
+    if (flags != 0 || o.body > PROTO_BODY_MAX)
+        return bad(err, o.type, flags != 0 ? "flags that this protocol does not have" : "a body longer than a message may have");
+    *h = o;
+    return 0;
+}
+
+/* ---- bodies ---- */
+
+static const char *hello_wrong(const struct proto_hello *h)
+{
+    if (h->lowest == 0 || h->lowest > h->highest)
+        return "protocol versions that are no range";
+    if (h->part != PROTO_SENDER && h->part != PROTO_RECEIVER)
+        return "neither sender nor receiver";
+    if (h->role == 0)
+        return h->part != PROTO_RECEIVER || h->n_epochs != 0 || h->durable != 0 || h->last_lsn != 0 || h->incarnation != 0 ||
+               !none(h->lineage, 16) || !none(h->site, 16) || !none(h->last_hash.b, 16) ? "no store, and fields of one" : NULL;
+    if (h->role != ROLE_PRIMARY && h->role != ROLE_STANDBY)
+        return "an unknown role";
+    if (none(h->lineage, 16) || none(h->site, 16) || h->n_epochs == 0)
+        return "no lineage, no site or no epoch";
+    if (h->last_lsn != 0 ? h->last_lsn >= h->durable : !none(h->last_hash.b, 16))
+        return "a last record that is not below the end";
+    for (uint32_t i = 0; i < h->n_epochs; i++) {
+        const char *wrong = epoch_row_wrong(&h->epochs[i], i > 0 ? &h->epochs[i - 1] : NULL);
+        if (wrong != NULL)
+            return wrong;
+    }
+    return memcmp(h->epochs[h->n_epochs - 1].lineage, h->lineage, 16) != 0 ? "its newest epoch is of another lineage" : NULL;
+}
+
+static int get_hello(struct rd *r, struct proto_hello *h, struct err *err)
+{
+    const char *wrong;
+
+    h->lowest = rd_u32(r);
+    h->highest = rd_u32(r);
+    get_bytes(r, h->lineage, 16);
+    get_bytes(r, h->site, 16);
+    h->role = rd_u32(r);
+    h->n_epochs = rd_u32(r);
+    h->incarnation = rd_u64(r);
+    h->durable = rd_u64(r);
+    h->last_lsn = rd_u64(r);
+    get_bytes(r, h->last_hash.b, 16);
+    h->part = rd_u32(r);
+    rd_zero(r, 4);
+    if (h->n_epochs > SUPER_EPOCHS_MAX)
+        return bad(err, PROTO_HELLO, "more epochs than a store has");
+    for (uint32_t i = 0; i < h->n_epochs; i++)
+        epoch_row_get(r, &h->epochs[i]);
+    if (!rd_done(r))
+        return bad(err, PROTO_HELLO, "its length");
+    wrong = hello_wrong(h);
+    return wrong != NULL ? bad(err, PROTO_HELLO, wrong) : 0;
+}
+
+static void put_hello(struct wr *w, const struct proto_hello *h)
+{
+    wr_u32(w, h->lowest);
+    wr_u32(w, h->highest);
+    wr_bytes(w, h->lineage, 16);
+    wr_bytes(w, h->site, 16);
+    wr_u32(w, h->role);
+    wr_u32(w, h->n_epochs);
+    wr_u64(w, h->incarnation);
+    wr_u64(w, h->durable);
+    wr_u64(w, h->last_lsn);
+    wr_bytes(w, h->last_hash.b, 16);
+    wr_u32(w, h->part);
+    wr_u32(w, 0);
+    for (uint32_t i = 0; i < h->n_epochs && i < SUPER_EPOCHS_MAX; i++)
+        epoch_row_put(w, &h->epochs[i]);
+}
+
+/* A text of a length before it, without control characters. */
+static bool get_text(struct rd *r, char *buf, size_t max)
+{
+    uint32_t n = rd_u32(r);
+    const uint8_t *p = n <= max ? rd_bytes(r, n) : NULL;
+
+    if (p == NULL)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        if (p[i] < 0x20 || p[i] == 0x7f)
+            return false;
+    memcpy(buf, p, n);
+    buf[n] = '\0';
+    return true;
+}
+
+static void put_text(struct wr *w, const char *s)
+{
+    wr_u32(w, (uint32_t)strlen(s));
+    wr_bytes(w, s, strlen(s));
+}
+
+static int get_make(struct rd *r, struct proto_make *k, struct err *err)
+{
+    const char *wrong;
+
+    get_bytes(r, k->lineage, 16);
+    get_bytes(r, k->key, 32);
+    k->key_id = rd_u32(r);
+    epoch_row_get(r, &k->epoch);
+    if (!get_text(r, k->timezone, PROTO_ZONE_MAX) || !rd_done(r))
+        return bad(err, PROTO_MAKE, "its length, or a name of a time zone that is none");
+    wrong = none(k->lineage, 16) ? "no lineage" : epoch_row_wrong(&k->epoch, NULL);
+    return wrong != NULL ? bad(err, PROTO_MAKE, wrong) : 0;
+}
+
+static int get_records(struct rd *r, uint64_t position, struct proto_records *k, struct err *err)
+{
+    uint32_t how;
+
+    k->n = rd_u32(r);
+    k->bytes = rd_u32(r);
+    k->end = rd_u64(r);
+    how = rd_u32(r);
+    k->len = rd_u32(r);
+    k->compressed = how == RECORDS_ZSTD;
+    k->p = rd_bytes(r, k->len);
+    if (!rd_done(r) || how > RECORDS_ZSTD)
+        return bad(err, PROTO_RECORDS, "its length, or a way of compression that this protocol does not have");
+    if (k->n == 0 || k->bytes < REC_HEAD_BYTES || k->bytes > REC_HEAD_MAX + REC_DATA_MAX || (!k->compressed && k->len != k->bytes) ||
+        k->end <= position || k->end % FRAME_ALIGN != 0 || position % FRAME_ALIGN != 0)
+        return bad(err, PROTO_RECORDS, "a number of records, bytes or an address that cannot be");
+    return 0;
+}
+
+static int get_ack(struct rd *r, uint64_t position, struct proto_ack *a, struct err *err)
+{
+    a->durable = rd_u64(r);
+    a->applied = rd_u64(r);
+    a->beat = rd_u64(r);
+    if (!rd_done(r) || a->durable > position || a->applied > position)
+        return bad(err, PROTO_ACK, "its length, or more durable or applied than received");
+    return 0;
+}
+
+static int get_beat(struct rd *r, uint64_t position, struct proto_beat *b, struct err *err)
+{
+    b->number = rd_u64(r);
+    b->wall_ns = rd_i64(r);
+    b->head = rd_u64(r);
+    if (!rd_done(r) || b->number == 0 || b->head < position)
+        return bad(err, PROTO_BEAT, "its length, no number, or an end below what is durable");
+    return 0;
+}
+
+static int get_refuse(struct rd *r, struct proto_refuse *f, struct err *err)
+{
+    uint32_t code = rd_u32(r);
+
+    if (!get_text(r, f->text, PROTO_TEXT_MAX) || !rd_done(r) || code == 0)
+        return bad(err, PROTO_REFUSE, "its length, no code, or a text that is none");
+    f->code = code <= INT32_MAX && strcmp(err_name(-(int)code), "?") != 0 ? -(int)code : ERR_UNKNOWN;
+    return 0;
+}
+
+int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_msg *m, struct err *err)
+{
+    struct rd r = rd_init(body, h->body);
+    struct proto_msg *o;
+    int rc;
+
+    if (hash32(body, h->body) != h->body_sum)
+        return bad(err, h->type, "expected its body as it was sent, found another checksum");
+    o = calloc(1, sizeof *o);
+    if (o == NULL)
+        return err_set(err, ERR_NOMEM, "message %s: out of memory", proto_name(h->type));
+    o->type = h->type;
+    o->epoch = h->epoch;
+    memcpy(o->epoch_id, h->epoch_id, 16);
+    o->position = h->position;
+    switch (h->type) {
+    case PROTO_HELLO:   rc = get_hello(&r, &o->u.hello, err); break;
+    case PROTO_REFUSE:  rc = get_refuse(&r, &o->u.refuse, err); break;
+    case PROTO_MAKE:    rc = get_make(&r, &o->u.make, err); break;
+    case PROTO_START:   rc = rd_done(&r) ? 0 : bad(err, PROTO_START, "its length"); break;
+    case PROTO_RECORDS: rc = get_records(&r, h->position, &o->u.records, err); break;
+    case PROTO_ACK:     rc = get_ack(&r, h->position, &o->u.ack, err); break;
+    case PROTO_BEAT:    rc = get_beat(&r, h->position, &o->u.beat, err); break;
+    default:
+        rc = err_set(err, ERR_PEERVER, "expected a message of protocol %d, found type %u", PROTO_HIGHEST, h->type);
+    }
+    if (rc == 0)
+        *m = *o;
+    free(o);
+    return rc;
+}
+
+static size_t body_bound(const struct proto_msg *m)
+{
+    switch (m->type) {
+    case PROTO_HELLO:   return HELLO_FIXED + (size_t)m->u.hello.n_epochs * EPOCH_ROW_BYTES;
+    case PROTO_REFUSE:  return REFUSE_FIXED + strlen(m->u.refuse.text);
+    case PROTO_MAKE:    return MAKE_FIXED + strlen(m->u.make.timezone);
+    case PROTO_RECORDS: return RECORDS_FIXED + (size_t)m->u.records.len;
+    case PROTO_ACK:     return ACK_BYTES;
+    case PROTO_BEAT:    return BEAT_BYTES;
+    default:            return 0;
+    }
+}
+
+size_t proto_bound(const struct proto_msg *m)
+{
+    return PROTO_HEAD_BYTES + body_bound(m);
+}
+
+static void put_body(struct wr *w, const struct proto_msg *m)
+{
+    switch (m->type) {
+    case PROTO_HELLO:
+        put_hello(w, &m->u.hello);
+        break;
+    case PROTO_REFUSE:
+        wr_u32(w, (uint32_t)-m->u.refuse.code);
+        put_text(w, m->u.refuse.text);
+        break;
+    case PROTO_MAKE:
+        wr_bytes(w, m->u.make.lineage, 16);
+        wr_bytes(w, m->u.make.key, 32);
+        wr_u32(w, m->u.make.key_id);
+        epoch_row_put(w, &m->u.make.epoch);
+        put_text(w, m->u.make.timezone);
+        break;
+    case PROTO_RECORDS:
+        wr_u32(w, m->u.records.n);
+        wr_u32(w, m->u.records.bytes);
+        wr_u64(w, m->u.records.end);
+        wr_u32(w, m->u.records.compressed ? RECORDS_ZSTD : 0);
+        wr_u32(w, m->u.records.len);
+        wr_bytes(w, m->u.records.p, m->u.records.len);
+        break;
+    case PROTO_ACK:
+        wr_u64(w, m->u.ack.durable);
+        wr_u64(w, m->u.ack.applied);
+        wr_u64(w, m->u.ack.beat);
+        break;
+    case PROTO_BEAT:
+        wr_u64(w, m->u.beat.number);
+        wr_i64(w, m->u.beat.wall_ns);
+        wr_u64(w, m->u.beat.head);
+        break;
+    default:
+        break;
+    }
+}
+
+size_t proto_encode(const struct proto_msg *m, uint8_t *buf, size_t cap)
+{
+    struct wr w, b;
+
+    if (cap < PROTO_HEAD_BYTES)
+        return 0;
+    b = wr_init(buf + PROTO_HEAD_BYTES, cap - PROTO_HEAD_BYTES);
+    put_body(&b, m);
+    if (b.bad || b.len > PROTO_BODY_MAX)
+        return 0;
+    w = wr_init(buf, PROTO_HEAD_BYTES);
+    wr_u32(&w, magic);
+    wr_u16(&w, m->type);
+    wr_u16(&w, 0);
+    wr_u32(&w, (uint32_t)b.len);
+    wr_u32(&w, m->epoch);
+    wr_bytes(&w, m->epoch_id, 16);
+    wr_u64(&w, m->position);
+    wr_u32(&w, hash32(buf + PROTO_HEAD_BYTES, b.len));
+    wr_u32(&w, hash32(buf, PROTO_HEAD_BYTES - 4));
+    return PROTO_HEAD_BYTES + b.len;
+}

@@ -1,0 +1,145 @@
+/*
+ * proto.h: the messages between two sites as bytes. PROTOCOL.md has the conversation.
+ *
+ * A message is a head of 48 bytes and a body. Every field is checked where it is decoded: lengths, sums, counts, ids that may not be zero;
+ * what a message means at this point of the conversation is ship.h's and receive.h's to judge.
+ *
+ * Threads: pure functions.
+ */
+#ifndef STORE_SYNC_PROTO_H
+#define STORE_SYNC_PROTO_H
+
+#include "store/base/err.h"
+#include "store/base/hash.h"
+#include "store/base/super.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Spoken today. A program speaks the newest version and the one before; the first has none before it. */
+enum { PROTO_LOWEST = 1, PROTO_HIGHEST = 1 };
+
+/* X(name, number): numbers are for ever. */
+#define PROTO_TABLE(X) \
+    X(HELLO,   1)      \
+    X(REFUSE,  2)      \
+    X(MAKE,    3)      \
+    X(START,   4)      \
+    X(RECORDS, 5)      \
+    X(ACK,     6)      \
+    X(BEAT,    7)
+
+enum proto_type {
+#define X(name, num) PROTO_##name = (num),
+    PROTO_TABLE(X)
+#undef X
+};
+
+enum {
+    PROTO_HEAD_BYTES   = 48,
+    PROTO_BODY_MAX     = 1 << 25,
+    PROTO_RECORDS_MAX  = 1 << 24,   /* expanded bytes of one RECORDS message, but for a single larger record */
+    PROTO_TEXT_MAX     = ERR_MSG_MAX - 1,
+    PROTO_ZONE_MAX     = 255,
+};
+
+/* Which part a side plays. */
+enum proto_part { PROTO_SENDER = 1, PROTO_RECEIVER = 2 };
+
+struct proto_head {
+    uint16_t type;
+    uint32_t body;             /* bytes that follow */
+    uint32_t epoch;            /* number of the epoch the stream is of; in HELLO the speaker's own, 0 where nothing is held */
+    uint8_t  epoch_id[16];
+    uint64_t position;
+    uint32_t body_sum;
+};
+
+/* Who speaks, and what it holds. */
+struct proto_hello {
+    uint32_t lowest, highest;  /* protocol versions */
+    uint8_t  lineage[16], site[16];
+    uint32_t role;             /* enum super_role; 0: there is no store here yet, all else of it is zero */
+    uint32_t part;             /* enum proto_part */
+    uint64_t incarnation;
+    uint64_t durable;          /* end of what is held and durable; 0 where nothing is */
+    uint64_t last_lsn;         /* the record that ends there; 0: none */
+    struct hash128 last_hash;
+    uint32_t n_epochs;
+    struct epoch_row epochs[SUPER_EPOCHS_MAX];
+};
+
+/* What a new standby is made with. */
+struct proto_make {
+    uint8_t  lineage[16];
+    uint8_t  key[32];
+    uint32_t key_id;
+    struct epoch_row epoch;    /* the one its first record is of */
+    char     timezone[PROTO_ZONE_MAX + 1];
+};
+
+struct proto_records {
+    uint32_t n;                /* records, at least 1 */
+    uint32_t bytes;            /* of them, expanded */
+    uint64_t end;              /* address behind the last one */
+    bool     compressed;       /* a zstd frame; else as they are */
+    const uint8_t *p;          /* in the body */
+    uint32_t len;
+};
+
+struct proto_ack {
+    uint64_t durable, applied; /* ends; position is the end of what was received. applied <= received, durable <= received */
+    uint64_t beat;             /* number of the last BEAT heard, 0: none */
+};
+
+struct proto_beat {
+    uint64_t number;           /* from 1 */
+    int64_t  wall_ns;          /* the sender's clock */
+    uint64_t head;             /* where its log ends, durable or not; position is the end of what is durable */
+};
+
+struct proto_refuse {
+    int  code;                 /* a negative err_code; UNKNOWN for a number this program does not know */
+    char text[PROTO_TEXT_MAX + 1];
+};
+
+/* A message, decoded. */
+struct proto_msg {
+    uint16_t type;
+    uint32_t epoch;
+    uint8_t  epoch_id[16];
+    uint64_t position;
+    union {
+        struct proto_hello hello;
+        struct proto_make make;
+        struct proto_records records;   /* points into the body */
+        struct proto_ack ack;
+        struct proto_beat beat;
+        struct proto_refuse refuse;
+    } u;
+};
+
+/* proto_begins(buf, n, err): 0 where these bytes may begin a message; AWAY: no spare speaks there. */
+int proto_begins(const uint8_t *buf, size_t n, struct err *err);
+
+/*
+ * proto_head_decode(buf, h, err): the 48 bytes that begin a message. An unknown type is not refused here: later protocols have others.
+ * Errors: BADREC what is wrong; AWAY as proto_begins.
+ */
+int proto_head_decode(const uint8_t buf[PROTO_HEAD_BYTES], struct proto_head *h, struct err *err);
+
+/*
+ * proto_decode(h, body, m, err): the message of head ${h} and its ${h}->body bytes. *${m} is only written on success.
+ * Errors: BADREC; PEERVER a type that this protocol does not have.
+ */
+int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_msg *m, struct err *err);
+
+/* proto_bound(m): bytes proto_encode may need. proto_encode(m, buf, cap): writes head and body; returns the bytes, 0 if ${cap} is too small. */
+size_t proto_bound(const struct proto_msg *m);
+size_t proto_encode(const struct proto_msg *m, uint8_t *buf, size_t cap);
+
+/* proto_name(type): "HELLO"..., or "?". */
+const char *proto_name(unsigned type);
+
+#endif

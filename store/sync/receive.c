@@ -1,0 +1,263 @@
+/* receive.c: see receive.h. */
+#include "store/sync/receive.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *receive_state_name(enum receive_state st)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        RECEIVE_STATES(X)
+#undef X
+    };
+
+    return st < RECEIVE_N_STATES ? names[st] : "?";
+}
+
+static void end(struct receive *r, bool tell, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (r->state == RECEIVE_END)
+        return;
+    r->state = RECEIVE_END;
+    r->make_due = r->append_due = false;
+    r->tell = tell;
+    r->err.code = code;
+    va_start(ap, fmt);
+    vsnprintf(r->err.msg, sizeof r->err.msg, fmt, ap);
+    va_end(ap);
+}
+
+void receive_fail(struct receive *r, bool tell, const struct err *err)
+{
+    end(r, tell, err->code != 0 ? err->code : ERR_UNKNOWN, "%s", err->msg[0] != '\0' ? err->msg : err_text(err->code));
+}
+
+static void take_own(struct receive *r, const struct receive_own *own)
+{
+    r->own = *own;
+    r->received = r->durable = own->durable;
+    r->say_hello = true;
+}
+
+void receive_init(struct receive *r, const struct receive_own *own)
+{
+    memset(r, 0, sizeof *r);
+    take_own(r, own);
+}
+
+/* ---- the first words ---- */
+
+static void hear_hello(struct receive *r, const struct proto_msg *m)
+{
+    const struct proto_hello *h = &m->u.hello;
+    const struct receive_own *o = &r->own;
+    uint32_t known = o->n_epochs > 0 ? o->epochs[o->n_epochs - 1].number : 0;
+
+    if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
+        end(r, true, ERR_PEERVER, "the sender speaks protocol %" PRIu32 " to %" PRIu32 ", the standby %d to %d; bring the older one up to date",
+            h->lowest, h->highest, PROTO_LOWEST, PROTO_HIGHEST);
+    } else if (h->part != PROTO_SENDER) {
+        end(r, true, ERR_USAGE, "expected a side that sends, found another that receives");
+    } else if (o->role != 0 && memcmp(h->lineage, o->lineage, 16) != 0) {
+        end(r, true, ERR_NOSTORE, "here is a store of lineage %02x%02x%02x%02x..., the sender's is %02x%02x%02x%02x...", o->lineage[0], o->lineage[1],
+            o->lineage[2], o->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3]);
+    } else if (o->role != 0 && o->role != ROLE_STANDBY) {
+        end(r, true, ERR_FENCED, "expected a standby here, found a store that is itself writable (epoch %" PRIu32 ", the sender's %" PRIu32 ")", known,
+            h->epochs[h->n_epochs - 1].number);
+    } else if (h->epochs[h->n_epochs - 1].number < known) {
+        end(r, true, ERR_FENCED, "the sender is of epoch %" PRIu32 ", and here epoch %" PRIu32 " is known: another site is primary",
+            h->epochs[h->n_epochs - 1].number, known);
+    } else {
+        r->epoch = m->epoch;
+        memcpy(r->epoch_id, m->epoch_id, 16);
+        memcpy(r->peer_site, h->site, 16);
+        r->state = o->role == 0 ? RECEIVE_MAKE : RECEIVE_START;
+    }
+}
+
+static void hear_make(struct receive *r, const struct proto_make *k)
+{
+    r->make = *k;
+    r->make_due = true;
+}
+
+void receive_made(struct receive *r, const struct receive_own *own)
+{
+    if (r->state != RECEIVE_MAKE)
+        return;
+    r->make_due = false;
+    r->state = RECEIVE_START;
+    take_own(r, own);
+}
+
+static void hear_start(struct receive *r, uint64_t position)
+{
+    if (position != r->received)
+        end(r, true, ERR_BADREC, "expected the stream from @%" PRIu64 " on, found it to begin @%" PRIu64, r->received, position);
+    else
+        r->state = RECEIVE_STREAM;
+}
+
+/* ---- the stream ---- */
+
+static void hear_records(struct receive *r, uint64_t position)
+{
+    if (position != r->received)
+        end(r, true, ERR_BADREC, "expected records from @%" PRIu64 " on, found them to begin @%" PRIu64, r->received, position);
+    else
+        r->append_due = true;
+}
+
+void receive_appended(struct receive *r, uint64_t end_addr)
+{
+    if (r->state != RECEIVE_STREAM)
+        return;
+    r->append_due = false;
+    r->received = end_addr;
+    r->say_ack = true;
+}
+
+void receive_progress(struct receive *r, uint64_t durable, uint64_t applied)
+{
+    if (r->state != RECEIVE_STREAM)
+        return;
+    if (durable > r->received)
+        durable = r->received;
+    if (applied > r->received)
+        applied = r->received;
+    if (durable > r->durable || applied > r->applied)
+        r->say_ack = true;
+    if (durable > r->durable)
+        r->durable = durable;
+    if (applied > r->applied)
+        r->applied = applied;
+}
+
+static void hear_beat(struct receive *r, const struct proto_msg *m)
+{
+    r->beat = m->u.beat.number;
+    r->peer_durable = m->position;
+    r->peer_head = m->u.beat.head;
+    r->peer_wall_ns = m->u.beat.wall_ns;
+    r->say_ack = true;
+}
+
+static bool of_its_epoch(struct receive *r, const struct proto_msg *m)
+{
+    if (m->type == PROTO_HELLO || m->type == PROTO_REFUSE || r->state == RECEIVE_HELLO ||
+        (m->epoch == r->epoch && memcmp(m->epoch_id, r->epoch_id, 16) == 0))
+        return true;
+    end(r, true, ERR_BADREC, "message %s: expected epoch %" PRIu32 ", found %" PRIu32, proto_name(m->type), r->epoch, m->epoch);
+    return false;
+}
+
+void receive_hear(struct receive *r, const struct proto_msg *m)
+{
+    if (r->state == RECEIVE_END)
+        return;
+    r->silent_ms = 0;
+    if (m->type == PROTO_REFUSE)
+        end(r, false, m->u.refuse.code, "%s", m->u.refuse.text);
+    else if (!of_its_epoch(r, m))
+        return;
+    else if (m->type == PROTO_HELLO && r->state == RECEIVE_HELLO)
+        hear_hello(r, m);
+    else if (m->type == PROTO_MAKE && r->state == RECEIVE_MAKE && !r->make_due)
+        hear_make(r, &m->u.make);
+    else if (m->type == PROTO_START && r->state == RECEIVE_START)
+        hear_start(r, m->position);
+    else if (m->type == PROTO_RECORDS && r->state == RECEIVE_STREAM && !r->append_due)
+        hear_records(r, m->position);
+    else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
+        hear_beat(r, m);
+    else
+        end(r, true, ERR_BADREC, "message %s came where it has no place (%s)", proto_name(m->type), receive_state_name(r->state));
+}
+
+void receive_tick(struct receive *r, uint64_t now_ms)
+{
+    uint64_t ran = r->clocked && now_ms > r->now_ms ? now_ms - r->now_ms : 0;
+
+    r->clocked = true;
+    r->now_ms = now_ms;
+    r->silent_ms += ran < SYNC_BEAT_MS ? ran : SYNC_BEAT_MS;
+    if (r->silent_ms >= SYNC_SILENT_MS)
+        end(r, true, ERR_AWAY, "nothing was heard of the sender for %u seconds", SYNC_SILENT_MS / 1000);
+}
+
+/* ---- what is due ---- */
+
+static void begin_msg(const struct receive *r, struct proto_msg *m, uint16_t type)
+{
+    memset(m, 0, sizeof *m);
+    m->type = type;
+    m->epoch = r->epoch;
+    memcpy(m->epoch_id, r->epoch_id, 16);
+    m->position = r->received;
+}
+
+static void fill_hello(const struct receive *r, struct proto_msg *m)
+{
+    struct proto_hello *h = &m->u.hello;
+    const struct receive_own *o = &r->own;
+
+    begin_msg(r, m, PROTO_HELLO);
+    m->epoch = o->n_epochs > 0 ? o->epochs[o->n_epochs - 1].number : 0;
+    memset(m->epoch_id, 0, 16);
+    if (o->n_epochs > 0)
+        memcpy(m->epoch_id, o->epochs[o->n_epochs - 1].id, 16);
+    h->lowest = PROTO_LOWEST;
+    h->highest = PROTO_HIGHEST;
+    memcpy(h->lineage, o->lineage, 16);
+    memcpy(h->site, o->site, 16);
+    h->role = o->role;
+    h->part = PROTO_RECEIVER;
+    h->incarnation = o->incarnation;
+    h->durable = o->durable;
+    h->last_lsn = o->last_lsn;
+    h->last_hash = o->last_hash;
+    h->n_epochs = o->n_epochs;
+    memcpy(h->epochs, o->epochs, o->n_epochs * sizeof *h->epochs);
+}
+
+static void fill_ack(struct receive *r, struct proto_msg *m)
+{
+    begin_msg(r, m, PROTO_ACK);
+    m->u.ack.durable = r->durable;
+    m->u.ack.applied = r->applied;
+    m->u.ack.beat = r->beat;
+    r->say_ack = false;
+}
+
+enum receive_due receive_due(struct receive *r, struct proto_msg *out)
+{
+    if (r->say_hello) {
+        fill_hello(r, out);
+        r->say_hello = false;
+        return RECEIVE_SEND;
+    }
+    if (r->state == RECEIVE_END) {
+        if (!r->tell)
+            return RECEIVE_FAILED;
+        begin_msg(r, out, PROTO_REFUSE);
+        out->u.refuse.code = r->err.code;
+        snprintf(out->u.refuse.text, sizeof out->u.refuse.text, "%s", r->err.msg);
+        r->tell = false;
+        return RECEIVE_SEND;
+    }
+    if (r->make_due)
+        return RECEIVE_MAKE_STORE;
+    if (r->append_due)
+        return RECEIVE_APPEND;
+    if (r->say_ack) {
+        fill_ack(r, out);
+        return RECEIVE_SEND;
+    }
+    return RECEIVE_WAIT;
+}

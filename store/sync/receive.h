@@ -1,0 +1,80 @@
+/*
+ * receive.h: the receiver's side of the stream between two sites, a state machine as ship.h is. PROTOCOL.md.
+ *
+ *   HELLO ──► (MAKE) ──► START ──► STREAM ──► END
+ *
+ * Threads: none; one caller at a time.
+ */
+#ifndef STORE_SYNC_RECEIVE_H
+#define STORE_SYNC_RECEIVE_H
+
+#include "store/sync/ship.h"
+
+#define RECEIVE_STATES(X) X(HELLO) X(MAKE) X(START) X(STREAM) X(END)
+enum receive_state {
+#define X(name) RECEIVE_##name,
+    RECEIVE_STATES(X)
+#undef X
+    RECEIVE_N_STATES
+};
+
+enum receive_due {
+    RECEIVE_WAIT,
+    RECEIVE_SEND,              /* a message is due: *out */
+    RECEIVE_MAKE_STORE,        /* a standby is to be made of r->make: receive_made tells */
+    RECEIVE_APPEND,            /* the records of the message just heard are to be appended: receive_appended tells */
+    RECEIVE_FAILED,            /* r->err */
+};
+
+/* Who receives. All zero but first: there is nothing here yet. */
+struct receive_own {
+    uint8_t  lineage[16], site[16];
+    uint32_t role;             /* 0: nothing here */
+    uint64_t incarnation;
+    uint64_t durable;          /* end of what is held, all of it durable; 0 where nothing is here */
+    uint64_t last_lsn;
+    struct hash128 last_hash;
+    uint32_t n_epochs;
+    struct epoch_row epochs[SUPER_EPOCHS_MAX];
+};
+
+struct receive {
+    struct receive_own own;
+    enum receive_state state;
+    uint32_t epoch;            /* the sender's */
+    uint8_t  epoch_id[16];
+    uint8_t  peer_site[16];
+    uint64_t received, durable, applied;
+    struct proto_make make;
+    bool     say_hello, say_ack, tell, make_due, append_due;
+    uint64_t peer_durable, peer_head;   /* as of the last BEAT */
+    int64_t  peer_wall_ns;
+    uint64_t beat;
+    uint64_t now_ms, silent_ms;
+    bool     clocked;
+    struct err err;
+};
+
+void receive_init(struct receive *r, const struct receive_own *own);
+
+/* receive_hear(r, m): a message came. Records are appended before the next is heard. */
+void receive_hear(struct receive *r, const struct proto_msg *m);
+
+/* receive_made(r, own): the standby is there, and this is what it is. */
+void receive_made(struct receive *r, const struct receive_own *own);
+
+/* receive_appended(r, end): the records of that message are in the log here, up to ${end}. */
+void receive_appended(struct receive *r, uint64_t end);
+
+/* receive_progress(r, durable, applied): so much is durable here by now, and can be read. Never falls. */
+void receive_progress(struct receive *r, uint64_t durable, uint64_t applied);
+
+/* receive_tick: as ship_tick. receive_fail: as ship_fail. */
+void receive_tick(struct receive *r, uint64_t now_ms);
+void receive_fail(struct receive *r, bool tell, const struct err *err);
+
+enum receive_due receive_due(struct receive *r, struct proto_msg *out);
+
+const char *receive_state_name(enum receive_state st);
+
+#endif

@@ -1,0 +1,339 @@
+/* ship.c: see ship.h. */
+#include "store/sync/ship.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct epoch_row *newest(const struct ship *s)
+{
+    return &s->own->epochs[s->own->n_epochs - 1];
+}
+
+const char *ship_state_name(enum ship_state st)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        SHIP_STATES(X)
+#undef X
+    };
+
+    return st < SHIP_N_STATES ? names[st] : "?";
+}
+
+void ship_init(struct ship *s, const struct ship_own *own, uint64_t durable, uint64_t head, uint64_t until)
+{
+    memset(s, 0, sizeof *s);
+    s->own = own;
+    s->durable = durable;
+    s->head = head;
+    s->until = until;
+    s->say_hello = true;
+}
+
+/* Ends the stream; the first reason counts. ${tell}: the other side has not heard of it. */
+static void end(struct ship *s, bool tell, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void end(struct ship *s, bool tell, int code, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (s->state == SHIP_END)
+        return;
+    s->state = SHIP_END;
+    s->tell = tell;
+    s->err.code = code;
+    va_start(ap, fmt);
+    vsnprintf(s->err.msg, sizeof s->err.msg, fmt, ap);
+    va_end(ap);
+}
+
+void ship_fail(struct ship *s, bool tell, const struct err *err)
+{
+    end(s, tell, err->code != 0 ? err->code : ERR_UNKNOWN, "%s", err->msg[0] != '\0' ? err->msg : err_text(err->code));
+}
+
+/* ---- the first words ---- */
+
+/* What the other side is, whether or not it has a store. */
+static bool peer_fits(struct ship *s, const struct proto_hello *h)
+{
+    if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
+        end(s, true, ERR_PEERVER, "the standby speaks protocol %" PRIu32 " to %" PRIu32 ", this side %d to %d; bring the older one up to date",
+            h->lowest, h->highest, PROTO_LOWEST, PROTO_HIGHEST);
+    } else if (h->part != PROTO_RECEIVER) {
+        end(s, true, ERR_USAGE, "expected a side that receives, found another that sends");
+    } else if (h->role == 0) {
+        return true;
+    } else if (memcmp(h->lineage, s->own->lineage, 16) != 0) {
+        end(s, true, ERR_NOSTORE, "expected a standby of this store (lineage %02x%02x%02x%02x...), found a store of another (lineage "
+            "%02x%02x%02x%02x...); name the right one, or an empty place",
+            s->own->lineage[0], s->own->lineage[1], s->own->lineage[2], s->own->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2],
+            h->lineage[3]);
+    } else if (memcmp(h->site, s->own->site, 16) == 0) {
+        end(s, true, ERR_USAGE, "expected a standby, found this store itself, or a copy of it that was not told so (mount it with --copied)");
+    } else if (h->role == ROLE_PRIMARY) {
+        end(s, true, ERR_FENCED, "expected a standby, found a store that is itself writable (epoch %" PRIu32 ", here %" PRIu32 ")",
+            h->epochs[h->n_epochs - 1].number, newest(s)->number);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* The store there knows our history, or a beginning of it. */
+static void meet(struct ship *s, const struct proto_hello *h)
+{
+    uint32_t common = epoch_common(s->own->epochs, s->own->n_epochs, h->epochs, h->n_epochs);
+    uint64_t fork;
+
+    memcpy(s->peer_site, h->site, 16);
+    if (common < h->n_epochs || h->durable > s->durable) {
+        fork = epoch_fork(s->own->epochs, s->own->n_epochs, s->durable, h->epochs, h->n_epochs, h->durable);
+        if (h->epochs[h->n_epochs - 1].number > newest(s)->number)
+            end(s, true, ERR_FENCED, "the standby follows another primary, of epoch %" PRIu32 "; this store is of epoch %" PRIu32
+                ". They part at @%" PRIu64 " at the latest", h->epochs[h->n_epochs - 1].number, newest(s)->number, fork);
+        else
+            end(s, true, ERR_DIVERGED, "the standby holds records up to @%" PRIu64 " that are not this store's, which ends @%" PRIu64
+                "; they part at @%" PRIu64 " at the latest", h->durable, s->durable, fork);
+        return;
+    }
+    s->received = s->acked = s->sent = h->durable;
+    if (h->durable < s->own->first) {
+        end(s, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and the log here begins @%" PRIu64 "; it must be made anew", h->durable,
+            s->own->first);
+    } else if (h->last_lsn == 0) {
+        if (h->durable != s->own->begins) {
+            end(s, true, ERR_BADREC, "the standby holds nothing, and says it ends @%" PRIu64, h->durable);
+            return;
+        }
+        s->state = SHIP_STREAM;
+        s->say_start = true;
+    } else {
+        s->state = SHIP_LOOK;
+        s->look_lsn = h->last_lsn;
+        s->look_end = h->durable;
+        s->look_hash = h->last_hash;
+    }
+}
+
+static void hear_hello(struct ship *s, const struct proto_hello *h)
+{
+    if (!peer_fits(s, h))
+        return;
+    if (h->role != 0) {
+        meet(s, h);
+    } else if (s->state == SHIP_MADE) {
+        end(s, true, ERR_BADREC, "expected the standby that was made, found none");
+    } else if (!s->own->may_make) {
+        end(s, true, ERR_AWAY, "expected a standby, found nothing there; it was there before: bring it back, or remove it from the list of standbys and "
+            "add it anew");
+    } else if (s->own->first != s->own->begins) {
+        end(s, true, ERR_BOOTSTRAP, "a standby is made from the beginning of the log, and it begins @%" PRIu64 " here", s->own->first);
+    } else {
+        s->state = SHIP_MADE;
+        s->say_make = true;
+    }
+}
+
+void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t end_addr)
+{
+    if (s->state != SHIP_LOOK)
+        return;
+    if (!held || !hash128_eq(hash, &s->look_hash) || end_addr != s->look_end) {
+        end(s, true, ERR_DIVERGED, "the standby's last record @%" PRIu64 " is not this store's record there; they have gone different ways before "
+            "that, without a new epoch", s->look_lsn);
+        return;
+    }
+    s->state = SHIP_STREAM;
+    s->say_start = true;
+}
+
+/* ---- the stream ---- */
+
+static void hear_ack(struct ship *s, uint64_t position, const struct proto_ack *a)
+{
+    if (position > s->sent || position < s->received || a->durable < s->acked) {
+        end(s, true, ERR_BADREC, "the standby acknowledged @%" PRIu64 ", durable @%" PRIu64 "; sent was up to @%" PRIu64 ", acknowledged @%" PRIu64
+            ", durable @%" PRIu64 " before", position, a->durable, s->sent, s->received, s->acked);
+        return;
+    }
+    if (a->durable > s->acked || position > s->received)
+        s->stall_ms = 0;
+    s->received = position;
+    s->acked = a->durable;
+    if (a->applied > s->applied)
+        s->applied = a->applied;
+    if (a->beat > s->beat_heard && a->beat <= s->beat)
+        s->beat_heard = a->beat;
+}
+
+static bool of_our_epoch(struct ship *s, const struct proto_msg *m)
+{
+    if (m->type == PROTO_HELLO || m->type == PROTO_REFUSE ||
+        (m->epoch == newest(s)->number && memcmp(m->epoch_id, newest(s)->id, 16) == 0))
+        return true;
+    end(s, true, ERR_BADREC, "message %s: expected epoch %" PRIu32 ", found %" PRIu32, proto_name(m->type), newest(s)->number, m->epoch);
+    return false;
+}
+
+void ship_hear(struct ship *s, const struct proto_msg *m)
+{
+    if (s->state == SHIP_END)
+        return;
+    s->silent_ms = 0;
+    if (m->type == PROTO_REFUSE)
+        end(s, false, m->u.refuse.code, "%s", m->u.refuse.text);
+    else if (!of_our_epoch(s, m))
+        return;
+    else if (m->type == PROTO_HELLO && (s->state == SHIP_HELLO || s->state == SHIP_MADE) && !s->say_hello)
+        hear_hello(s, &m->u.hello);
+    else if (m->type == PROTO_ACK && s->state == SHIP_STREAM)
+        hear_ack(s, m->position, &m->u.ack);
+    else
+        end(s, true, ERR_BADREC, "message %s came where it has no place (%s)", proto_name(m->type), ship_state_name(s->state));
+}
+
+void ship_durable(struct ship *s, uint64_t durable, uint64_t head)
+{
+    if (durable > s->durable)
+        s->durable = durable;
+    if (head > s->head)
+        s->head = head;
+    if (s->head < s->durable)
+        s->head = s->durable;
+}
+
+void ship_tick(struct ship *s, uint64_t now_ms, int64_t wall_ns)
+{
+    uint64_t ran = s->clocked && now_ms > s->now_ms ? now_ms - s->now_ms : 0;
+
+    if (ran > SYNC_BEAT_MS)            /* suspended, frozen or starved: that says nothing of the other side */
+        ran = SYNC_BEAT_MS;
+    s->clocked = true;
+    s->now_ms = now_ms;
+    s->wall_ns = wall_ns;
+    s->silent_ms += ran;
+    s->beat_ms += ran;
+    s->stall_ms = s->state == SHIP_STREAM && s->acked < s->durable ? s->stall_ms + ran : 0;
+    if (s->silent_ms >= SYNC_SILENT_MS)
+        end(s, true, ERR_AWAY, "nothing was heard of the standby for %u seconds", SYNC_SILENT_MS / 1000);
+}
+
+bool ship_stalled(const struct ship *s)
+{
+    return s->stall_ms >= SYNC_STALL_MS;
+}
+
+/* ---- what is due ---- */
+
+static void begin_msg(const struct ship *s, struct proto_msg *m, uint16_t type, uint64_t position)
+{
+    memset(m, 0, sizeof *m);
+    m->type = type;
+    m->epoch = newest(s)->number;
+    memcpy(m->epoch_id, newest(s)->id, 16);
+    m->position = position;
+}
+
+static void fill_hello(const struct ship *s, struct proto_msg *m)
+{
+    struct proto_hello *h = &m->u.hello;
+
+    begin_msg(s, m, PROTO_HELLO, s->durable);
+    h->lowest = PROTO_LOWEST;
+    h->highest = PROTO_HIGHEST;
+    memcpy(h->lineage, s->own->lineage, 16);
+    memcpy(h->site, s->own->site, 16);
+    h->role = s->own->role;
+    h->part = PROTO_SENDER;
+    h->incarnation = s->own->incarnation;
+    h->durable = s->durable;
+    h->last_lsn = s->own->last_lsn;
+    h->last_hash = s->own->last_hash;
+    h->n_epochs = s->own->n_epochs;
+    memcpy(h->epochs, s->own->epochs, s->own->n_epochs * sizeof *h->epochs);
+}
+
+static void fill_make(const struct ship *s, struct proto_msg *m)
+{
+    struct proto_make *k = &m->u.make;
+
+    begin_msg(s, m, PROTO_MAKE, s->own->begins);
+    memcpy(k->lineage, s->own->lineage, 16);
+    memcpy(k->key, s->own->key, 32);
+    k->key_id = s->own->key_id;
+    k->epoch = s->own->epochs[0];
+    snprintf(k->timezone, sizeof k->timezone, "%s", s->own->timezone != NULL ? s->own->timezone : "UTC");
+}
+
+static void fill_beat(struct ship *s, struct proto_msg *m)
+{
+    begin_msg(s, m, PROTO_BEAT, s->durable);
+    m->u.beat.number = ++s->beat;
+    m->u.beat.wall_ns = s->wall_ns;
+    m->u.beat.head = s->head;
+    s->beat_ms = 0;
+}
+
+static void fill_refuse(struct ship *s, struct proto_msg *m)
+{
+    begin_msg(s, m, PROTO_REFUSE, s->sent);
+    m->u.refuse.code = s->err.code;
+    snprintf(m->u.refuse.text, sizeof m->u.refuse.text, "%s", s->err.msg);
+    s->tell = false;
+}
+
+void ship_records(const struct ship *s, struct proto_msg *m)
+{
+    begin_msg(s, m, PROTO_RECORDS, s->sent);
+}
+
+void ship_sent(struct ship *s, uint64_t end_addr)
+{
+    s->sent = end_addr;
+}
+
+static enum ship_due due_in_stream(struct ship *s, struct proto_msg *out)
+{
+    if (s->say_start) {
+        begin_msg(s, out, PROTO_START, s->sent);
+        s->say_start = false;
+        return SHIP_SEND;
+    }
+    if (s->acked >= s->until)
+        return SHIP_DONE;
+    if (s->beat_ms >= SYNC_BEAT_MS) {
+        fill_beat(s, out);
+        return SHIP_SEND;
+    }
+    return s->sent < s->durable && s->sent < s->until ? SHIP_READ : SHIP_WAIT;
+}
+
+enum ship_due ship_due(struct ship *s, struct proto_msg *out)
+{
+    if (s->say_hello) {
+        fill_hello(s, out);
+        s->say_hello = false;
+        return SHIP_SEND;
+    }
+    switch (s->state) {
+    case SHIP_HELLO:
+        return SHIP_WAIT;
+    case SHIP_MADE:
+        if (!s->say_make)
+            return SHIP_WAIT;
+        fill_make(s, out);
+        s->say_make = false;
+        return SHIP_SEND;
+    case SHIP_LOOK:
+        return SHIP_LOOK_UP;
+    case SHIP_STREAM:
+        return due_in_stream(s, out);
+    default:
+        if (!s->tell)
+            return SHIP_FAILED;
+        fill_refuse(s, out);
+        return SHIP_SEND;
+    }
+}

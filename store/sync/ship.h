@@ -1,0 +1,106 @@
+/*
+ * ship.h: the sender's side of the stream between two sites, a state machine without I/O, clock or memory of its own. PROTOCOL.md.
+ *
+ * Whoever runs it (link.h; the simulation) tells it what came, what is so here and what time it is, then asks what is due, until that is
+ * SHIP_WAIT. Everything it holds is in the struct; it reads the fields of ${own} only.
+ *
+ *   HELLO ──► (MADE) ──► LOOK ──► STREAM ──► END
+ *
+ * Threads: none; one caller at a time.
+ */
+#ifndef STORE_SYNC_SHIP_H
+#define STORE_SYNC_SHIP_H
+
+#include "store/sync/proto.h"
+
+enum {
+    SYNC_BEAT_MS   = 1000,     /* the sender says where it stands at least so often */
+    SYNC_SILENT_MS = 30000,    /* nothing heard for so long, while this side ran: the other is gone */
+    SYNC_STALL_MS  = 8000,     /* nothing more acknowledged for so long while there is something: said aloud (within 10 s) */
+};
+
+/* X(name): the states. */
+#define SHIP_STATES(X) X(HELLO) X(MADE) X(LOOK) X(STREAM) X(END)
+enum ship_state {
+#define X(name) SHIP_##name,
+    SHIP_STATES(X)
+#undef X
+    SHIP_N_STATES
+};
+
+enum ship_due {
+    SHIP_WAIT,                 /* for the other side, or for more to be durable here */
+    SHIP_SEND,                 /* a message is due: *out */
+    SHIP_LOOK_UP,              /* the record at s->look_lsn: ship_looked tells */
+    SHIP_READ,                 /* records from s->sent on, below s->durable: ship_sent, once they are on their way */
+    SHIP_DONE,                 /* everything up to s->until is durable there */
+    SHIP_FAILED,               /* s->err; where s->tell a REFUSE was due before */
+};
+
+/* Who sends. Borrowed; must not change while the machine runs. */
+struct ship_own {
+    uint8_t  lineage[16], site[16];
+    uint32_t role;
+    uint64_t incarnation;
+    uint64_t last_lsn;         /* of the record that ends at durable, at the beginning */
+    struct hash128 last_hash;
+    uint64_t first;            /* lowest address still held */
+    uint64_t begins;           /* where a log begins */
+    uint32_t n_epochs;
+    const struct epoch_row *epochs;
+    uint8_t  key[32];
+    uint32_t key_id;
+    const char *timezone;      /* for a standby to be made */
+    bool     may_make;         /* nothing there yet: make a standby; else it is an error */
+};
+
+struct ship {
+    const struct ship_own *own;
+    enum ship_state state;
+    uint64_t until;            /* UINT64_MAX: follow */
+    uint64_t durable, head;    /* here */
+    uint64_t sent;             /* end of what is on its way */
+    uint64_t received, acked, applied;  /* there */
+    uint64_t look_lsn, look_end;        /* what the other side says is its last record, and where it ends */
+    struct hash128 look_hash;
+    uint8_t  peer_site[16];
+    bool     say_hello, say_make, say_start, tell;
+    uint64_t beat, beat_heard; /* numbers */
+    int64_t  wall_ns;
+    uint64_t now_ms, silent_ms, beat_ms, stall_ms;
+    bool     clocked;
+    struct err err;
+};
+
+/* ship_init(s, own, durable, head, until): at the beginning of a connection. */
+void ship_init(struct ship *s, const struct ship_own *own, uint64_t durable, uint64_t head, uint64_t until);
+
+/* ship_hear(s, m): a message came. What is wrong with it ends the stream (SHIP_FAILED). */
+void ship_hear(struct ship *s, const struct proto_msg *m);
+
+/* ship_durable(s, durable, head): so much is durable here by now, and written. Never falls. */
+void ship_durable(struct ship *s, uint64_t durable, uint64_t head);
+
+/* ship_tick(s, now_ms, wall_ns): a clock that does not go back, and the one on the wall. Time in which nobody called counts at most a second. */
+void ship_tick(struct ship *s, uint64_t now_ms, int64_t wall_ns);
+
+/* ship_looked(s, held, hash, end): the record at s->look_lsn: its hash and the address behind it; ${held} false: there is none there (any more). */
+void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t end);
+
+/* ship_records(s, m): head and position of the RECORDS message that is due; the caller fills in the rest, and when it is on its way says
+ * ship_sent(s, end). */
+void ship_records(const struct ship *s, struct proto_msg *m);
+void ship_sent(struct ship *s, uint64_t end);
+
+/* ship_fail(s, tell, err): something here failed (reading the log, the connection): the stream ends; ${tell}: the other side is told. */
+void ship_fail(struct ship *s, bool tell, const struct err *err);
+
+/* ship_due(s, out): what to do next. */
+enum ship_due ship_due(struct ship *s, struct proto_msg *out);
+
+/* ship_stalled(s): there is something to be acknowledged, and for SYNC_STALL_MS nothing was. */
+bool ship_stalled(const struct ship *s);
+
+const char *ship_state_name(enum ship_state st);
+
+#endif

@@ -1,0 +1,33 @@
+#!/bin/bash
+# follow.sh: a mounted standby while it follows: what is reported as applied is what every look sees there, cached or not, and looks and
+# invalidation never wait for each other; either side's worker may die meanwhile. Environment: tests/lib/tap.sh; FOLLOW_SECONDS (15).
+set -u
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
+need_root
+need_fuse
+cleanup() { [ -z "${SYNC-}" ] || kill "$SYNC" 2>/dev/null; umount -l "$WORK/m" "$WORK/m2" 2>/dev/null; }
+trap cleanup EXIT
+mkdir m m2
+seconds=${FOLLOW_SECONDS:-15}
+start() {
+	"$SPARE" init st >/dev/null && "$SPARE" mount st m -o "log=$WORK/daemon.log" && echo one >m/one && "$SPARE" sync st "$WORK/st2" &&
+		"$SPARE" mount st2 m2 -o "log=$WORK/daemon2.log" || return 1
+	"$SPARE" sync --follow st "$WORK/st2" >sync.out 2>sync.err &
+	SYNC=$!
+	until_true sh -c "'$SPARE' status m | grep -q Protected"
+}
+check "a mounted standby follows" start
+check "what is applied is seen there by every look" python3 "$SPARE_SRC/tests/e2e/follow.py" st m m2 "$seconds"
+sed 's/^/# /' check.out
+same_now() { "$SPARE" wait --on standby m && diff -r m m2; }
+check "and at the end they are the same" same_now
+kill_worker() { # kill_worker LOG: its worker dies, and the stream with it; both come back by themselves
+	local before
+	before=$(worker "$1") && kill -9 "$before" && echo "after $1" >m/after && until_true sh -c "'$SPARE' status m | grep -q Protected" && same_now
+}
+check "the standby's worker dies: it goes on" kill_worker daemon2.log
+check "the primary's worker dies: it goes on" kill_worker daemon.log
+check "once more, under load" python3 "$SPARE_SRC/tests/e2e/follow.py" st m m2 3
+ends() { kill -INT "$SYNC" && { wait "$SYNC"; [ $? = 130 ]; } && SYNC= && "$SPARE" umount m && "$SPARE" umount m2 && exits 0 "$SPARE" check st2 && prints "No damage"; }
+check "it ends cleanly" ends
+finish

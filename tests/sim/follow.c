@@ -1,0 +1,235 @@
+/*
+ * follow.c: at the end of a run its log goes to a standby on a disk of its own, in pieces, while the power is cut there at any call, the
+ * process dies, the disk fills up and bytes change on the way. After each of it the standby is the primary at its last record, live tree and
+ * every moment, and what it had synced is there; at the end it is promoted, and is the primary.
+ */
+#include "tests/sim/rig.h"
+
+#include "store/log/frame.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_MAX = 1 << 22, CUTS_MAX = 12 };
+
+struct standby {
+    struct rig *r;
+    struct world w;
+    struct rng *rng;
+    uint8_t *piece;
+    size_t len;
+    uint64_t piece_end;
+    uint64_t synced;             /* end of what it said is durable */
+    unsigned cuts;
+};
+
+static int fits(struct standby *b)
+{
+    struct rig *r = b->r;
+    struct store *a = r->w.s;
+    struct record mine, theirs;
+    struct err err = { 0 };
+    struct hash128 hash;
+    void *buf = NULL;
+    uint64_t last;
+    int rc;
+    log_last(store_log(b->w.s), &last, &hash);
+    if (log_head(store_log(b->w.s)) < b->synced)
+        return rig_viol(r, "standby: it ends @%" PRIu64 ", @%" PRIu64 " was durable", log_head(store_log(b->w.s)), b->synced);
+    if (last == 0)
+        return 0;
+    rc = log_read_record(store_log(a), last, false, &theirs, &buf, &err);
+    free(buf);
+    if (rc < 0 || !hash128_eq(&theirs.hash, &hash))
+        return rig_viol(r, "standby: its last record @%" PRIu64 " is not the primary's %s", last, err.msg);
+    rc = log_read_record(store_log(b->w.s), last, true, &mine, &buf, &err);
+    free(buf);
+    if (rc < 0)
+        return rig_viol(r, "standby: its last record @%" PRIu64 ": %s", last, err.msg);
+    last = last_operation(b->w.s, last);
+    return last < r->hist[0].lsn ? 0 : oracle_recovered(r, b->w.s, last, b->cuts % 4 == 0 ? 2 : 0);     /* before the root there is nothing */
+}
+
+static int open_standby(struct standby *b)
+{
+    struct log_recovery rec;
+    struct err err = { 0 };
+    int rc = world_open(b->r, &b->w, &rec, &err);
+    if (rc < 0)
+        return rig_viol(b->r, "standby: open: %s %s", err_name(rc), err.msg);
+    if (rec.damaged)
+        return rig_viol(b->r, "standby: damage found where there is none: %s", rec.damage.msg);
+    b->r->st->standby_states++;
+    return fits(b);
+}
+
+/* The next records behind what the standby holds. */
+static int load(struct standby *b)
+{
+    struct rig *r = b->r;
+    struct log *log = store_log(r->w.s);
+    struct log_iter *it = NULL;
+    struct record rec;
+    struct err err = { 0 };
+    unsigned n = 1 + (unsigned)rng_below(b->rng, 40);
+    int rc = log_iter_new(log, log_head(store_log(b->w.s)), log_durable(log), LOG_ITER_DATA, &it, &err);
+    b->len = 0;
+    while (rc == 0 && n-- > 0 && log_iter_next(it, &rec, &err) == 1) {
+        size_t len = (size_t)rec.head_len + rec.data_len;
+        if (b->len + len > PIECE_MAX)
+            break;
+        memcpy(b->piece + b->len, log_iter_raw(it) + FRAME_BYTES, len);
+        b->len += len;
+        b->piece_end = rec.lsn + frame_span((uint32_t)len);
+    }
+    log_iter_free(it);
+    return err.code != 0 ? rig_viol(r, "standby: reading the primary's log: %s", err.msg) : 0;
+}
+
+static int crash(struct standby *b)
+{
+    bool kill = rng_chance(b->rng, 25);
+    world_drop(&b->w);
+    if (kill)
+        simio_kill(b->w.sim);
+    else
+        simio_cut(b->w.sim, rng_next(b->rng), (enum simio_cut_mode)rng_below(b->rng, SIMIO_N_CUT_MODES));
+    simio_set_space(b->w.sim, 0);
+    simio_fail_clear(b->w.sim);
+    b->cuts++;
+    return open_standby(b);
+}
+
+/* A byte changes on the way: nothing from there on is taken. */
+static int corrupt(struct standby *b)
+{
+    struct err err = { 0 };
+    size_t at = rng_below(b->rng, b->len);
+    uint64_t head = log_head(store_log(b->w.s));
+    b->piece[at] ^= (uint8_t)(1u << rng_below(b->rng, 8));
+    int rc = store_follow(b->w.s, b->piece, b->len, &err);
+    if (rc != ERR_BADREC)
+        return rig_viol(b->r, "standby: byte %zu of %zu changed on the way from @%" PRIu64 ": %s %s", at, b->len, head, err_name(rc), err.msg);
+    return fits(b);
+}
+
+static int one_piece(struct standby *b)
+{
+    struct err err = { 0 };
+    struct store *s = b->w.s;
+    bool trouble = b->cuts < CUTS_MAX;
+    uint64_t head;
+    int rc = load(b);
+    if (rc < 0 || b->len == 0)
+        return rc;
+    simio_set_space(b->w.sim, 0);
+    if (trouble && rng_chance(b->rng, 8))
+        return corrupt(b);
+    if (trouble && rng_chance(b->rng, 30))
+        simio_cut_at(b->w.sim, 1 + rng_below(b->rng, 60));
+    else if (trouble && rng_chance(b->rng, 10))
+        simio_set_space(b->w.sim, simio_used(b->w.sim) + rng_below(b->rng, 20000));
+    rc = store_follow(s, b->piece, b->len, &err);
+    if (rc == 0 && rng_chance(b->rng, 40))
+        rc = store_sync(s, &err);
+    if (rc == 0 && rng_chance(b->rng, 20))
+        rc = store_flush(s, &err);
+    head = log_durable(store_log(s));
+    if (rc == 0 && head > b->synced)
+        b->synced = head;
+    if (rc == ERR_NOSPC) {
+        simio_set_space(b->w.sim, 0);
+        return fits(b);
+    }
+    if (rc < 0 && !simio_dead(b->w.sim) && rc != ERR_POISONED)
+        return rig_viol(b->r, "standby: following: %s %s", err_name(rc), err.msg);
+    if (rc < 0 || simio_dead(b->w.sim) || (trouble && rng_chance(b->rng, 10)))
+        return crash(b);
+    simio_cut_at(b->w.sim, 0);
+    return 0;
+}
+
+/* With the primary gone, the standby is one. */
+static int promote(struct standby *b)
+{
+    struct rig *r = b->r;
+    struct store_options opt = r->opt;
+    struct err err = { 0 };
+    struct store_info info;
+    struct caller c = { 0 };
+    struct wait none = { WAIT_NONE, 0 };
+    struct hash128 hash;
+    uint64_t last;
+    struct setattr_in touch = { .valid = RSA_MODE, .mode = 0700 };
+    struct row_ino row;
+    bool cut = rng_chance(b->rng, 50);
+    simio_set_space(b->w.sim, 0);
+    log_last(store_log(b->w.s), &last, &hash);
+    last = last_operation(b->w.s, last);
+    int rc = store_setattr(b->w.s, &c, r->gen.root, &touch, &row, &none);
+    if (rc != ERR_FENCED)
+        return rig_viol(r, "standby: a change was answered %s", err_name(rc));
+    rc = store_close(b->w.s, &err);
+    b->w.s = NULL;
+    if (rc < 0)
+        return rig_viol(r, "standby: close: %s", err.msg);
+    r->opt.promote = true;
+    if (cut)
+        simio_cut_at(b->w.sim, 1 + rng_below(b->rng, 30));
+    struct log_recovery rec;
+    rc = world_open(r, &b->w, &rec, &err);
+    if (cut && (rc < 0 || simio_dead(b->w.sim))) {   /* a promotion that was cut off: done again, or done already */
+        world_drop(&b->w);
+        simio_cut(b->w.sim, rng_next(b->rng), (enum simio_cut_mode)rng_below(b->rng, SIMIO_N_CUT_MODES));
+        rc = world_open(r, &b->w, &rec, &err);
+        if (rc == ERR_INVAL) {
+            r->opt.promote = false;
+            rc = world_open(r, &b->w, &rec, &err);
+        }
+    }
+    r->opt = opt;
+    if (rc < 0)
+        return rig_viol(r, "promote: %s %s", err_name(rc), err.msg);
+    simio_cut_at(b->w.sim, 0);
+    store_info(b->w.s, &info);
+    if (info.super.role != ROLE_PRIMARY || info.super.n_epochs < 2)
+        return rig_viol(r, "promote: role %u, %u epochs", info.super.role, info.super.n_epochs);
+    rc = oracle_recovered(r, b->w.s, last, 4);
+    if (rc == 0 && (rc = store_setattr(b->w.s, &c, r->gen.root, &touch, &row, &none)) < 0)
+        return rig_viol(r, "promoted: a change was answered %s", err_name(rc));
+    return rc;
+}
+
+int rig_standby(struct rig *r)
+{
+    struct standby b = { .r = r, .rng = &r->cut_rng };
+    struct store_info info;
+    struct store_seed seed = { .timezone = "UTC" };
+    struct err err = { 0 };
+    int rc = store_sync(r->w.s, &err);
+    if (rc < 0)
+        return rig_viol(r, "standby: sync of the primary: %s", err.msg);
+    store_info(r->w.s, &info);
+    memcpy(seed.lineage, info.super.lineage, 16);
+    memcpy(seed.key, info.super.key, 32);
+    seed.epoch = info.super.epochs[0];
+    b.piece = m_alloc(PIECE_MAX);
+    b.w.sim = simio_new(r->seed ^ 0x5b5b5b);
+    b.w.disk = kv_twin_disk_new();
+    hook_init(&b.w.hook, simio_io(b.w.sim));
+    rc = store_create_standby(&b.w.hook.io, NULL, &seed, &err);
+    if (rc < 0)
+        rc = rig_viol(r, "standby: create: %s %s", err_name(rc), err.msg);
+    else
+        rc = open_standby(&b);
+    while (rc == 0 && log_head(store_log(b.w.s)) < info.durable)
+        rc = one_piece(&b);
+    if (rc == 0)
+        rc = fits(&b);
+    if (rc == 0)
+        rc = promote(&b);
+    world_free(&b.w);
+    free(b.piece);
+    return rc;
+}
