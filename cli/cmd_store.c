@@ -3,10 +3,12 @@
 #include "cli/init.h"
 #include "cli/session.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "0.1.0"
@@ -225,6 +227,17 @@ static int emit_wait(void *arg, const char *type, const json_t *o, const void *b
     return 0;
 }
 
+/* With -o writeback the kernel may hold what was written: first it has to reach the mount. */
+static void push_pages(const struct place *p, const char *path)
+{
+    int fd = p->mount ? open(path ? path : p->mount, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
+
+    if (fd >= 0) {
+        (void)syncfs(fd);
+        close(fd);
+    }
+}
+
 int cmd_wait(int argc, char **argv)
 {
     enum { APPLIED = OPT_FIRST, ON, TIMEOUT };
@@ -242,7 +255,12 @@ int cmd_wait(int argc, char **argv)
     while ((o = cli_option(argc, argv, "", longs, 3, &code)) != -1) {
         switch (o) {
         case APPLIED: until = "applied"; break;
-        case ON: on = optarg; break;
+        case ON:
+            /* A directory is known by its whole path. */
+            on = strcmp(optarg, "standby") == 0 || strchr(optarg, ':') ? optarg : locate_absolute(optarg, &err);
+            if (!on)
+                return out_error(&err, ERR_NOMEM);
+            break;
         case TIMEOUT:
             timeout_s = strtod(optarg, &end);
             if (end == optarg || *end || !(timeout_s > 0) || timeout_s > 1e9)
@@ -263,8 +281,7 @@ int cmd_wait(int argc, char **argv)
     req = session_request("wait");
     session_put_bytes(req, "until", until);
     session_put_bytes(req, "on", on);
-    if (on && p.rel)
-        session_put_bytes(req, "path", p.rel);
+    push_pages(&p, optind < argc ? argv[optind] : NULL);
     if (timeout_s > 0)
         json_object_set_new(req, "timeout_ms", json_integer((json_int_t)(timeout_s * 1000)));
     code = session_ask(&p, req, emit_wait, NULL);

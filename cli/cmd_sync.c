@@ -4,9 +4,11 @@
 #include "cli/peer.h"
 #include "cli/session.h"
 
+#include "store/svc/server.h"
 #include "store/svc/svc_standby.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,8 @@ struct sync {
     struct peer_options peer;
     bool follow, make, probe;
     bool stall_said;
+    bool served;                /* the store is mounted: whoever serves it does the work, now and at each new try */
+    bool met;                   /* a stream ran once */
     const char *target;
     uint64_t lsn;               /* durable there, as the last answer said */
 };
@@ -34,7 +38,12 @@ static int emit_ship(void *arg, const char *type, const json_t *o, const void *b
     (void)bin, (void)len;
     if (out_interrupted)
         return ERR_INTR;
+    if (strcmp(type, "item") == 0 || item_true(o, "agreed")) {
+        y->met = true;
+        y->make = false;        /* it is there: where it goes from now on, nothing is made anew */
+    }
     if (strcmp(type, "progress") == 0) {
+        y->lsn = item_u64(o, "done_bytes");
         session_progress(o);
         if (item_true(o, "stalled") && !y->stall_said)
             out_warn("%s: the standby acknowledges nothing more, though there is more to send; still trying", y->target);
@@ -55,10 +64,13 @@ static int once(struct sync *y, struct err *err)
     struct err close_err = { 0 };
     char host[256];
     json_t *req;
-    int r = session_open(y->p.store, SESSION_WRITE, &ses, err), c;
+    int r, c;
 
+    /* A store that was mounted is its mount's: between two mounts of it this command waits, and does not take it. */
+    r = y->served ? session_open_served(y->p.store, &ses, err) : session_open(y->p.store, SESSION_WRITE, &ses, err);
     if (r)
         return r;
+    y->served = session_served(ses);
     r = peer_start(y->target, &y->peer, &peer, err);
     if (r == 0) {
         req = session_request("ship");
@@ -70,9 +82,10 @@ static int once(struct sync *y, struct err *err)
         r = session_stream(ses, req, peer.fd, peer.fd, emit_ship, y, err);
     }
     out_progress_end();
-    /* Its last words come before ours. */
-    r = peer_end(&peer, y->target, r, err);
+    /* In this order: whoever serves the store has the line too, until it sees this end of the request. And the other side's last words come
+     * before ours. */
     c = session_close(ses, &close_err);
+    r = peer_end(&peer, y->target, r, err);
     if (r == 0 && c) {
         *err = close_err;
         r = c;
@@ -80,7 +93,15 @@ static int once(struct sync *y, struct err *err)
     return r;
 }
 
-/* A standby that went away is tried again, with longer and longer pauses; what it refused for a reason is not. */
+/* What may be over by itself: the line, a side that was restarted, one that has not noticed yet that the stream before is gone. */
+static bool passes(const struct sync *y, int code)
+{
+    if (code == ERR_AWAY || code == ERR_IO || code == ERR_TRUNCATED)
+        return true;
+    return (y->met && (code == ERR_LOCKED || code == ERR_BUSY)) || (y->served && code == ERR_NOENT);
+}
+
+/* Tried again, with longer and longer pauses; what was refused for a reason that stays is not. */
 static int ship(struct sync *y, struct err *err)
 {
     int pause_ms = BACKOFF_FIRST_MS, r;
@@ -89,7 +110,7 @@ static int ship(struct sync *y, struct err *err)
     for (;;) {
         before = y->lsn;
         r = once(y, err);
-        if (!y->follow || (r != ERR_AWAY && r != ERR_IO) || out_interrupted)
+        if (!y->follow || !passes(y, r) || out_interrupted)
             return r;
         if (y->lsn > before)
             pause_ms = BACKOFF_FIRST_MS;
@@ -195,6 +216,11 @@ static void print_authorized(const char *target, const char *remote)
     const char *home = getenv("HOME");
     char host[256], path[4200], key[2048] = "";
     const char *store = peer_host(target, host, sizeof host);
+
+    if (strpbrk(store, "'\"\\")) {
+        out_text("(No line for authorized_keys: a path with quotes in it cannot be written there.)\n");
+        return;
+    }
 
     for (size_t i = 0; home && i < sizeof keys / sizeof keys[0] && !*key; i++) {
         FILE *f;
@@ -318,7 +344,32 @@ int cmd_standby(int argc, char **argv)
 
 /* ---- serve ---- */
 
-struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; bool new_dir; };
+struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; };
+
+/* While it receives, commands can ask the store, and a mount can have it. Without that it receives all the same. */
+static struct svc_server *answer(struct store *s, const char *dir)
+{
+    const struct svc_hooks hooks = { .yield = &out_interrupted };
+    struct svc_server *server = NULL;
+    struct err err = { 0 };
+
+    if (svc_server_start(s, dir, &hooks, &server, &err))
+        out_message("%s; commands will not find this store while it receives", err.msg);
+    return server;
+}
+
+/* What is acknowledged as durable must be found by name, too. */
+static int sync_parent(const char *dir, struct err *err)
+{
+    char *up = NULL;
+    int fd = asprintf(&up, "%s/..", dir) < 0 ? -1 : open(up, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = fd >= 0 && fsync(fd) == 0 ? 0 : err_from_errno(err, errno, "%s: syncing the directory it is in", dir);
+
+    if (fd >= 0)
+        close(fd);
+    free(up);
+    return r;
+}
 
 static int make_standby(void *arg, const struct store_seed *seed, struct store **out, struct err *err)
 {
@@ -329,6 +380,9 @@ static int make_standby(void *arg, const struct store_seed *seed, struct store *
     m->new_dir = mkdir(m->dir, 0700) == 0;
     if (!m->new_dir && errno != EEXIST)
         return err_from_errno(err, errno, "%s: making the standby's directory", m->dir);
+    r = sync_parent(m->dir, err);
+    if (r)
+        return r;
     r = io_posix_new(m->dir, &io, err);
     if (r == 0) {
         r = store_create_standby(io, m->dir, seed, err);
@@ -336,10 +390,12 @@ static int make_standby(void *arg, const struct store_seed *seed, struct store *
     }
     if (r == 0)
         r = session_open_here(m->dir, true, LOCATION_AS_IS, &m->s, &m->io, &m->rec, err);
-    if (r == 0)
+    if (r == 0) {
         *out = m->s;
-    else if (m->new_dir)
+        m->server = answer(m->s, m->dir);
+    } else if (m->new_dir) {
         (void)rmdir(m->dir);
+    }
     return r;
 }
 
@@ -381,8 +437,10 @@ static int serve_new(const char *dir, struct err *err)
     link_table_init(&links);
     r = link_receive(NULL, &links, 0, 1, &opt, &info, err);
     if (m.s) {
-        int c = store_close(m.s, &close_err);
+        int c;
 
+        svc_server_stop(m.server);
+        c = store_close(m.s, &close_err);
         if (r == 0 && c) {
             *err = close_err;
             r = c;
@@ -399,9 +457,14 @@ static int emit_nothing(void *arg, const char *type, const json_t *o, const void
     return out_interrupted ? ERR_INTR : 0;
 }
 
+/* Mounted: whoever serves it takes the stream. Else this process opens it. */
 static int serve_store(const char *dir, uint32_t location, struct err *err)
 {
+    struct link_receive_options opt = { .stop = { -1, &out_interrupted } };
     struct session *ses = NULL;
+    struct svc_server *server;
+    struct link_table own;
+    struct link_info info;
     struct err close_err = { 0 };
     int r = session_open_at(dir, SESSION_WRITE, location, &ses, err), c;
 
@@ -409,7 +472,15 @@ static int serve_store(const char *dir, uint32_t location, struct err *err)
         link_refuse(0, 1, err);
         return r;
     }
-    r = session_stream(ses, session_request("receive"), 0, 1, emit_nothing, NULL, err);
+    if (session_served(ses)) {
+        r = session_stream(ses, session_request("receive"), 0, 1, emit_nothing, NULL, err);
+    } else {
+        link_table_init(&own);
+        server = answer(session_store(ses), dir);
+        r = link_receive(session_store(ses), server ? svc_server_links(server) : &own, 0, 1, &opt, &info, err);
+        svc_server_stop(server);
+        link_table_release(&own);
+    }
     c = session_close(ses, &close_err);
     if (r == 0 && c) {
         *err = close_err;

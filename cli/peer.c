@@ -1,6 +1,7 @@
 #include "cli/peer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -80,7 +81,7 @@ static int remote_args(struct command_line *c, char *host, const char *store, co
     int n;
 
     c->words = strdup(opt->ssh ? opt->ssh : "ssh");
-    if (!q || !c->words || asprintf(&c->remote, "%s serve --stdio%s%s %s", opt->remote ? opt->remote : "spare", opt->moved ? " --moved" : "",
+    if (!q || !c->words || asprintf(&c->remote, "%s serve --stdio%s%s -- %s", opt->remote ? opt->remote : "spare", opt->moved ? " --moved" : "",
                                     opt->copied ? " --copied" : "", q) < 0) {
         c->remote = NULL;
         free(q);
@@ -139,7 +140,9 @@ int peer_start(const char *target, const struct peer_options *opt, struct peer *
         goto out;
     p->pid = fork();
     if (p->pid == 0) {
-        if (dup2(sv[1], 0) < 0 || dup2(sv[1], 1) < 0)
+        int line = fcntl(sv[1], F_DUPFD_CLOEXEC, 3);     /* it may be 0 or 1 itself, where these were closed */
+
+        if (line < 0 || dup2(line, 0) < 0 || dup2(line, 1) < 0)
             _exit(1);
         /* A terminal's Ctrl-C is for the command; it tells this one by closing its end. */
         (void)setpgid(0, 0);

@@ -102,6 +102,32 @@ int session_open(const char *store_dir, enum session_mode mode, struct session *
     return session_open_at(store_dir, mode, LOCATION_AS_IS, out, err);
 }
 
+bool session_served(const struct session *ses)
+{
+    return ses->fd >= 0;
+}
+
+struct store *session_store(struct session *ses)
+{
+    return ses->s;
+}
+
+int session_open_served(const char *store_dir, struct session **out, struct err *err)
+{
+    struct session *ses = calloc(1, sizeof *ses);
+    int r;
+
+    if (!ses)
+        return err_set(err, ERR_NOMEM, "no memory");
+    link_table_init(&ses->links);
+    r = svc_connect(store_dir, &ses->fd, err);
+    if (r)
+        free(ses);
+    else
+        *out = ses;
+    return r;
+}
+
 int session_open_at(const char *store_dir, enum session_mode mode, uint32_t location, struct session **out, struct err *err)
 {
     struct session *ses = calloc(1, sizeof *ses);

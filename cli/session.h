@@ -21,6 +21,11 @@ struct session;
 enum session_mode { SESSION_READ, SESSION_WRITE, SESSION_LOOK };
 int session_open(const char *store_dir, enum session_mode mode, struct session **out, struct err *err);
 
+/* session_served(ses): it is asked over its control socket. session_open_served: only so: NOENT where nobody serves the store. */
+bool session_served(const struct session *ses);
+int session_open_served(const char *store_dir, struct session **out, struct err *err);
+/* session_store(ses): the store that was opened here, NULL where it is served. */
+struct store *session_store(struct session *ses);
 /* session_open_at: the same; a store that is opened here may lie elsewhere than it says (enum store_location). */
 int session_open_at(const char *store_dir, enum session_mode mode, uint32_t location, struct session **out, struct err *err);
 

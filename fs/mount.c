@@ -261,8 +261,8 @@ static void mount_text(const struct fs_options *o, bool past, char *buf, size_t 
 {
     char *real = realpath(o->store, NULL);
     struct stat st;
-    /* Who owns the store could write any file into it: such a one is not to be setuid root. */
-    bool root = geteuid() == 0 && stat(o->store, &st) == 0 && st.st_uid == 0;
+    /* Who owns the store could write any file into it: such a one is not to be setuid root. Nor what another host's root wrote into a standby. */
+    bool root = geteuid() == 0 && stat(o->store, &st) == 0 && st.st_uid == 0 && !o->standby;
 
     buf[0] = '\0';
     snprintf(buf, cap, "subtype=%s,default_permissions%s%s%s%s%s,fsname=", past ? FS_SUBTYPE_PAST : FS_SUBTYPE,

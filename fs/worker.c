@@ -88,6 +88,8 @@ static int open_when_free(struct worker *w, const struct store_options *so, stru
     for (int waited_ms = 0;; waited_ms += LOCK_POLL_MS) {
         int rc = store_open(w->io, dir, so, &w->fs.store, &w->recovery, err);
 
+        if (rc == ERR_LOCKED && waited_ms == 0)
+            svc_yield(dir);      /* a stream into a standby gives way, and comes back into this mount */
         if (rc != ERR_LOCKED || waited_ms >= LOCK_WAIT_MS || (!w->again && fs_mounted_store(dir, NULL) == 0))
             return rc;
         (void)poll(NULL, 0, LOCK_POLL_MS);
@@ -347,7 +349,7 @@ static void start_server(struct worker *w)
 {
     struct err err = { 0 };
 
-    w->svc = (struct svc_hooks){ w->fs.o->dir, &w->recovery, w, counters };
+    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .arg = w, .counters = counters };
     if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
         w->server = NULL;
         fs_log("commands will find this mount deaf: %s", err.msg);

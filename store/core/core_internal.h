@@ -59,11 +59,12 @@ struct store {
     _Atomic uint64_t applied;
     _Atomic uint64_t shown;         /* a standby's: below it everything can be read, and the kernel has heard of it */
     _Atomic int failed;             /* 0 or the error that stopped it */
-    _Atomic int watch[WATCHES];     /* 1 + descriptor, 0: free */
     bool has_threads;
     pthread_t applier, committer;
 
     pthread_mutex_t mark_lock;      /* snapshots and settings, one at a time; taken before lock; guards sb */
+    pthread_mutex_t watch_lock;     /* a leaf; held while they are written to, so that none is closed meanwhile */
+    int watch[WATCHES], n_watch;    /* watch_lock */
     pthread_mutex_t list_lock;
     struct listing *listing[LISTINGS];   /* list_lock */
     uint64_t list_clock;                 /* list_lock */

@@ -16,6 +16,20 @@ static int bad_record(struct err *err, uint64_t lsn, const char *expected)
     return err_set(err, ERR_BADREC, "record @%" PRIu64 " of the primary: expected %s", lsn, expected);
 }
 
+/* What a primary may say, however wrong it is, leaves this site able to go on by itself: epochs to begin, numbers to count on. */
+enum { ROWS_OWN = 16, NUMBERS_SKIPPED_MAX = 1000 };
+
+/* Whether it is the next record: asked before anything is done about it. */
+static int is_next(struct store *s, const struct record *rec, struct err *err)
+{
+    struct hash128 hash;
+    uint64_t last;
+    log_last(s->log, &last, &hash);
+    if (rec->lsn == log_head(s->log) && rec->prev_lsn == last && hash128_eq(&rec->prev_hash, &hash))
+        return 0;
+    return bad_record(err, rec->lsn, "the one that follows the last one held here");
+}
+
 /* ---- epochs ---- */
 
 static int add_row(struct store *s, const struct record *rec, struct err *err)
@@ -25,13 +39,13 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
     struct epoch_row e = { .number = rec->u.epoch.number, .first_lsn = rec->lsn, .prev_hash = rec->prev_hash };
     if (n > 1 && sb->epochs[n - 1].first_lsn >= rec->lsn)
         n--;                             /* its record never came */
-    if (n == SUPER_EPOCHS_MAX)
-        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
+    if (n >= SUPER_EPOCHS_MAX - ROWS_OWN)
+        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%u, some are kept for a promotion here)", n);
     memcpy(e.site, rec->u.epoch.site, 16);
     memcpy(e.id, rec->u.epoch.id, 16);
     memcpy(e.lineage, rec->u.epoch.lineage, 16);
     const char *wrong = epoch_row_wrong(&e, &sb->epochs[n - 1]);
-    if (wrong != NULL)
+    if (wrong != NULL || e.number - sb->epochs[n - 1].number > NUMBERS_SKIPPED_MAX)
         return bad_record(err, rec->lsn, "an epoch that follows the one before");
     struct super before = *sb;
     sb->epochs[n] = e;
@@ -133,16 +147,20 @@ static int take(struct store *s, const struct record *rec, const uint8_t *head, 
     struct log_slot slot;
     const struct wait backlog = { WAIT_BACKLOG, 0 };
     int rc = store_await(s, &backlog);
+    if (rc == 0)
+        rc = is_next(s, rec, err);
     if (rc == 0 && rec->type == REC_EPOCH)
         rc = enter_epoch(s, rec, err);
     if (rc < 0)
         return err != NULL && err->code != 0 ? rc : err_set(err, rc, "%s", err_text(rc));
     pthread_mutex_lock(&s->lock);
+    if (rec->type == REC_CREATE && rec->ino != INO_ROOT && (rec->ino != s->ix.meta.next_ino || rec->ino > INO_MAX))
+        return change_abort(s, bad_record(err, rec->lsn, "the next inode number"));
     rc = log_room(s->log, (uint64_t)rec->head_len + rec->data_len, err);
     if (rc == 0) {
         rc = log_append_place(s->log, rec, &slot);
         if (rc == ERR_BADREC)
-            bad_record(err, rec->lsn, "the one that follows the last one held here");
+            bad_record(err, rec->lsn, "one of the epoch that is begun");
         else if (rc < 0)
             err_set(err, rc, "log: %s", err_text(rc));
     }

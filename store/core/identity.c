@@ -181,7 +181,7 @@ int identity_become_writer(struct store *s, bool clean, struct err *err)
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {
-        identity_epoch(&rec, e, s->opt.promote ? "promoted" : "copied");
+        identity_epoch(&rec, e, s->opt.promote ? "promoted" : s->opt.location == LOCATION_COPIED ? "copied" : "begun before, and cut off");
         rc = append_marker(s, &rec, "epoch", err);
         if (rc == 0 && rec.lsn != e->first_lsn)
             rc = err_set(err, ERR_DAMAGE, "store: its epoch %u should begin @%" PRIu64 ", the log ends @%" PRIu64, e->number,

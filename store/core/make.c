@@ -25,7 +25,7 @@ static int append_raw(struct log *log, struct record *rec, struct err *err)
 
 static int entry_seen(void *arg, const char *name)
 {
-    if (strcmp(name, "lost+found") == 0)
+    if (strcmp(name, "lost+found") == 0 || strcmp(name, "lock") == 0)
         return 0;
     snprintf(arg, 64, "%.60s", name);
     return 1;
@@ -176,15 +176,28 @@ out:
     return rc;
 }
 
-/* An empty directory, or one with what is left of a making that was cut off. */
-static int may_make(struct io *io, const char *dir, struct err *err)
+static int not_ours(void *arg, const char *name)
+{
+    struct leftovers l = { 0 };
+    (void)left(&l, name);
+    return l.foreign ? entry_seen(arg, name) : 0;
+}
+
+/* An empty directory, or one with what is left of a making that was cut off. Nothing is left in one that is neither. */
+static int may_make(struct io *io, const char *dir, struct io_file **lock, struct err *err)
 {
     struct io_stat st;
     char found[64] = "";
-    int rc = clear_unfinished(io, err);
+    bool there = io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0;
+    int rc = there ? 0 : io_list(io, ".", not_ours, found, err);
+    /* Two that make one store at the same time would tidy up behind each other. */
+    if (rc >= 0 && found[0] == '\0')
+        rc = io_lock(io, "lock", lock, err);
+    if (rc >= 0 && found[0] == '\0')
+        rc = clear_unfinished(io, err);
     if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
         rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
-    if (rc == 0)
+    if (rc == 0 && found[0] == '\0')
         rc = io_list(io, ".", entry_seen, found, err);
     if (rc >= 0 && found[0] != '\0')
         rc = err_set(err, ERR_NOTEMPTY, "%s: expected an empty directory, found %s in it; choose another directory",
@@ -214,7 +227,8 @@ static int make_rest(struct io *io, const char *dir, struct super *sb, const str
 int store_create(struct io *io, const char *dir, const struct store_init *init, struct err *err)
 {
     struct super *sb = calloc(1, sizeof *sb);
-    int rc = sb != NULL ? may_make(io, dir, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    struct io_file *lock = NULL;
+    int rc = sb != NULL ? may_make(io, dir, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc < 0)
         goto out;
     io_random(io, sb->lineage, sizeof sb->lineage);
@@ -222,6 +236,8 @@ int store_create(struct io *io, const char *dir, const struct store_init *init, 
     sb->role = ROLE_PRIMARY;
     rc = make_rest(io, dir, sb, init, first_log, err);
 out:
+    if (lock != NULL)
+        io_close(lock);
     free(sb);
     return rc;
 }
@@ -230,7 +246,8 @@ int store_create_standby(struct io *io, const char *dir, const struct store_seed
 {
     const struct store_init init = { .timezone = seed->timezone };
     struct super *sb = calloc(1, sizeof *sb);
-    int rc = sb != NULL ? may_make(io, dir, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    struct io_file *lock = NULL;
+    int rc = sb != NULL ? may_make(io, dir, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc < 0)
         goto out;
     memcpy(sb->lineage, seed->lineage, sizeof sb->lineage);
@@ -240,6 +257,8 @@ int store_create_standby(struct io *io, const char *dir, const struct store_seed
     sb->epochs[0] = seed->epoch;
     rc = make_rest(io, dir, sb, &init, empty_log, err);
 out:
+    if (lock != NULL)
+        io_close(lock);
     free(sb);
     return rc;
 }

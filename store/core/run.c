@@ -15,32 +15,35 @@
 void run_progress(struct store *s)
 {
     const uint64_t one = 1;
-    for (int i = 0; i < WATCHES; i++) {
-        int fd = atomic_load(&s->watch[i]);
-        if (fd != 0 && write(fd - 1, &one, sizeof one) < 0) {
+    pthread_mutex_lock(&s->watch_lock);
+    for (int i = 0; i < s->n_watch; i++)
+        if (write(s->watch[i], &one, sizeof one) < 0) {
             /* EAGAIN: it is readable already */
         }
-    }
+    pthread_mutex_unlock(&s->watch_lock);
     if (s->opt.hooks.on_progress != NULL)
         s->opt.hooks.on_progress(s->opt.hooks.arg);
 }
 
 int store_watch(struct store *s, int fd)
 {
-    for (int i = 0; i < WATCHES; i++) {
-        int none = 0;
-        if (atomic_compare_exchange_strong(&s->watch[i], &none, fd + 1))
-            return 0;
+    int rc = ERR_BUSY;
+    pthread_mutex_lock(&s->watch_lock);
+    if (s->n_watch < WATCHES) {
+        s->watch[s->n_watch++] = fd;
+        rc = 0;
     }
-    return ERR_BUSY;
+    pthread_mutex_unlock(&s->watch_lock);
+    return rc;
 }
 
 void store_unwatch(struct store *s, int fd)
 {
-    for (int i = 0; i < WATCHES; i++) {
-        int mine = fd + 1;
-        atomic_compare_exchange_strong(&s->watch[i], &mine, 0);
-    }
+    pthread_mutex_lock(&s->watch_lock);
+    for (int i = 0; i < s->n_watch; i++)
+        if (s->watch[i] == fd)
+            s->watch[i--] = s->watch[--s->n_watch];
+    pthread_mutex_unlock(&s->watch_lock);
 }
 
 void run_appended_locked(struct store *s)

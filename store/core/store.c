@@ -183,6 +183,7 @@ static void store_free(struct store *s)
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
+    pthread_mutex_destroy(&s->watch_lock);
     pthread_mutex_destroy(&s->list_lock);
     pthread_cond_destroy(&s->work);
     pthread_cond_destroy(&s->commit);
@@ -208,6 +209,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutex_init(&s->mark_lock, NULL);
+    pthread_mutex_init(&s->watch_lock, NULL);
     pthread_mutex_init(&s->list_lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

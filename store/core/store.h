@@ -153,7 +153,7 @@ int store_sync(struct store *s, struct err *err);
 int store_flush(struct store *s, struct err *err);
 
 /* store_watch(s, fd): add 1 to this eventfd (non-blocking) whenever something became durable or applied, or the store failed; BUSY: too many.
- * store_unwatch(s, fd): no more, once it returned and whoever was about to has (close it a while later, or never: it is the caller's). */
+ * store_unwatch(s, fd): no more, once it returned. The descriptor is the caller's. */
 int store_watch(struct store *s, int fd);
 void store_unwatch(struct store *s, int fd);
 

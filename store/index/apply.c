@@ -219,8 +219,10 @@ int index_apply(struct index *ix, const struct record *rec, struct err *err)
         return apply_damage(&a, "its address is applied already", rec->ino);
     apply_clock(&a);
     int rc = dispatch(&a);
-    if (rc < 0)
+    if (rc < 0) {
+        ix->broken = true;
         return rc;
+    }
     struct crow *r;
     if (rec->ino != 0 && (r = cache_peek(&ix->cache, CROW_INO, rec->ino, 0, 0, NULL, 0)) != NULL && r->present &&
         r->u.ino.row.birth == rec->lsn && (rec->flags & RECF_NEW_BURST))
@@ -241,6 +243,8 @@ size_t index_pending_bytes(const struct index *ix)
 int index_drain_begin(struct index *ix, struct err *err)
 {
     uint8_t key[KV_KEY_MAX], val[ROW_SMALL_MAX];
+    if (ix->broken)
+        return err_set(err, ERR_POISONED, "index: a record could not be applied");
     if (ix->pending_ops == 0)
         return 0;
     struct kv_batch *b = ix->filling;

@@ -24,6 +24,7 @@ struct index {
     uint64_t draining_ops;
     struct piece *scratch;         /* for map edits */
     uint32_t scratch_cap;
+    bool broken;                   /* apply failed in the middle: what is in memory must never be put */
 };
 
 /*

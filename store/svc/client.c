@@ -1,5 +1,6 @@
 #include "store/svc/client.h"
 
+#include "store/svc/server.h"
 #include "store/svc/wire.h"
 
 #include <errno.h>
@@ -115,4 +116,22 @@ int svc_request_stream(int fd, const json_t *req, int in, int out, const volatil
     const int fds[2] = { in, out };
 
     return answers(fd, wire_send_fds(fd, req, fds, 2, err), stop, emit, arg, err);
+}
+
+static int ignore(void *arg, const char *type, const json_t *item, const void *bin, size_t len)
+{
+    (void)arg, (void)type, (void)item, (void)bin, (void)len;
+    return 0;
+}
+
+void svc_yield(const char *dir)
+{
+    json_t *req = json_pack("{ss}", "op", "yield");
+    int fd = -1;
+
+    if (req && svc_connect(dir, &fd, NULL) == 0) {
+        (void)svc_request(fd, req, NULL, ignore, NULL, NULL);
+        close(fd);
+    }
+    json_decref(req);
 }

@@ -64,8 +64,14 @@ static int send_end(int fd, int code, const struct err *err)
 static int emit_to_client(void *arg, const char *type, const json_t *item, const void *bin, size_t len)
 {
     struct client *c = arg;
-    json_t *o = json_object();
+    struct pollfd p = { .fd = c->fd, .events = POLLOUT };
+    json_t *o;
     int r;
+
+    /* Who does not read (a stopped terminal) must not hold up what is reported on. */
+    if (strcmp(type, "progress") == 0 && poll(&p, 1, 0) == 0)
+        return 0;
+    o = json_object();
 
     json_object_set_new(o, "type", json_string(type));
     json_object_set(o, "item", (json_t *)(uintptr_t)item);
@@ -283,6 +289,7 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
         srv->mount_dir = hooks->mount_dir ? strdup(hooks->mount_dir) : NULL;
         srv->env.mount_dir = srv->mount_dir;
         srv->env.recovery = hooks->recovery;
+        srv->env.yield = hooks->yield;
         srv->env.counters = hooks->counters;
         srv->env.counters_arg = hooks->arg;
     }
@@ -304,6 +311,11 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
 out:
     release(srv);
     return r;
+}
+
+struct link_table *svc_server_links(struct svc_server *srv)
+{
+    return &srv->links;
 }
 
 void svc_server_stop(struct svc_server *srv)

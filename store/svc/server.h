@@ -14,11 +14,13 @@
 enum { SVC_CLIENTS_MAX = 32 };
 
 struct svc_server;
+struct link_table;
 
 /* What only the process that serves a mount knows. May be NULL altogether; strings must outlive the server. */
 struct svc_hooks {
     const char *mount_dir;                  /* where it is mounted, absolute */
     const struct log_recovery *recovery;    /* what opening found */
+    volatile int *yield;                    /* set when a mount wants the store: this process then gives it up; NULL: it does not */
     void *arg;
     /* counters for `status --json` and benches: call put for each. Called from any thread. May be NULL. */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
@@ -38,5 +40,11 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
  * A request that waits inside the store (store_sync) ends when that does.
  */
 void svc_server_stop(struct svc_server *srv);
+
+/* svc_server_links(srv): the streams its requests run; those of others may be run in it too, and `status` shows them. */
+struct link_table *svc_server_links(struct svc_server *srv);
+
+/* svc_yield(dir): ask whoever has the store open to give it up for a mount. What does not want to takes no notice. */
+void svc_yield(const char *dir);
 
 #endif

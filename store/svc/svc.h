@@ -35,10 +35,11 @@
     X(config,   false, "")                                                                     \
     X(config_set, true, "name value")                                                          \
     X(check,    false, "read_data")                                                            \
-    X(wait,     false, "until on path timeout_ms")                                             \
+    X(wait,     false, "until on timeout_ms")                                             \
     X(ship,     false, "target follow make probe compress")                                          \
-    X(receive,  true,  "source")                                                               \
-    X(standby,  true,  "action target")
+    X(receive,  false, "source")                                                               \
+    X(standby,  true,  "action target")                                                        \
+    X(yield,    false, "")
 
 /*
  * Receives what a request yields. ${type}: "item" a line of the answer, "data" bytes in ${bin}, "progress".
@@ -52,6 +53,7 @@ struct svc_env {
     const char *mount_dir;              /* where it is mounted, or NULL */
     const struct log_recovery *recovery; /* what opening found, or NULL */
     struct link_table *links;           /* streams of this process, or NULL */
+    volatile int *yield;                /* set when somebody who wants the store asks for it, where this process can give it up; or NULL */
     /* counters of whoever serves the mount, for `info`; may be NULL */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
     void *counters_arg;

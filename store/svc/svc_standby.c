@@ -109,7 +109,7 @@ int svc_op_standby(struct svc_req *q, struct err *err)
 }
 
 /* How far a standby is behind: by what it acknowledged as durable, never by what was sent. */
-struct lag { uint64_t bytes, ops; bool more_ops; double seconds; };
+struct lag { uint64_t bytes, ops; bool more_ops, unknown; double seconds; };
 enum { OPS_MAX = 200000 };
 
 static void measure(struct store *s, uint64_t acked, struct lag *lag)
@@ -123,12 +123,14 @@ static void measure(struct store *s, uint64_t acked, struct lag *lag)
     if (acked >= head)
         return;
     lag->bytes = head - acked;
+    lag->unknown = true;
     if (log_iter_new(log, acked, head, 0, &it, NULL) < 0)
         return;
     while (lag->ops < OPS_MAX && log_iter_next(it, &rec, NULL) == 1) {
         if (lag->ops++ == 0)
             lag->seconds = (double)(io_wall_ns(store_io(s)) - rec.wall_ns) / 1e9;
     }
+    lag->unknown = lag->ops == 0;        /* the log does not give it: that is not "nothing" */
     lag->more_ops = lag->ops == OPS_MAX;
     if (lag->seconds < 0)
         lag->seconds = 0;                /* a clock went back */
@@ -138,8 +140,8 @@ static void measure(struct store *s, uint64_t acked, struct lag *lag)
 static bool live_link(const struct svc_req *q, const char *target, struct link_info *info)
 {
     for (unsigned i = 0; q->env->links && i < LINKS_MAX; i++)
-        if (link_table_get(q->env->links, i, info) && info->sends && strcmp(info->name, target) == 0)
-            return info->live;
+        if (link_table_get(q->env->links, i, info) && info->sends && info->live && strcmp(info->name, target) == 0)
+            return true;
     return false;
 }
 
@@ -165,7 +167,7 @@ const char *svc_standby_state(const struct svc_req *q, json_t *list, double *rpo
             b.heard_s = info.heard_wall_ns / 1000000000;
         }
         measure(q->s, b.acked > 0 ? b.acked : log_first(store_log(q->s)), &lag);
-        state = memcmp(b.site, never, 16) == 0 && !live ? "Local only" : !live ? "Standby away" : info.stalled ? "RPO not met"
+        state = memcmp(b.site, never, 16) == 0 && !live ? "Local only" : !live ? "Standby away" : info.stalled || lag.unknown ? "RPO not met"
               : lag.seconds > 10 ? (info.applied == 0 ? "Bootstrapping" : "Catching up") : "Protected";
         o = json_object();
         svc_put_text(o, "target", b.target);
@@ -179,11 +181,11 @@ const char *svc_standby_state(const struct svc_req *q, json_t *list, double *rpo
         svc_put_u64(o, "lag_bytes", lag.bytes);
         svc_put_u64(o, "lag_operations", lag.ops);
         json_object_set_new(o, "lag_operations_at_least", json_boolean(lag.more_ops));
-        json_object_set_new(o, "lag_seconds", json_real(lag.seconds));
+        json_object_set_new(o, "lag_seconds", lag.unknown ? json_null() : json_real(lag.seconds));
         if (b.heard_s)
             svc_put_time(o, "heard", b.heard_s * 1000000000);
         json_array_append_new(list, o);
-        if (memcmp(b.site, never, 16) == 0 && b.acked == 0)
+        if (lag.unknown || (memcmp(b.site, never, 16) == 0 && b.acked == 0))
             continue;
         if (*rpo_s < 0 || lag.seconds < *rpo_s) {
             *rpo_s = lag.seconds;

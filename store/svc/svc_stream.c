@@ -2,15 +2,14 @@
 #include "store/svc/svc_internal.h"
 
 #include "store/svc/svc_standby.h"
-#include "store/core/version.h"
 
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-struct shipping { struct svc_req *q; struct standby b; bool known; };
+struct shipping { struct svc_req *q; struct standby b; };
 
 static int64_t now_s(const struct svc_req *q)
 {
@@ -26,23 +25,28 @@ static void item_of(const struct link_info *i, json_t *o)
     svc_put_u64(o, "applied_lsn", i->applied);
 }
 
-/* The first word of a standby makes it one of ours, also after a crash: from then on its place is not made anew unasked. */
+/* A standby that fits is one of ours from now on, also after a crash: its place is not made anew unasked. */
+static int met(void *arg, const uint8_t site[16], struct err *err)
+{
+    struct shipping *h = arg;
+
+    if (memcmp(h->b.site, site, 16) == 0)
+        return 0;
+    memcpy(h->b.site, site, 16);
+    h->b.acked = 0;
+    h->b.heard_s = now_s(h->q);
+    return standby_note(h->q->s, &h->b, err);
+}
+
 static void progress(void *arg, const struct link_info *i, uint64_t durable)
 {
-    static const uint8_t none[16];
     struct shipping *h = arg;
-    json_t *o;
+    json_t *o = json_object();
 
-    if (!h->known && memcmp(i->site, none, 16) != 0 && i->durable > 0) {
-        memcpy(h->b.site, i->site, 16);
-        h->b.acked = i->durable;
-        h->b.heard_s = now_s(h->q);
-        h->known = standby_note(h->q->s, &h->b, NULL) == 0;
-    }
-    o = json_object();
     svc_put_text(o, "what", "shipping");
     svc_put_u64(o, "done_bytes", i->durable);
     svc_put_u64(o, "total_bytes", durable);
+    json_object_set_new(o, "agreed", json_boolean(i->agreed));
     json_object_set_new(o, "stalled", json_boolean(i->stalled));
     (void)svc_emit(h->q, "progress", o);
 }
@@ -50,10 +54,9 @@ static void progress(void *arg, const struct link_info *i, uint64_t durable)
 int svc_op_ship(struct svc_req *q, struct err *err)
 {
     struct shipping h = { .q = q };
-    struct link_ship_options opt = { .progress = progress, .arg = &h };
+    struct link_ship_options opt = { .met = met, .progress = progress, .arg = &h };
     static const uint8_t none[16];
-    struct store_info info;
-    struct link_info i;
+    struct link_info i = { 0 };
     bool make;
     json_t *o;
     int at, r;
@@ -70,13 +73,11 @@ int svc_op_ship(struct svc_req *q, struct err *err)
     opt.may_make = make || memcmp(h.b.site, none, 16) == 0;
     opt.stop = q->stream->stop;
     r = link_ship(q->s, q->env->links, q->stream->in, q->stream->out, &opt, &i, err);
-    if (i.durable > h.b.acked && memcmp(i.site, none, 16) != 0) {
-        memcpy(h.b.site, i.site, 16);
+    /* How far it came; unless a person removed it from the list meanwhile. */
+    if (i.durable > h.b.acked && standby_find(q->s, h.b.target) >= 0) {
         h.b.acked = i.durable;
         h.b.heard_s = i.heard_wall_ns / 1000000000;
-        store_info(q->s, &info);
-        if (info.writable)
-            (void)standby_note(q->s, &h.b, NULL);
+        (void)standby_note(q->s, &h.b, NULL);
     }
     if (r)
         return r;
@@ -89,8 +90,9 @@ int svc_op_ship(struct svc_req *q, struct err *err)
 int svc_op_receive(struct svc_req *q, struct err *err)
 {
     struct link_receive_options opt = { 0 };
+    struct store_info info;
     const char *source;
-    struct link_info i;
+    struct link_info i = { 0 };
     json_t *o;
     int r = svc_arg_text(q, "source", &source, err);
 
@@ -98,6 +100,12 @@ int svc_op_receive(struct svc_req *q, struct err *err)
         return r;
     if (!q->stream || !q->env->links)
         return err_set(err, ERR_USAGE, "receive: expected two descriptors with the request");
+    store_info(q->s, &info);
+    if (!info.writable) {
+        r = err_set(err, ERR_ROFS, "%s: the standby is open read-only (mounted with -o ro?)", store_dir(q->s) ? store_dir(q->s) : "store");
+        link_refuse(q->stream->in, q->stream->out, err);
+        return r;
+    }
     opt.name = source;
     opt.stop = q->stream->stop;
     r = link_receive(q->s, q->env->links, q->stream->in, q->stream->out, &opt, &i, err);
@@ -108,27 +116,18 @@ int svc_op_receive(struct svc_req *q, struct err *err)
     return svc_emit(q, "item", o);
 }
 
+/* A mount wants the store. What only receives can go: the sender comes back, and finds the mount. */
+int svc_op_yield(struct svc_req *q, struct err *err)
+{
+    if (!q->env->yield)
+        return err_set(err, ERR_BUSY, "this process does not give the store up");
+    *q->env->yield = SIGTERM;
+    return 0;
+}
+
 /* ---- waiting for a standby ---- */
 
 enum { POLL_MS = 20, NOBODY_MS = 10000 };
-
-/* The end of the last change of a path, or of everything. */
-static int wanted(struct svc_req *q, uint64_t *end, struct err *err)
-{
-    struct row_ino row;
-    uint64_t ino;
-    char *path = NULL;
-    int r = svc_arg_path(q, "path", &path, err);
-
-    *end = log_head(store_log(q->s));
-    if (r == 0 && path && *path) {
-        r = store_walk(q->s, AT_LIVE, path, &ino, &row, err);
-        if (r == 0 && S_ISREG(row.mode))
-            *end = row.birth + 1;
-    }
-    free(path);
-    return r;
-}
 
 /* 1: a standby of that name (any, for "standby") has it; 0: not yet, *live says whether one is connected. */
 static int reached(const struct svc_req *q, const char *on, uint64_t end, bool *live)
@@ -153,8 +152,8 @@ int svc_wait_standby(struct svc_req *q, const char *on, struct err *err)
     json_t *o;
     int r = svc_arg_u64(q, "timeout_ms", 0, &timeout, err);
 
-    if (r == 0)
-        r = wanted(q, &end, err);
+    /* Everything so far: a path is more than its last name, and what is above it may have been renamed. */
+    end = log_head(store_log(q->s));
     if (r == 0)
         r = svc_sync(q, err);
     while (r == 0 && !reached(q, on, end, &live)) {

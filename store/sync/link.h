@@ -21,6 +21,7 @@ enum { LINKS_MAX = 16, LINK_NAME_MAX = 255 };
 /* Where a stream stands; of one that ended, where it stood. */
 struct link_info {
     bool     used, live, sends;
+    bool     agreed;                    /* both sides have said who they are, and fit */
     char     name[LINK_NAME_MAX + 1];   /* what the target, or the source, is called here; "" unknown */
     uint8_t  site[16];                  /* the other side's; zero until it said so */
     uint64_t sent, received, durable, applied;      /* there (of a sender), here (of a receiver) */
@@ -51,6 +52,8 @@ struct link_ship_options {
     bool     may_make;                  /* where nothing is, make a standby */
     bool     compress;
     struct link_stop stop;
+    /* the standby fits and is of that site: its last chance not to be sent anything. Not 0: the stream ends with that. May be NULL. */
+    int    (*met)(void *arg, const uint8_t site[16], struct err *err);
     void   (*progress)(void *arg, const struct link_info *info, uint64_t durable);     /* now and then; may be NULL */
     void    *arg;
 };

@@ -120,6 +120,7 @@ static void report(struct taking *k)
     struct link_info *i = k->l.info;
 
     memcpy(i->site, k->m.peer_site, 16);
+    i->agreed = k->m.state == RECEIVE_STREAM;
     i->received = k->m.received;
     i->durable = k->m.durable;
     i->applied = k->m.applied;
@@ -133,6 +134,7 @@ static int do_due(struct taking *k, struct err *err)
     int rc = 0;
 
     while (rc == 0) {
+        k->m.hold_ack = !conn_idle(&k->l.c);
         switch (receive_due(&k->m, &k->out)) {
         case RECEIVE_WAIT:       return 0;
         case RECEIVE_SEND:       rc = conn_put(&k->l.c, &k->out, err); break;

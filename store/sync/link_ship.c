@@ -22,6 +22,7 @@ struct shipping {
     uint8_t *batch, *packed;
     size_t batch_cap, packed_cap;
     ZSTD_CCtx *zstd;
+    bool met;                   /* opt->met was called */
     unsigned skip;              /* so many batches are not worth the try */
     uint64_t said_ms;
 };
@@ -131,8 +132,11 @@ static void look_up(struct shipping *h)
 {
     struct record rec = { 0 };
     void *buf = NULL;
-    int rc = log_read_record(store_log(h->l.s), h->m.look_lsn, false, &rec, &buf, NULL);
+    struct err err = { 0 };
+    int rc = log_read_record(store_log(h->l.s), h->m.look_lsn, false, &rec, &buf, &err);
 
+    if (rc == ERR_IO || rc == ERR_NOMEM)
+        ship_fail(&h->m, true, &err);
     ship_looked(&h->m, rc == 0, &rec.hash, rc == 0 ? rec.lsn + frame_span(rec.head_len + rec.data_len) : 0);
     free(buf);
 }
@@ -144,6 +148,7 @@ static void report(struct shipping *h, bool now)
     struct link_info *i = h->l.info;
 
     memcpy(i->site, h->m.peer_site, 16);
+    i->agreed = h->met;
     i->sent = h->m.sent;
     i->received = h->m.received;
     i->durable = h->m.acked;
@@ -168,12 +173,24 @@ static int hear(struct shipping *h, struct err *err)
     return rc;
 }
 
+/* Before a byte of the log goes out. */
+static void meet(struct shipping *h)
+{
+    struct err err = { 0 };
+
+    h->met = true;
+    if (h->opt->met != NULL && h->opt->met(h->opt->arg, h->m.peer_site, &err) < 0)
+        ship_fail(&h->m, true, &err);
+}
+
 /* 1: done. Does what is due until the connection has enough, or there is nothing. */
 static int do_due(struct shipping *h, struct err *err)
 {
     int rc = 0;
 
     while (rc == 0 && h->l.c.tx_len - h->l.c.tx_at < LINK_TX_BYTES) {
+        if (h->m.state == SHIP_STREAM && !h->met)
+            meet(h);
         switch (ship_due(&h->m, &h->msg)) {
         case SHIP_WAIT:    return 0;
         case SHIP_DONE:    return 1;
@@ -212,9 +229,10 @@ static int run(struct shipping *h, struct err *err)
         if (rc < 0)
             return rc;
         rc = link_wait(&h->l, LINK_POLL_MS, &why);
-        if (rc == 0 || !h->l.c.eof)
-            rc = rc < 0 ? rc : hear(h, &why);
-        if (rc == 0 && h->l.c.eof && h->m.state != SHIP_END && h->m.acked < h->m.until)
+        /* Its last words first: why it does not listen any more may be in them. */
+        if (rc == 0 || rc == ERR_AWAY)
+            rc = hear(h, rc == 0 ? &why : &(struct err){ 0 }) < 0 && rc == 0 ? why.code : rc;
+        if (rc == 0 && h->l.c.eof && h->m.state != SHIP_END && (h->m.state != SHIP_STREAM || h->m.acked < h->m.until))
             rc = err_set(&why, ERR_AWAY, "the standby went away in the middle of the stream");
         if (rc == ERR_INTR) {
             *err = why;

@@ -163,7 +163,7 @@ static bool get_text(struct rd *r, char *buf, size_t max)
     if (p == NULL)
         return false;
     for (uint32_t i = 0; i < n; i++)
-        if (p[i] < 0x20 || p[i] == 0x7f)
+        if (p[i] < 0x20 || p[i] == 0x7f || (p[i] == 0xc2 && i + 1 < n && p[i + 1] < 0xa0))      /* what a terminal would obey */
             return false;
     memcpy(buf, p, n);
     buf[n] = '\0';
@@ -186,7 +186,7 @@ static int get_make(struct rd *r, struct proto_make *k, struct err *err)
     epoch_row_get(r, &k->epoch);
     if (!get_text(r, k->timezone, PROTO_ZONE_MAX) || !rd_done(r))
         return bad(err, PROTO_MAKE, "its length, or a name of a time zone that is none");
-    wrong = none(k->lineage, 16) ? "no lineage" : epoch_row_wrong(&k->epoch, NULL);
+    wrong = none(k->lineage, 16) ? "no lineage" : k->epoch.number > INT32_MAX ? "an epoch after which there is none" : epoch_row_wrong(&k->epoch, NULL);
     return wrong != NULL ? bad(err, PROTO_MAKE, wrong) : 0;
 }
 

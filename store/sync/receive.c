@@ -255,7 +255,7 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
         return RECEIVE_MAKE_STORE;
     if (r->append_due)
         return RECEIVE_APPEND;
-    if (r->say_ack) {
+    if (r->say_ack && !r->hold_ack) {
         fill_ack(r, out);
         return RECEIVE_SEND;
     }

@@ -47,6 +47,7 @@ struct receive {
     uint64_t received, durable, applied;
     struct proto_make make;
     bool     say_hello, say_ack, tell, make_due, append_due;
+    bool     hold_ack;         /* the host's: the one before is not on its way yet; what is to be said meanwhile is said in one */
     uint64_t peer_durable, peer_head;   /* as of the last BEAT */
     int64_t  peer_wall_ns;
     uint64_t beat;

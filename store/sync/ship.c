@@ -81,6 +81,14 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
     return false;
 }
 
+/* What it holds is ours: from here on it counts. */
+static void agree(struct ship *s)
+{
+    s->received = s->acked = s->sent = s->look_end;
+    s->state = SHIP_STREAM;
+    s->say_start = true;
+}
+
 /* The store there knows our history, or a beginning of it. */
 static void meet(struct ship *s, const struct proto_hello *h)
 {
@@ -98,7 +106,7 @@ static void meet(struct ship *s, const struct proto_hello *h)
                 "; they part at @%" PRIu64 " at the latest", h->durable, s->durable, fork);
         return;
     }
-    s->received = s->acked = s->sent = h->durable;
+    s->look_end = h->durable;
     if (h->durable < s->own->first) {
         end(s, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and the log here begins @%" PRIu64 "; it must be made anew", h->durable,
             s->own->first);
@@ -107,12 +115,10 @@ static void meet(struct ship *s, const struct proto_hello *h)
             end(s, true, ERR_BADREC, "the standby holds nothing, and says it ends @%" PRIu64, h->durable);
             return;
         }
-        s->state = SHIP_STREAM;
-        s->say_start = true;
+        agree(s);
     } else {
         s->state = SHIP_LOOK;
         s->look_lsn = h->last_lsn;
-        s->look_end = h->durable;
         s->look_hash = h->last_hash;
     }
 }
@@ -145,8 +151,7 @@ void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t
             "that, without a new epoch", s->look_lsn);
         return;
     }
-    s->state = SHIP_STREAM;
-    s->say_start = true;
+    agree(s);
 }
 
 /* ---- the stream ---- */

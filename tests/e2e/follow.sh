@@ -25,6 +25,17 @@ kill_worker() { # kill_worker LOG: its worker dies, and the stream with it; both
 	local before
 	before=$(worker "$1") && kill -9 "$before" && echo "after $1" >m/after && until_true sh -c "'$SPARE' status m | grep -q Protected" && same_now
 }
+# A standby at rest is opened by the far end of the stream; a mount can have it, and the stream finds the mount.
+in_and_out() {
+	"$SPARE" umount m2 && until_true sh -c "'$SPARE' status m | grep -q Protected" && exits 0 "$SPARE" status st2 && prints "state +Protected" || return 1
+	echo rest >m/rest && "$SPARE" wait --on "$WORK/st2" m && "$SPARE" mount st2 m2 -o "log=$WORK/daemon2.log" && same rest "$(cat m2/rest)" || return 1
+	echo back >m/rest && until_true sh -c "'$SPARE' wait --on standby m" && same_now
+}
+check "a standby is unmounted and mounted while it follows" in_and_out
+primary_too() {
+	"$SPARE" umount m && "$SPARE" mount st m -o "log=$WORK/daemon.log" && echo again >m/again && until_true sh -c "'$SPARE' status m | grep -q Protected" && same_now
+}
+check "and so is the primary: the command does not take the store from it" primary_too
 check "the standby's worker dies: it goes on" kill_worker daemon2.log
 check "the primary's worker dies: it goes on" kill_worker daemon.log
 check "once more, under load" python3 "$SPARE_SRC/tests/e2e/follow.py" st m m2 3
