@@ -52,7 +52,7 @@ int proto_begins(const uint8_t *buf, size_t n, struct err *err)
     char text[41];
     size_t k = 0;
 
-    if (memcmp(buf, want, n < sizeof want ? n : sizeof want) == 0)
+    if (n == 0 || memcmp(buf, want, n < sizeof want ? n : sizeof want) == 0)
         return 0;
     for (; k < n && k + 1 < sizeof text && buf[k] != '\n' && buf[k] != '\0'; k++)
         text[k] = buf[k] >= 0x20 && buf[k] < 0x7f ? (char)buf[k] : '?';

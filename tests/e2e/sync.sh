@@ -1,12 +1,12 @@
 #!/bin/bash
 # sync.sh: a store at rest or mounted and written to, shipped to a standby: a directory and through a real sshd; the line cut at any
-# byte; who may be whose standby; promotion. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); CUTS (40), cut points in each direction.
+# byte; who may be whose standby; promotion. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); CUTS (20), cut points in each direction.
 set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
 . "$SPARE_SRC/tests/lib/sshd.sh"
 need_root
 need_fuse
-CUTS=${CUTS:-40}
+CUTS=${CUTS:-20}
 relay=$SPARE_SRC/tests/lib/relay.py tree=$SPARE_SRC/tests/lib/tree.py
 cleanup() { sshd_stop; local m; for m in m m2 full other; do umount -l "$WORK/$m" 2>/dev/null; done; }
 trap cleanup EXIT
@@ -142,6 +142,8 @@ anothers() { "$SPARE" sync other.st "$WORK/other.2" && exits 10 "$SPARE" sync st
 check "another's standby is refused" anothers
 itself() { exits 2 "$SPARE" sync st "$WORK/st" && says "found the store itself"; }
 check "the store itself is refused" itself
+writable() { ship st "$WORK/pr" && "$SPARE" promote pr && cp -a pr/log pr.log && exits 24 "$SPARE" sync st "$WORK/pr" && says "itself writable \(epoch 2, here 1\)" && diff -r pr/log pr.log; }
+check "a target that is itself writable is refused" writable
 parent_gone() { exits 22 "$SPARE" sync st "$WORK/gone/st" && says "parent directory $WORK/gone is gone" && [ ! -e gone ]; }
 check "a parent directory that is gone: nothing is made" parent_gone
 was_there() { mv st2 st2.away && exits 22 "$SPARE" sync st "$WORK/st2" && says "it was there before" && [ ! -e st2 ] && mv st2.away st2; }
