@@ -246,7 +246,7 @@ int cmd_wait(int argc, char **argv)
     };
     const char *until = "durable", *on = NULL;
     double timeout_s = 0;
-    char *end = NULL;
+    char *end = NULL, *target = NULL;
     struct place p;
     struct err err = { 0 };
     json_t *req;
@@ -256,10 +256,7 @@ int cmd_wait(int argc, char **argv)
         switch (o) {
         case APPLIED: until = "applied"; break;
         case ON:
-            /* A directory is known by its whole path. */
-            on = strcmp(optarg, "standby") == 0 || strchr(optarg, ':') ? optarg : locate_absolute(optarg, &err);
-            if (!on)
-                return out_error(&err, ERR_NOMEM);
+            on = optarg;
             break;
         case TIMEOUT:
             timeout_s = strtod(optarg, &end);
@@ -278,6 +275,9 @@ int cmd_wait(int argc, char **argv)
         : optind < argc || cli_store ? locate_path(cli_store, optind < argc ? argv[optind] : NULL, &p, &err) : locate_store(NULL, &p, &err);
     if (r)
         return out_error(&err, r);
+    /* A directory is known by its whole path. */
+    if (on && strcmp(on, "standby") != 0 && !strchr(on, ':'))
+        on = target = locate_absolute(on, &err);
     req = session_request("wait");
     session_put_bytes(req, "until", until);
     session_put_bytes(req, "on", on);
@@ -286,6 +286,7 @@ int cmd_wait(int argc, char **argv)
         json_object_set_new(req, "timeout_ms", json_integer((json_int_t)(timeout_s * 1000)));
     code = session_ask(&p, req, emit_wait, NULL);
     locate_release(&p);
+    free(target);
     return code;
 }
 
