@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -59,7 +60,25 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* The st_dev of the spare of this store that is mounted there now; 0: none. Numbers are used again, stores are mounted once. */
+/*
+ * Whether the mount that this descriptor serves is still there: an unmounted one is disconnected. (So is one that was aborted, which stays in the
+ * tree; that one then answers nothing.) The same store may be mounted at the same place again by now, with the same device number.
+ */
+static bool connected(int fd)
+{
+    struct pollfd p = { .fd = fd };
+
+    return fd >= 0 && poll(&p, 1, 0) >= 0 && !(p.revents & (POLLERR | POLLNVAL));
+}
+
+static bool aborted(const char *dir)
+{
+    struct statvfs v;
+
+    return statvfs(dir, &v) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
+/* The st_dev of the spare of this store that is mounted there now; 0: none. Numbers are used again. */
 static uint64_t dev_at(const struct sup *s, const char *dir)
 {
     struct fs_mounted *m = malloc(sizeof *m);
@@ -163,10 +182,10 @@ static void start_ender(struct sup *s)
         return;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && dev_at(s, dir) == s->past_dev && s->past_dev != 0 &&
+    if (connected(s->past_fd) && mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && dev_at(s, dir) == s->past_dev && s->past_dev != 0 &&
         mount_take_down(dir, false, &err) < 0)
         (void)mount_take_down(dir, true, &err);
-    if (dev_at(s, s->o->dir) == s->live_dev && mount_take_down(s->o->dir, false, &err) < 0)
+    if (connected(s->live_fd) && dev_at(s, s->o->dir) == s->live_dev && mount_take_down(s->o->dir, false, &err) < 0)
         (void)mount_take_down(s->o->dir, true, &err);
     _exit(0);
 }
@@ -400,6 +419,7 @@ static void clear_mounts(struct sup *s)
 {
     char dir[PATH_MAX];
     struct err err = { 0 };
+    bool live = connected(s->live_fd), past = connected(s->past_fd);
 
     /* With the last descriptor closed the kernel answers ENOTCONN, so that nothing below can hang. */
     close_fd(&s->past_fd);
@@ -407,9 +427,10 @@ static void clear_mounts(struct sup *s)
         fuse_session_destroy(s->live);
         s->live = NULL;
         s->live_fd = -1;
-        if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && s->past_dev != 0 && dev_at(s, dir) == s->past_dev)
+        if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && s->past_dev != 0 && dev_at(s, dir) == s->past_dev &&
+            (past || aborted(dir)))
             (void)mount_take_down(dir, true, &err);
-        if (s->live_dev != 0 && dev_at(s, s->o->dir) == s->live_dev)
+        if (s->live_dev != 0 && dev_at(s, s->o->dir) == s->live_dev && (live || aborted(s->o->dir)))
             (void)mount_take_down(s->o->dir, true, &err);
         mount_past_done(s->o);
     }

@@ -88,5 +88,13 @@ one_after_the_other() {
 	until_true no_daemon first.log && [ "$(cat m/mine)" = mine ] && [ "$(cat m/.snapshots/now/mine)" = mine ] && spare umount m && until_true no_daemon second.log
 }
 check "a mount that ends late leaves the next one at its place alone" one_after_the_other
+same_again() { # the same store at the same place: the kernel gives it the same device number again
+	local sup
+	mount_it st first.log && sup=$(supervisor first.log) && kill -STOP "$sup" || return 1
+	spare umount m && mount_it st second.log && echo mine >m/mine || { kill -CONT "$sup"; return 1; }
+	kill -CONT "$sup"
+	until_true no_daemon first.log && mountpoint -q m && [ "$(cat m/mine)" = mine ] && [ "$(cat m/.snapshots/now/mine)" = mine ] && spare umount m && until_true no_daemon second.log
+}
+check "also where the next one is of the same store" same_again
 check "check finds nothing" exits 0 "$SPARE" check --read-data st
 finish

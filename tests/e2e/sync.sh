@@ -12,6 +12,8 @@ cleanup() { sshd_stop; local m; for m in m m2 full other; do umount -l "$WORK/$m
 trap cleanup EXIT
 mkdir m m2
 
+[ -z "${SSHD-}" ] || check "an ssh server" sshd_start     # before anything is mounted
+
 # ---- a store with a past, and one that grows
 
 work() { # work SEED COUNT: changes of many kinds in m
@@ -65,7 +67,6 @@ check "and check finds nothing" exact
 # ---- by ssh
 
 if [ -n "${SSHD-}" ]; then
-	check "an ssh server" sshd_start
 	by_ssh() { ship st "there:$WORK/st3" --ssh "$SSH" --remote-spare "$SPARE"; }
 	check "through sshd, while it is written to" while_written by_ssh
 	ssh_same() { mv st2 st2.dir && mv st3 st2 && "$SPARE" mount st2 m2 -o "moved,log=$WORK/daemon2.log" && live_same && moments_same 100 2 && "$SPARE" umount m2 && mv st2 st3 && mv st2.dir st2; }

@@ -33,13 +33,22 @@ sshd_start() {
 		StrictHostKeyChecking no
 		LogLevel ERROR
 	END
-	# The user it gives its rights up to exists in its own view of /etc/passwd only. It must not hold on to what spare has mounted.
-	unshare -m --propagation slave sh -c '
-		awk "/ - fuse\.spare/ { print \$5 }" /proc/self/mountinfo | tac | while read -r m; do umount -l "$m"; done
+	# The user it gives its rights up to exists in its own view of /etc/passwd only. It must not hold on to what spare has mounted: so it is
+	# started before, and lets go of what others have. (In a chroot the root is no mount point, and nothing can be said of propagation.)
+	local how=slave
+	unshare -m --propagation slave true 2>/dev/null || how=unchanged
+	unshare -m --propagation $how sh -c '
+		[ "$3" = unchanged ] || awk "/ - fuse\.spare/ { print \$5 }" /proc/self/mountinfo | tac | while read -r m; do umount -l "$m"; done
 		mount --bind "$1/passwd" /etc/passwd && mkdir -p /run/sshd && mount -t tmpfs -o mode=755 tmpfs /run/sshd && exec "$2" -D -f "$1/config" -E "$1/log"
-	' - "$dir" "$SSHD" &
+	' - "$dir" "$SSHD" $how &
 	SSHD_PID=$!
 	SSH="ssh -F $dir/client"
 	until_true $SSH -oBatchMode=yes there true || { cat "$dir/log"; return 1; }
 }
-sshd_stop() { [ -z "${SSHD_PID-}" ] || kill "$SSHD_PID" 2>/dev/null; }
+sshd_stop() {
+	local m
+	[ -z "${SSHD_PID-}" ] || kill "$SSHD_PID" 2>/dev/null
+	# Where its mounts came through to here after all.
+	for m in /etc/passwd /run/sshd; do grep -q " $m " /proc/self/mountinfo && umount "$m"; done
+	return 0
+}
