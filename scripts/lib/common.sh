@@ -7,7 +7,7 @@ JOBS=${JOBS:-$(nproc 2>/dev/null || echo 2)}
 # What it takes to build and mount, and what the tests use besides.
 PACKAGES_BUILD=(autoconf automake make gcc libc6-dev pkgconf fuse3 libfuse3-dev librocksdb-dev
 	libzstd-dev libxxhash-dev libjansson-dev check)
-PACKAGES_TEST=(acl attr git libwrap0 openssh-client procps python3 sqlite3 util-linux)
+PACKAGES_TEST=(acl attr git openssh-client procps python3 sqlite3 util-linux)
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -48,7 +48,7 @@ install_packages() {
 
 # fetch_sshd DIR: an ssh server for the tests: prints its program. Unpacked there and not installed, since installing starts one.
 fetch_sshd() {
-	local deb
+	local deb libs
 	if [ -x /usr/sbin/sshd ]; then echo /usr/sbin/sshd; return; fi
 	if [ ! -x "$1/usr/sbin/sshd" ]; then
 		mkdir -p "$1" && (
@@ -57,6 +57,9 @@ fetch_sshd() {
 				for deb in openssh-server_*.deb; do dpkg-deb -x "$deb" . && rm -f -- "$deb"; done
 		) >&2 || return 1
 	fi
+	# The libraries it is linked with; of what else it depends on nothing is needed to serve a key.
+	mapfile -t libs < <(apt-cache depends openssh-server | sed -n 's/^ *Depends: \(lib[a-z0-9.+-]*\)$/\1/p' | grep -v '^libpam-')
+	install_packages "${libs[@]}" >&2 || return 1
 	echo "$1/usr/sbin/sshd"
 }
 

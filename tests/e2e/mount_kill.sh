@@ -74,6 +74,13 @@ check init "$SPARE" init st
 check mount timeout 60 "$SPARE" mount st m -o "log=$WORK/daemon.log"
 load=
 for i in 1 2 3 4; do timeout 120 python3 load.py $i "$mnt" "$WORK/load.$i" 400 >"out.$i" 2>&1 & load="$load $!"; done
+# One that is nearly always inside an fsync: so that, whenever a worker dies, it has a request that was read and not answered.
+python3 -c 'import os, sys
+f = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+while not os.path.exists(sys.argv[2]):
+    os.pwrite(f, b"x", 0)
+    os.fsync(f)' "$mnt/syncs" "$WORK/stop" >out.syncs 2>&1 &
+syncs=$!
 killed=0
 for i in 1 2 3 4; do
 	w=$(worker daemon.log)
@@ -83,6 +90,8 @@ for i in 1 2 3 4; do
 done
 failed=0
 for p in $load; do wait "$p" || failed=$((failed + 1)); done
+: >stop
+wait "$syncs" || failed=$((failed + 1))
 load=
 check "four writers saw no error" bash -c '[ "$1" = 0 ] && [ "$2" = 4 ] || { cat out.*; exit 1; }' - $failed $killed
 check "everything is there, once" timeout 60 python3 verify.py "$mnt" load.1 load.2 load.3 load.4 whole
