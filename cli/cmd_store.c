@@ -314,8 +314,8 @@ static int emit_setting(void *arg, const char *type, const json_t *o, const void
 static int config_set(const struct place *p, int n, char **pairs)
 {
     struct session *ses = NULL;
-    struct err err = { 0 }, close_err = { 0 };
-    int r = session_open(p->store, SESSION_WRITE, &ses, &err), c;
+    struct err err = { 0 };
+    int r = session_open(p->store, SESSION_WRITE, &ses, &err);
 
     for (int i = 0; i < n && r == 0; i++) {
         char *eq = strchr(pairs[i], '=');
@@ -326,8 +326,8 @@ static int config_set(const struct place *p, int n, char **pairs)
         session_put_bytes(req, "value", eq[1] ? eq + 1 : NULL);
         r = session_call(ses, req, emit_setting, NULL, &err);
     }
-    c = session_close(ses, &close_err);
-    return r ? out_error(&err, r) : c ? out_error(&close_err, c) : EXIT_OK;
+    r = session_end(ses, r, &err);
+    return r ? out_error(&err, r) : EXIT_OK;
 }
 
 int cmd_config(int argc, char **argv)

@@ -240,9 +240,8 @@ static void print_authorized(const char *target, const char *remote)
 static int ask_standby(const struct place *p, const char *action, const char *target, struct err *err)
 {
     struct session *ses = NULL;
-    struct err close_err = { 0 };
     json_t *req;
-    int r = session_open(p->store, SESSION_WRITE, &ses, err), c;
+    int r = session_open(p->store, SESSION_WRITE, &ses, err);
 
     if (r)
         return r;
@@ -250,12 +249,7 @@ static int ask_standby(const struct place *p, const char *action, const char *ta
     session_put_bytes(req, "action", action);
     session_put_bytes(req, "target", target);
     r = session_call(ses, req, session_emit_objects, NULL, err);
-    c = session_close(ses, &close_err);
-    if (r == 0 && c) {
-        *err = close_err;
-        r = c;
-    }
-    return r;
+    return session_end(ses, r, err);
 }
 
 static int emit_standbys(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
@@ -427,7 +421,6 @@ static int serve_new(const char *dir, struct err *err)
     struct made m = { .dir = dir };
     struct link_receive_options opt = { .make = make_standby, .arg = &m, .stop = { -1, &out_interrupted } };
     struct link_info info;
-    struct err close_err = { 0 };
     int r = may_make(dir, err);
 
     if (r) {
@@ -440,11 +433,8 @@ static int serve_new(const char *dir, struct err *err)
         int c;
 
         svc_server_stop(m.server);
-        c = store_close(m.s, &close_err);
-        if (r == 0 && c) {
-            *err = close_err;
-            r = c;
-        }
+        c = store_close(m.s, r ? NULL : err);
+        r = r ? r : c;
         m.io->ops->free(m.io);
     }
     link_table_release(&links);
@@ -465,8 +455,7 @@ static int serve_store(const char *dir, uint32_t location, struct err *err)
     struct svc_server *server;
     struct link_table own;
     struct link_info info;
-    struct err close_err = { 0 };
-    int r = session_open_at(dir, SESSION_WRITE, location, &ses, err), c;
+    int r = session_open_at(dir, SESSION_WRITE, location, &ses, err);
 
     if (r) {
         link_refuse(0, 1, err);
@@ -481,12 +470,7 @@ static int serve_store(const char *dir, uint32_t location, struct err *err)
         svc_server_stop(server);
         link_table_release(&own);
     }
-    c = session_close(ses, &close_err);
-    if (r == 0 && c) {
-        *err = close_err;
-        r = c;
-    }
-    return r;
+    return session_end(ses, r, err);
 }
 
 int cmd_serve(int argc, char **argv)

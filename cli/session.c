@@ -212,22 +212,27 @@ int session_close(struct session *ses, struct err *err)
     return r;
 }
 
+int session_end(struct session *ses, int rc, struct err *err)
+{
+    int c = session_close(ses, rc ? NULL : err);
+
+    return rc ? rc : c;
+}
+
 int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg)
 {
     const char *op = json_string_value(json_object_get(req, "op"));
     struct session *ses = NULL;
-    struct err err = { 0 }, close_err = { 0 };
-    int r = session_open(p->store, svc_op_writes(op) == 1 ? SESSION_WRITE : SESSION_READ, &ses, &err), c;
+    struct err err = { 0 };
+    int r = session_open(p->store, svc_op_writes(op) == 1 ? SESSION_WRITE : SESSION_READ, &ses, &err);
 
     if (r) {
         json_decref(req);
         return out_error(&err, r);
     }
     r = session_call(ses, req, emit, arg, &err);
-    c = session_close(ses, &close_err);
-    if (r)
-        return out_error(&err, r);
-    return c ? out_error(&close_err, c) : EXIT_OK;
+    r = session_end(ses, r, &err);
+    return r ? out_error(&err, r) : EXIT_OK;
 }
 
 void session_progress(const json_t *item)

@@ -37,6 +37,8 @@ int session_stream(struct session *ses, json_t *req, int in, int out, svc_emit_f
 
 /* session_close(ses, err): 0, or why a store opened here could not be closed cleanly. NULL is accepted. */
 int session_close(struct session *ses, struct err *err);
+/* session_end(ses, rc, err): closes it after ${rc}, whose reason is in ${err}; the failure that came first is the one returned. */
+int session_end(struct session *ses, int rc, struct err *err);
 
 /*
  * session_ask(p, req, emit, arg):

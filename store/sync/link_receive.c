@@ -201,8 +201,12 @@ static int run(struct taking *k, struct err *err)
             why = *err;
         if (rc == 0)
             rc = hear(k, &why);
-        if (rc == 0 && k->l.c.eof)       /* as it should end, or a cut: what came is here */
-            return k->m.state == RECEIVE_END ? k->m.err.code : 0;
+        if (rc == 0 && k->l.c.eof) {     /* as it should end, or a cut: what came is here */
+            if (k->m.state != RECEIVE_END)
+                return 0;
+            *err = k->m.err;
+            return err->code;
+        }
         if (rc == ERR_INTR) {
             *err = why;
             return rc;
@@ -234,8 +238,13 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
         receive_init(&k->m, &k->own);
         rc = run(k, err);
         link_last_words(&k->l.c);
-        if (k->l.s != NULL && rc != ERR_POISONED && k->own.role == ROLE_STANDBY && store_sync(k->l.s, NULL) == 0)
+        if (k->l.s != NULL && rc != ERR_POISONED && k->own.role == ROLE_STANDBY) {
+            int c = store_sync(k->l.s, rc == 0 ? err : NULL);
+
             info->durable = log_durable(store_log(k->l.s));
+            if (rc == 0)
+                rc = c;     /* an end without a word from the peer says nothing of this disk */
+        }
     } else {
         link_refuse(in, out, err);
     }
