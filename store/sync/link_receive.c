@@ -190,6 +190,10 @@ static int run(struct taking *k, struct err *err)
             uint64_t durable = log_durable(store_log(k->l.s));
 
             receive_progress(&k->m, durable, store_shown(k->l.s));
+            if (log_poisoned(store_log(k->l.s)) && k->m.state != RECEIVE_END) {
+                err_set(&why, ERR_POISONED, "standby: %s", err_text(ERR_POISONED));
+                receive_fail(&k->m, true, &why);
+            }
         }
         rc = do_due(k, err);
         report(k);
