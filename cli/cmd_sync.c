@@ -510,9 +510,9 @@ int cmd_serve(int argc, char **argv)
 
 /* ---- promote ---- */
 
-static int promote(const char *dir, struct err *err)
+static int promote(const char *dir, uint32_t location, struct err *err)
 {
-    struct store_options opt = { .writable = true, .threads = true, .promote = true };
+    struct store_options opt = { .writable = true, .threads = true, .promote = true, .location = location };
     struct log_recovery rec;
     struct store *s = NULL;
     struct io *io = NULL;
@@ -529,19 +529,23 @@ static int promote(const char *dir, struct err *err)
 
 int cmd_promote(int argc, char **argv)
 {
+    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED } };
     struct place p;
     struct err err = { 0 };
+    uint32_t location = LOCATION_AS_IS;
     int code = 0, o, r;
 
-    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
+    while ((o = cli_option(argc, argv, "", longs, 2, &code)) != -1) {
         if (o == -2)
             return code;
+        location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
+    }
     if (argc - optind > 1)
         return cli_usage("promote", "expected one store, found more");
     r = locate_store(optind < argc ? argv[optind] : cli_store, &p, &err);
     if (r)
         return out_error(&err, r);
-    r = promote(p.store, &err);
+    r = promote(p.store, location, &err);
     if (r == ERR_LOCKED || r == ERR_BUSY)
         err_set(&err, r, "%s: expected a standby that nobody has open, found it in use; unmount it, and let no stream run into it, then promote", p.store);
     if (r) {

@@ -56,7 +56,9 @@ const struct command commands[] = {
       "  remove [STORE] TARGET    forget it; what is there stays\n"
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
-    { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history", "", cmd_promote },
+    { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history",
+      "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n",
+      cmd_promote },
     { "serve", "--stdio STORE [--receive-only]", "the far end of sync, started by it",
       "  --receive-only       for a forced command in authorized_keys: append, and nothing else\n"
       "  --moved, --copied    as for sync\n", cmd_serve },

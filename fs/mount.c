@@ -233,7 +233,8 @@ int mount_check(const struct fs_options *o, struct err *err)
     if (code < 0)
         return code;
     if (stat(o->dir, &st) < 0)
-        return err_from_errno(err, errno, "mount point %s", o->dir);
+        return errno == ENOENT ? err_set(err, ERR_NOENT, "mount point %s: expected an empty directory, found nothing; make it first: mkdir -p %s", o->dir, o->dir)
+                               : err_from_errno(err, errno, "mount point %s", o->dir);
     if (!S_ISDIR(st.st_mode))
         return err_set(err, ERR_NOTDIR, "mount point %s is not a directory", o->dir);
     code = check_places(o, err);

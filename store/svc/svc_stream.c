@@ -102,7 +102,8 @@ int svc_op_receive(struct svc_req *q, struct err *err)
         return err_set(err, ERR_USAGE, "receive: expected two descriptors with the request");
     store_info(q->s, &info);
     if (!info.writable) {
-        r = err_set(err, ERR_ROFS, "%s: the standby is open read-only (mounted with -o ro?)", store_dir(q->s) ? store_dir(q->s) : "store");
+        r = err_set(err, ERR_ROFS, "%s: expected a standby that can take records, found its store open read-only; mount it without -o ro: "
+                    "the mount of a standby is read-only in any case", store_dir(q->s) ? store_dir(q->s) : "store");
         link_refuse(q->stream->in, q->stream->out, err);
         return r;
     }

@@ -8,7 +8,7 @@ need_root
 need_fuse
 CUTS=${CUTS:-20}
 relay=$SPARE_SRC/tests/lib/relay.py tree=$SPARE_SRC/tests/lib/tree.py
-cleanup() { sshd_stop; local m; for m in m m2 full other; do umount -l "$WORK/$m" 2>/dev/null; done; }
+cleanup() { sshd_stop; local m; for m in m m2 m5 full other; do umount -l "$WORK/$m" 2>/dev/null; done; }
 trap cleanup EXIT
 mkdir m m2
 
@@ -213,12 +213,17 @@ away() {
 }
 check "with nobody following, status and wait say so" away
 last_day() {
-	"$SPARE" umount m && "$SPARE" umount m2 && python3 - <<-END || return 1
+	"$SPARE" umount m && python3 - <<-END || return 1
 		import shutil; shutil.rmtree("$WORK/st")     # the primary is gone
 	END
 	"$SPARE" promote st2 && "$SPARE" mount st2 m2 -o "log=$WORK/daemon2.log" && python3 "$tree" m2 >b.tree && cmp a.tree b.tree && echo on >m2/on && "$SPARE" log m2/d1 | grep -q .
 }
 "$SPARE" sync st "$WORK/st2" >/dev/null && python3 "$tree" m >a.tree
+carried() { # its disk was brought to where nobody has seen it
+	"$SPARE" umount m2 && cp -a st2 st5 && mkdir m5 && exits 10 "$SPARE" promote st5 && says "say --moved" && "$SPARE" promote st5 --moved && "$SPARE" mount st5 m5 || return 1
+	python3 "$tree" m5 >c.tree && cmp a.tree c.tree && echo on >m5/on && "$SPARE" umount m5
+}
+check "a standby on a disk that was carried elsewhere is promoted there" carried
 check "the primary is gone: promote, mount, and all is there to go on" last_day
 once_only() { "$SPARE" umount m2 && exits 2 "$SPARE" promote st2 && says "is primary already"; }
 check "what is primary is not promoted" once_only
