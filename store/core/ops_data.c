@@ -126,10 +126,10 @@ static int64_t clone_live(struct store *s, const struct caller *c, uint64_t src,
         return change_abort(s, rc);
     uint64_t size = a->u.ino.row.size;
     len = src_off >= size ? 0 : len < size - src_off ? len : size - src_off;
+    if (dst_off > FILE_SIZE_MAX || len > FILE_SIZE_MAX - dst_off)
+        return change_abort(s, ERR_FBIG);    /* also where nothing is left to copy, as the kernel sees it */
     if (len == 0)
         return change_abort(s, 0);
-    if (dst_off > FILE_SIZE_MAX || len > FILE_SIZE_MAX - dst_off)
-        return change_abort(s, ERR_FBIG);
     if (src == dst && src_off < dst_off + len && dst_off < src_off + len)
         return change_abort(s, ERR_INVAL);
     struct record rec = { .type = REC_CLONE, .ino = dst };
@@ -198,10 +198,10 @@ static int64_t clone_past(struct store *s, const struct caller *c, uint64_t at, 
     if (!S_ISREG(row.mode))
         return ERR_INVAL;
     len = src_off >= row.size ? 0 : len < row.size - src_off ? len : row.size - src_off;
-    if (len == 0)
-        return 0;
     if (dst_off > FILE_SIZE_MAX || len > FILE_SIZE_MAX - dst_off)
         return ERR_FBIG;
+    if (len == 0)
+        return 0;
     v = malloc(CLONE_PIECES_MAX * sizeof *v);
     rc = v != NULL ? past_pieces(s, at, src, &row, src_off, &len, v, &n) : ERR_NOMEM;
     if (rc == 0 && (list = malloc(((size_t)n + 1) * REC_PIECE_BYTES)) == NULL)

@@ -154,8 +154,10 @@ static void check_fallocate(const struct model *m, const struct mop *op, struct 
 
 static void check_clone(const struct model *m, const struct mop *op, struct merrs *e)
 {
-    if (op->src_at != M_LIVE && op->dlen == 0)
+    if (op->src_at != M_LIVE && op->dlen == 0) {
+        check_range(op->off, 0, e);
         return;                  /* nothing there to take: 0 bytes, whatever the target is */
+    }
     (void)file_of(m, op->ino, e);
     uint64_t len = op->dlen;
     if (op->src_at == M_LIVE) {
