@@ -105,7 +105,7 @@ int apply_del_xattr(struct apply *a, struct crow *ino, const void *name, size_t 
 int apply_kill_priv(struct apply *a, struct crow *ino)
 {
     struct row_ino *row = &ino->u.ino.row;
-    if (!S_ISREG(row->mode))
+    if (S_ISDIR(row->mode))              /* a directory's setgid is no privilege */
         return 0;
     if (a->rec->flags & RECF_KILL_PRIV) {
         row->mode &= ~(uint32_t)S_ISUID;

@@ -64,6 +64,10 @@ while open_ways and not cut:
             os.close(ways[w][1])
             if w == 1:
                 open_ways = []
+# Before the ends are closed: whoever started this may end it as soon as they are.
+if "log" in opts:
+    with open(opts["log"], "a") as f:
+        f.write("%d %d %d %d %d\n" % (count[0], count[1], first, durable, received))
 if cut and opts.get("kill"):
     child.kill()
 for f in (child.stdin, child.stdout):
@@ -77,7 +81,4 @@ for fd in (0, 1) if cut else ():
     except OSError:
         pass
 child.wait()
-if "log" in opts:
-    with open(opts["log"], "a") as f:
-        f.write("%d %d %d %d %d\n" % (count[0], count[1], first, durable, received))
 sys.exit(child.returncode if not cut else 0)

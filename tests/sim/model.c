@@ -223,7 +223,7 @@ static void xattr_set(struct mino *i, const char *name, const void *val, uint32_
 /* A change of content or owner takes privileges away. */
 static void kill_priv(struct mino *i, bool bits)
 {
-    if (!S_ISREG(i->a.mode))
+    if (S_ISDIR(i->a.mode))
         return;
     if (bits) {
         i->a.mode &= ~(uint32_t)S_ISUID;
