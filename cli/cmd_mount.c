@@ -1,4 +1,4 @@
-/* mount, umount. Mount also runs as mount.fuse.spare for mount(8). */
+/* mount, umount, upgrade. Mount also runs as mount.fuse.spare for mount(8). */
 #include "cli/busy.h"
 #include "cli/cli.h"
 #include "cli/locate.h"
@@ -6,41 +6,54 @@
 #include "fs/mount.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { CLOSE_WAIT_MS = 60000, FREE_POLL_MS = 200 };
+enum { CLOSE_WAIT_MS = 60000, FREE_POLL_MS = 200, BRIEF_LOOKS = 10, UPGRADE_WAIT_MS = 30000, UPGRADE_POLL_MS = 20 };
 
 int cmd_mount(int argc, char **argv)
 {
-    enum { MOVED = OPT_FIRST, COPIED };
+    enum { MOVED = OPT_FIRST, COPIED, RESUME };
     static const struct option longs[] = {
         { "foreground", no_argument, NULL, 'f' }, { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED },
+        { "resume", required_argument, NULL, RESUME },       /* fs/supervisor.c's own, not for people */
     };
     struct fs_options *fo = malloc(sizeof *fo);
     struct err err = { 0 };
     char *store = NULL, *dir = NULL;
+    const char *resume = NULL;
     int code = 0, o, r = 0;
 
     if (!fo)
         return out_error(&err, ERR_NOMEM);
     fs_options_init(fo);
     /* -n -s -v are what mount(8) passes on. */
-    while (r == 0 && (o = cli_option(argc, argv, "fo:nsv", longs, 3, &code)) != -1) {
+    while (r == 0 && (o = cli_option(argc, argv, "fo:nsv", longs, 4, &code)) != -1) {
         switch (o) {
         case 'f': fo->foreground = true; break;
         case 'o': r = fs_options_parse(fo, optarg, &err); break;
         case MOVED: fo->location = LOCATION_MOVED; break;
         case COPIED: fo->location = LOCATION_COPIED; break;
+        case RESUME: resume = optarg; break;
         case 'n': case 's': case 'v': break;
         default: goto out;
         }
     }
     if (r == 0 && argc - optind != 2) {
         code = cli_usage("mount", "expected a store and a directory, found %d arguments", argc - optind);
+        goto out;
+    }
+    if (r == 0 && resume) {
+        fo->store = argv[optind];
+        fo->dir = argv[optind + 1];
+        r = fs_resume(fo, resume, &err);
+        if (r)
+            code = out_error(&err, r);
         goto out;
     }
     if (r == 0 && !(store = locate_absolute(argv[optind], &err)))
@@ -71,17 +84,118 @@ out:
     return code;
 }
 
+/* ---- upgrade ---- */
+
+struct daemon { uint64_t inode, workers; };
+
+static int emit_daemon(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    struct daemon *d = arg;
+
+    (void)bin, (void)len;
+    if (strcmp(type, "item") == 0) {
+        d->inode = item_u64(o, "program_inode");
+        d->workers = item_u64(o, "workers_started");
+    }
+    return 0;
+}
+
+static int ask_daemon(const struct place *p, json_t *req, struct daemon *d, struct err *err)
+{
+    struct session *ses = NULL;
+    int r = session_open_served(p->store, &ses, err);
+
+    if (r) {
+        json_decref(req);
+        return r;
+    }
+    r = session_call(ses, req, emit_daemon, d, err);
+    return session_end(ses, r, err);
+}
+
+/* Until the mount is served by this program. */
+static int swap(const struct place *p, const char *program, struct err *err)
+{
+    struct daemon before = { 0 }, now = { 0 };
+    struct err why = { 0 };
+    struct stat own;
+    json_t *req;
+    int r = ask_daemon(p, session_request("info"), &before, err);
+
+    if (r)
+        return r;
+    if (stat(program, &own) < 0)
+        return err_from_errno(err, errno, "%s", program);
+    req = session_request("upgrade");
+    session_put_bytes(req, "program", program);
+    json_object_set_new(req, "layout", json_integer(fs_layout()));
+    r = ask_daemon(p, req, &now, err);
+    if (r && r != ERR_IO && r != ERR_NOENT && r != ERR_AWAY)      /* it may be gone before its answer is here */
+        return r;
+    for (unsigned waited = 0; waited < UPGRADE_WAIT_MS; waited += UPGRADE_POLL_MS) {
+        if (ask_daemon(p, session_request("info"), &now, &why) == 0 && now.workers > before.workers)
+            return now.inode == own.st_ino ? 0 : err_set(err, ERR_IO, "%s: goes on as the program it was; its log says why", p->mount);
+        if (out_interrupted)
+            return err_set(err, ERR_INTR, "%s: interrupted", p->mount);
+        (void)poll(NULL, 0, UPGRADE_POLL_MS);
+    }
+    return err_set(err, ERR_IO, "%s: expected it to go on as %s within %d s, and it does not answer; its log says why", p->mount, program,
+                   UPGRADE_WAIT_MS / 1000);
+}
+
+int cmd_upgrade(int argc, char **argv)
+{
+    struct place p = { 0 };
+    struct err err = { 0 };
+    char program[PATH_MAX];
+    int code = 0, o, r;
+
+    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
+        if (o == -2)
+            return code;
+    if (argc - optind != 1)
+        return cli_usage("upgrade", "expected one directory, found %d arguments", argc - optind);
+    r = locate_store(argv[optind], &p, &err);
+    if (r == 0 && !p.mount)
+        r = err_set(&err, ERR_NOENT, "%s: expected a mounted directory, found a store; what is not mounted needs no upgrade", argv[optind]);
+    if (r == 0 && !realpath("/proc/self/exe", program))
+        r = err_from_errno(&err, errno, "/proc/self/exe");
+    if (r == 0)
+        r = swap(&p, program, &err);
+    if (r) {
+        code = out_error(&err, r);
+    } else if (out_json) {
+        json_t *j = json_object();
+
+        session_put_bytes(j, "mounted_at", p.mount);
+        session_put_bytes(j, "program", program);
+        out_object(j);
+        json_decref(j);
+    } else {
+        out_text("%s: ", out_name(p.mount));
+        out_text("served by %s now\n", out_name(program));
+    }
+    locate_release(&p);
+    return code;
+}
+
+/* ---- umount ---- */
+
 static int umount_dir(const char *dir, bool lazy, bool when_free, struct err *err)
 {
     char who[2048];
     bool told = false;
     int r;
 
-    for (;;) {
+    for (unsigned looks = 0;; looks++) {
         r = fs_umount(dir, lazy, CLOSE_WAIT_MS, err);
         if (r != ERR_BUSY)
             return r;
         (void)busy_list(dir, false, who, sizeof who);
+        if (!*who && looks < BRIEF_LOOKS) {      /* somebody passed by: df(1) asks every mount there is */
+            (void)poll(NULL, 0, FREE_POLL_MS);
+            continue;
+        }
         if (!when_free)
             return *who ? err_set(err, r, "%s: in use by %s; end these, or --when-free waits", dir, who) : r;
         if (!told)

@@ -17,6 +17,7 @@ const struct command commands[] = {
     { "umount", "DIR", "unmount; when busy, names the processes that hold it",
       "  --when-free          wait until nobody holds it\n"
       "  --lazy               take it out of the tree at once, even if held\n", cmd_umount },
+    { "upgrade", "DIR", "go on serving a mount as this program: the mount stays, and what is open in it", "", cmd_upgrade },
     { "import", "DIR [STORE]", "move an existing directory in, verified; nothing of it is deleted",
       "  STORE                the store to make, or to go on with; ~/.local/share/spare/NAME by default\n", cmd_import },
     { "status", "[STORE]", "state, history, space", "", cmd_status },

@@ -118,6 +118,20 @@ static int find_role(struct fs_options *o, struct err *err)
     return 0;
 }
 
+unsigned fs_layout(void) { return MEM_LAYOUT; }
+
+int fs_resume(const struct fs_options *o, const char *handed, struct err *err)
+{
+    struct fs_options own = *o;
+    int rc;
+
+    fs_log_open(&own, !own.foreground);
+    rc = find_role(&own, err);
+    if (rc == 0 && !own.fsname[0])
+        snprintf(own.fsname, sizeof own.fsname, "%s", own.store);
+    return rc < 0 ? rc : supervisor_resume(&own, handed, err);
+}
+
 int fs_mount(const struct fs_options *o, struct err *err)
 {
     struct fs_options abs = *o;

@@ -8,9 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#define MEM_MAGIC 0x31306d656d727073ull
+#define MEM_MAGIC (0x30306d656d727073ull + ((uint64_t)MEM_LAYOUT << 56))    /* "sprmem0", layout */
 #define PAGE 4096u
 #define UP(n) (((n) + PAGE - 1) / PAGE * PAGE)
 
@@ -49,39 +50,63 @@ struct mem_head *mem_head(struct mem *m) { return (struct mem_head *)(void *)m->
 void *mem_past(struct mem *m) { return m->base + OFF_PAST; }
 static struct mem_slot *slots(struct mem *m) { return (struct mem_slot *)(void *)(m->base + OFF_SLOTS); }
 
-int mem_new(struct mem **out, struct err *err)
+/* The memory behind ${fd}, which is then owned, mapped; < 0 ${fd}: there is none yet. */
+static int map(int fd, struct mem **out, struct err *err)
 {
     struct mem *m = calloc(1, sizeof *m);
-    int code = 0;
 
+    *out = m;
     if (!m)
         return err_set(err, ERR_NOMEM, "shared memory of a mount: out of memory");
-    m->fd = memfd_create("spare", MFD_CLOEXEC);
-    if (m->fd < 0 || ftruncate(m->fd, (off_t)MEM_BYTES) < 0) {
-        code = err_from_errno(err, errno, "shared memory of a mount");
-        goto out;
-    }
+    m->fd = fd >= 0 ? fd : memfd_create("spare", MFD_CLOEXEC);
+    if (m->fd < 0 || (fd < 0 && ftruncate(m->fd, (off_t)MEM_BYTES) < 0))
+        return err_from_errno(err, errno, "shared memory of a mount");
     m->base = mmap(NULL, MEM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
     if (m->base == MAP_FAILED) {
         m->base = NULL;
-        code = err_from_errno(err, errno, "shared memory of a mount");
-        goto out;
+        return err_from_errno(err, errno, "shared memory of a mount");
     }
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->table_lock, NULL);
-    struct mem_head *h = mem_head(m);
-    h->magic = MEM_MAGIC;
-    if (getrandom(&h->mount_id, sizeof h->mount_id, 0) != (ssize_t)sizeof h->mount_id) {
-        code = err_from_errno(err, errno, "random id of a mount");
-        goto out;
-    }
-    atomic_store(&h->lookups, LOOKUPS_MIN_LOG2);
-    mem_attach(m);
-    *out = m;
-out:
-    if (code)
+    return 0;
+}
+
+static int done(struct mem *m, int code, struct mem **out)
+{
+    if (code < 0) {
         mem_free(m);
-    return code;
+        *out = NULL;
+        return code;
+    }
+    mem_attach(m);
+    return 0;
+}
+
+int mem_new(struct mem **out, struct err *err)
+{
+    int code = map(-1, out, err);
+    struct mem_head *h;
+
+    if (code == 0) {
+        h = mem_head(*out);
+        h->magic = MEM_MAGIC;
+        atomic_store(&h->lookups, LOOKUPS_MIN_LOG2);
+        if (getrandom(&h->mount_id, sizeof h->mount_id, 0) != (ssize_t)sizeof h->mount_id)
+            code = err_from_errno(err, errno, "random id of a mount");
+    }
+    return done(*out, code, out);
+}
+
+int mem_fd(const struct mem *m) { return m->fd; }
+
+int mem_adopt(int fd, struct mem **out, struct err *err)
+{
+    struct stat st;
+    int code = map(fd, out, err);
+
+    if (code == 0 && (fstat(fd, &st) < 0 || st.st_size != (off_t)MEM_BYTES || mem_head(*out)->magic != MEM_MAGIC))
+        code = err_set(err, ERR_DAMAGE, "shared memory of a mount: expected layout %d, found another", MEM_LAYOUT);
+    return done(*out, code, out);
 }
 
 void mem_free(struct mem *m)

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 enum {
+    MEM_LAYOUT = 1,              /* changes whenever anything in here does, fs/past.c's part included: what `spare upgrade` compares */
     MEM_LARGE = 64,              /* buffers that hold any request */
     MEM_SMALL = 2048,            /* buffers of parked requests */
     MEM_SMALL_BYTES = 4096 + 128,/* a 4 KiB write with its head and the shim's tail */
@@ -63,6 +64,10 @@ struct mem;
 /* mem_new(out, err): for the supervisor. NOMEM, IO. mem_free accepts NULL. */
 int  mem_new(struct mem **out, struct err *err);
 void mem_free(struct mem *m);
+/* mem_fd(m): its descriptor. mem_adopt(fd, out, err): as mem_new, with the memory of another program's process; ${fd} is then its own. DAMAGE: it is
+ * not such memory. */
+int  mem_fd(const struct mem *m);
+int  mem_adopt(int fd, struct mem **out, struct err *err);
 struct mem_head *mem_head(struct mem *m);
 /* mem_past(m): MEM_PAST_BYTES of zeroed memory that belong to fs/past.c. */
 void *mem_past(struct mem *m);

@@ -22,6 +22,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What follows the store in the source of the past's mount: findmnt, df and umount(8) by source shall find one mount of a store. */
+#define PAST_SOURCE "/.snapshots"
+
 /* ---- mountinfo ---- */
 
 /* The kernel writes blanks and the like as \ooo. */
@@ -45,6 +48,7 @@ static bool parse_line(char *line, struct fs_mounted *m)
 {
     char *save = NULL, *word[6], *type, *source, *rest = strstr(line, " - ");
     unsigned maj, min;
+    size_t n;
 
     if (!rest)
         return false;
@@ -67,6 +71,8 @@ static bool parse_line(char *line, struct fs_mounted *m)
     unescape(word[4]);
     unescape(source);
     snprintf(m->dir, sizeof m->dir, "%s", word[4]);
+    if (m->past && (n = strlen(source)) > strlen(PAST_SOURCE) && strcmp(source + n - strlen(PAST_SOURCE), PAST_SOURCE) == 0)
+        source[n - strlen(PAST_SOURCE)] = '\0';
     snprintf(m->source, sizeof m->source, "%s", source);
     return true;
 }
@@ -270,6 +276,8 @@ static void mount_text(const struct fs_options *o, bool past, char *buf, size_t 
              o->allow_other ? ",allow_other" : "", o->read_only || o->standby || past ? ",ro" : "",
              root && !past && !o->nosuid ? ",suid" : "", root && !past && !o->nodev ? ",dev" : "", o->noexec ? ",noexec" : "");
     append_escaped(buf, cap, o->fsname[0] ? o->fsname : real ? real : o->store);
+    if (past)
+        append_escaped(buf, cap, PAST_SOURCE);
     free(real);
 }
 

@@ -56,6 +56,16 @@ void fs_options_init(struct fs_options *o);
  */
 int fs_options_parse(struct fs_options *o, const char *text, struct err *err);
 
+/* fs_options_text(o, buf, cap): what fs_options_parse makes the same of, but for location and what is not of -o. USAGE: too long. */
+enum { FS_OPTIONS_TEXT_MAX = 10000 };
+int fs_options_text(const struct fs_options *o, char *buf, size_t cap);
+
+/* fs_resume(o, handed, err): `spare mount --resume`: this process is the supervisor of a mount, and was another program until now
+ * (supervisor.h). Returns when the mount has ended. */
+int fs_resume(const struct fs_options *o, const char *handed, struct err *err);
+/* fs_layout(): the layout of memory that a mount's processes share; a program of another one cannot take a running mount over. */
+unsigned fs_layout(void);
+
 /*
  * fs_mount(o, err):
  * Mount. Returns when the mount serves (or, in the foreground, when it has ended).

@@ -156,3 +156,22 @@ int fs_options_parse(struct fs_options *o, const char *text, struct err *err)
     free(copy);
     return code;
 }
+
+int fs_options_text(const struct fs_options *o, char *buf, size_t cap)
+{
+    static const char *const past[] = { [FS_PAST_OWNER] = "owner", [FS_PAST_ALL] = "all", [FS_PAST_OFF] = "off" };
+    int n = snprintf(buf, cap, "%s%s,past=%s,fsync=%s,snapdir=%s%s%s%s%s%s", o->read_only ? "ro" : "rw", o->allow_other ? ",allow_other" : "",
+                     past[o->past], o->fsync_ordered ? "ordered" : "durable", o->snapdir, o->nonempty ? ",nonempty" : "", o->writeback ? ",writeback" : "",
+                     o->nosuid ? ",nosuid" : "", o->nodev ? ",nodev" : "", o->noexec ? ",noexec" : "");
+
+    if (n > 0 && (size_t)n < cap && o->memory_bytes != 0)
+        n += snprintf(buf + n, cap - (size_t)n, ",memory=%llu", (unsigned long long)o->memory_bytes);
+    if (n > 0 && (size_t)n < cap && o->spin_us != UINT32_MAX)
+        n += snprintf(buf + n, cap - (size_t)n, ",spin_us=%u", o->spin_us);
+    if (n > 0 && (size_t)n < cap && o->log_file[0])
+        n += snprintf(buf + n, cap - (size_t)n, ",log=%s", o->log_file);
+    /* The default, the store's path, may have a comma in it; what was given behind -o has none. */
+    if (n > 0 && (size_t)n < cap && o->fsname[0] && strcmp(o->fsname, o->store) != 0)
+        n += snprintf(buf + n, cap - (size_t)n, ",fsname=%s", o->fsname);
+    return n > 0 && (size_t)n < cap ? 0 : ERR_USAGE;
+}

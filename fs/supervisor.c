@@ -5,6 +5,7 @@
 #include "fs/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -37,6 +38,7 @@ struct sup {
     int helper_ctl;                  /* to the child that mounts the past */
     int sig;
     pid_t worker, helper, ender;
+    int program;                     /* to go on as, once the worker has ended; -1: this one */
     bool ever_served, announced, ending;
     bool serving;                    /* this worker has said so */
     bool killed;                     /* by us: it did not end when asked to */
@@ -258,6 +260,11 @@ static void hear_worker(struct sup *s)
         close_fd(&s->ctl);               /* SIGCHLD tells the rest */
         return;
     }
+    if (m.kind == CTL_UPGRADE && s->program < 0 && !s->ending) {
+        s->program = fd;
+        (void)kill(s->worker, SIGKILL);  /* all it had in its hands is found by the next one, as after any death */
+        return;
+    }
     close_fd(&fd);
     if (m.kind == CTL_OPENED) {
         opened(s, &m.err);
@@ -337,6 +344,8 @@ static void worker_ended(struct sup *s, int status)
         s->over = true;
     } else if (s->ending && s->live_fd < 0) {
         s->over = true;
+    } else if (s->program >= 0 && !s->ending) {
+        s->start_at_ms = 1;              /* as that program, or where that cannot be, as this one */
     } else {
         worker_crashed(s, status);
     }
@@ -370,6 +379,42 @@ static void hear_signal(struct sup *s)
     }
 }
 
+/* ---- another program ---- */
+
+static void keep(int fd)
+{
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFD, 0);
+}
+
+/* Becomes that program, which calls supervisor_resume. Returns if it cannot. No worker runs. */
+static void become(struct sup *s)
+{
+    char link[64], path[PATH_MAX], options[FS_OPTIONS_TEXT_MAX], handed[160];
+    char *argv[] = { (char[]){ "spare" }, (char[]){ "mount" }, (char[]){ "--resume" }, handed, (char[]){ "-o" }, options, NULL, NULL, NULL, NULL };
+    int n = 6, flags = fcntl(mem_fd(s->mem), F_GETFD);
+    ssize_t len;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", s->program);
+    len = readlink(link, path, sizeof path - 1);
+    if (len > 0 && flags >= 0 && fs_options_text(s->o, options, sizeof options) == 0) {
+        path[len] = '\0';
+        snprintf(handed, sizeof handed, "%d,%d,%d,%llu,%llu", mem_fd(s->mem), s->live_fd, s->past_fd, (unsigned long long)s->live_dev,
+                 (unsigned long long)s->past_dev);
+        if (s->o->foreground)
+            argv[n++] = (char[]){ "-f" };
+        argv[n++] = (char *)(uintptr_t)s->o->store;
+        argv[n++] = (char *)(uintptr_t)s->o->dir;
+        keep(mem_fd(s->mem));
+        keep(s->live_fd);
+        keep(s->past_fd);
+        fs_log("going on as %s", path);
+        execv(path, argv);
+    }
+    fs_log("going on as this program: the other one could not be run: %s", strerror(errno));
+    close_fd(&s->program);
+}
+
 /* ---- life ---- */
 
 static int next_timeout(const struct sup *s)
@@ -400,8 +445,11 @@ static void run(struct sup *s)
             hear_helper(s);
         if (p[0].revents)
             hear_signal(s);
-        if (s->start_at_ms && now_ms() >= s->start_at_ms)
+        if (s->start_at_ms && now_ms() >= s->start_at_ms && !(s->program >= 0 && s->helper > 0)) {
+            if (s->program >= 0)
+                become(s);
             start_worker(s);
+        }
         if (s->stop_at_ms && now_ms() >= s->stop_at_ms) {
             s->stop_at_ms = now_ms() + STOP_AFTER_MS;
             if (++s->stops > STOPS_MAX && s->worker > 0) {
@@ -423,8 +471,11 @@ static void clear_mounts(struct sup *s)
 
     /* With the last descriptor closed the kernel answers ENOTCONN, so that nothing below can hang. */
     close_fd(&s->past_fd);
-    if (s->live) {
-        fuse_session_destroy(s->live);
+    if (s->live_fd >= 0) {
+        if (s->live)
+            fuse_session_destroy(s->live);
+        else
+            close(s->live_fd);           /* the session was that of another program */
         s->live = NULL;
         s->live_fd = -1;
         if (mount_past_dir(s->o, dir, sizeof dir, &err) == 0 && s->past_dev != 0 && dev_at(s, dir) == s->past_dev &&
@@ -436,16 +487,16 @@ static void clear_mounts(struct sup *s)
     }
 }
 
-int supervisor_run(const struct fs_options *o, void (*ready)(void *arg), void *arg, struct err *err)
+static void blank(struct sup *s, const struct fs_options *o, struct err *err)
 {
-    struct err local = { 0 };
-    struct sup s = { .o = o, .again = *o, .live_fd = -1, .past_fd = -1, .ctl = -1, .helper_ctl = -1, .sig = -1,
-                     .ready = ready, .ready_arg = arg, .err = err ? err : &local };
-    sigset_t set, old;
-    int rc = mem_new(&s.mem, s.err);
+    *s = (struct sup){ .o = o, .again = *o, .live_fd = -1, .past_fd = -1, .ctl = -1, .helper_ctl = -1, .sig = -1, .program = -1, .err = err };
+}
 
-    if (rc < 0)
-        return rc;
+/* From its memory on. */
+static int live(struct sup *s)
+{
+    sigset_t set, old;
+
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
@@ -455,15 +506,50 @@ int supervisor_run(const struct fs_options *o, void (*ready)(void *arg), void *a
     sigprocmask(SIG_BLOCK, &set, &old);
     sigdelset(&set, SIGHUP);
     sigdelset(&set, SIGPIPE);
-    s.sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (s.sig < 0)
-        s.code = err_from_errno(s.err, errno, "supervisor");
+    s->sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (s->sig < 0)
+        s->code = err_from_errno(s->err, errno, "supervisor");
     else
-        run(&s);
-    clear_mounts(&s);
-    close_fd(&s.ctl);
-    close_fd(&s.sig);
-    mem_free(s.mem);
+        run(s);
+    clear_mounts(s);
+    close_fd(&s->ctl);
+    close_fd(&s->sig);
+    close_fd(&s->program);
+    mem_free(s->mem);
     sigprocmask(SIG_SETMASK, &old, NULL);
-    return s.code;
+    return s->code;
+}
+
+int supervisor_run(const struct fs_options *o, void (*ready)(void *arg), void *arg, struct err *err)
+{
+    struct err local = { 0 };
+    struct sup s;
+    int rc;
+
+    blank(&s, o, err ? err : &local);
+    s.ready = ready;
+    s.ready_arg = arg;
+    rc = mem_new(&s.mem, s.err);
+    return rc < 0 ? rc : live(&s);
+}
+
+int supervisor_resume(const struct fs_options *o, const char *handed, struct err *err)
+{
+    unsigned long long live_dev, past_dev;
+    struct sup s;
+    int mem, rc;
+    char end;
+
+    blank(&s, o, err);
+    if (sscanf(handed, "%d,%d,%d,%llu,%llu%c", &mem, &s.live_fd, &s.past_fd, &live_dev, &past_dev, &end) != 5 || mem < 0 || s.live_fd < 0)
+        return err_set(err, ERR_USAGE, "mount --resume %s: expected what a running mount hands over", handed);
+    s.live_dev = live_dev;
+    s.past_dev = past_dev;
+    s.ever_served = s.announced = true;
+    (void)fcntl(mem, F_SETFD, FD_CLOEXEC);
+    (void)fcntl(s.live_fd, F_SETFD, FD_CLOEXEC);
+    if (s.past_fd >= 0)
+        (void)fcntl(s.past_fd, F_SETFD, FD_CLOEXEC);
+    rc = mem_adopt(mem, &s.mem, err);
+    return rc < 0 ? rc : live(&s);
 }

@@ -14,4 +14,11 @@
  */
 int supervisor_run(const struct fs_options *o, void (*ready)(void *arg), void *arg, struct err *err);
 
+/*
+ * supervisor_resume(o, handed, err): the same in a process that was another program until now (`spare upgrade`): it has the mounts, and the children,
+ * of that one. ${handed}: "MEMORY,LIVE,PAST,LIVE_DEV,PAST_DEV", descriptors and device numbers, as the other program wrote it.
+ * Errors: USAGE, DAMAGE: what is handed over is not that.
+ */
+int supervisor_resume(const struct fs_options *o, const char *handed, struct err *err);
+
 #endif

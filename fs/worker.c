@@ -9,6 +9,7 @@
 #include "store/svc/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -335,6 +336,7 @@ static void counters(void *arg, void (*put)(void *put_arg, const char *name, uin
 {
     struct worker *w = arg;
     struct shim_stats st;
+    struct stat exe;
 
     shim_stats(w->fs.shim, &st);
     put(put_arg, "fuse_requests", st.requests);
@@ -342,6 +344,28 @@ static void counters(void *arg, void (*put)(void *put_arg, const char *name, uin
     put(put_arg, "fuse_refused", st.refused);
     put(put_arg, "parked", park_count(w->fs.park));
     put(put_arg, "workers_started", mem_head(w->fs.mem)->workers);
+    put(put_arg, "program_inode", stat("/proc/self/exe", &exe) == 0 ? exe.st_ino : 0);
+}
+
+/* Whoever may make this process run a program of his choice could do so before: root, and whose process it is. */
+static int upgrade(void *arg, uint32_t uid, const char *program, uint64_t layout, struct err *err)
+{
+    struct worker *w = arg;
+    int fd, rc;
+
+    if (uid != 0 && uid != geteuid())
+        return err_set(err, ERR_PERM, "%s: expected the user who mounted it, or root, found user %u", w->fs.o->dir, uid);
+    if (layout != MEM_LAYOUT)
+        return err_set(err, ERR_NOTSUP, "%s: the running program keeps requests in memory in layout %d, %s in layout %llu; unmount, and mount again",
+                       w->fs.o->dir, MEM_LAYOUT, program, (unsigned long long)layout);
+    if (getppid() != w->supervisor)
+        return err_set(err, ERR_NOTSUP, "%s: its supervisor is gone; unmount, and mount again", w->fs.o->dir);
+    fd = open(program, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return err_from_errno(err, errno, "%s", program);
+    rc = ctl_send(w->ctl, CTL_UPGRADE, fd, NULL);
+    close(fd);
+    return rc < 0 ? err_from_errno(err, -rc, "%s: its supervisor", w->fs.o->dir) : 0;
 }
 
 /* Commands reach the store through this process. Without it they cannot, but files can be worked on. */
@@ -349,7 +373,7 @@ static void start_server(struct worker *w)
 {
     struct err err = { 0 };
 
-    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .arg = w, .counters = counters };
+    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .arg = w, .counters = counters, .upgrade = upgrade };
     if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
         w->server = NULL;
         fs_log("commands will find this mount deaf: %s", err.msg);

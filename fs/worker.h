@@ -25,6 +25,7 @@ enum ctl_kind {
     CTL_PAST,                /* supervisor: and that of the past */
     CTL_STOP,                /* supervisor: end, even though the mount is still in use */
     CTL_MOUNTED,             /* a helper that mounts, to the supervisor: here is the descriptor, or err */
+    CTL_UPGRADE,             /* worker: go on as the program behind this descriptor */
 };
 
 struct ctl_msg { uint32_t kind; struct err err; };

@@ -292,6 +292,7 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
         srv->env.yield = hooks->yield;
         srv->env.counters = hooks->counters;
         srv->env.counters_arg = hooks->arg;
+        srv->env.upgrade = hooks->upgrade;
     }
     srv->wake = eventfd(0, EFD_CLOEXEC);
     if (srv->wake < 0) {

@@ -39,7 +39,8 @@
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source")                                                               \
     X(standby,  true,  "action target")                                                        \
-    X(yield,    false, "")
+    X(yield,    false, "")                                                                     \
+    X(upgrade,  false, "program layout")
 
 /*
  * Receives what a request yields. ${type}: "item" a line of the answer, "data" bytes in ${bin}, "progress".
@@ -57,6 +58,8 @@ struct svc_env {
     /* counters of whoever serves the mount, for `info`; may be NULL */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
     void *counters_arg;
+    /* go on as that program, whose processes share memory of that layout; NULL: this is no mount */
+    int (*upgrade)(void *arg, uint32_t uid, const char *program, uint64_t layout, struct err *err);
 };
 
 /* What a request that runs a stream to another site is given beside its arguments: where to, and what ends it. */

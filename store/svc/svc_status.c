@@ -117,6 +117,21 @@ int svc_op_info(struct svc_req *q, struct err *err)
     return svc_emit(q, "item", o);
 }
 
+int svc_op_upgrade(struct svc_req *q, struct err *err)
+{
+    const char *program;
+    uint64_t layout;
+    int r = svc_arg_text(q, "program", &program, err);
+
+    if (r == 0)
+        r = svc_arg_u64(q, "layout", 0, &layout, err);
+    if (r == 0 && !program)
+        r = err_set(err, ERR_USAGE, "upgrade: expected a program");
+    if (r == 0 && !q->env->upgrade)
+        r = err_set(err, ERR_USAGE, "upgrade: expected a mount, found a store that a command has open");
+    return r ? r : q->env->upgrade(q->env->counters_arg, q->who->uid, program, layout, err);
+}
+
 static int emit_moment(void *arg, const struct moment_entry *e)
 {
     struct svc_req *q = arg;

@@ -148,7 +148,7 @@ run_all() { # run_all WHO
 
 mount_it() { "$SPARE" mount "$WORK/st" "$mnt" -o "log=$WORK/daemon.log${1:+,$1}"; }
 two_mounts() { # and the past is where ".snapshots" leads
-	at=$(readlink "$past") && same 1 "$(mounts m)" && [ -L "$past" ] && grep -qE " $at ro,nosuid,nodev[^ ]* .* fuse.spare-past " /proc/self/mountinfo &&
+	at=$(readlink "$past") && same 1 "$(mounts m)" && [ -L "$past" ] && grep -qE " $at ro,nosuid,nodev[^ ]* .* fuse.spare-past $WORK/st/.snapshots " /proc/self/mountinfo &&
 		fails same "$(stat -c %d "$mnt")" "$(stat -L -c %d "$past")"
 }
 past_mounts() { awk '{ print $5 }' /proc/self/mountinfo | grep -cxF -- "$at"; }
