@@ -16,6 +16,32 @@
 
 enum { CLOSE_WAIT_MS = 60000, FREE_POLL_MS = 200, BRIEF_LOOKS = 10, UPGRADE_WAIT_MS = 30000, UPGRADE_POLL_MS = 20 };
 
+static int emit_takes(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    (void)bin, (void)len;
+    if (strcmp(type, "item") == 0)
+        *(bool *)arg = json_is_true(json_object_get(o, "takes_changes"));
+    return 0;
+}
+
+/* mount -o remount,ro and back. What is open read-only below, or a standby, cannot become writable so. */
+static int remount(const struct fs_options *fo, const char *store, const char *dir, struct err *err)
+{
+    struct session *ses = NULL;
+    bool takes = false;
+    int r = 0;
+
+    if (!fo->read_only) {
+        r = session_open_served(store, &ses, err);
+        if (r == 0)
+            r = session_call(ses, session_request("info"), emit_takes, &takes, err);
+        r = session_end(ses, r, err);
+        if (r == 0 && !takes)
+            r = err_set(err, ERR_ROFS, "%s: the store is open read-only, or a standby; unmount it, and mount it without ro", dir);
+    }
+    return r ? r : fs_remount(dir, fo->read_only, err);
+}
+
 int cmd_mount(int argc, char **argv)
 {
     enum { MOVED = OPT_FIRST, COPIED, RESUME };
@@ -65,7 +91,7 @@ int cmd_mount(int argc, char **argv)
     if (r == 0) {
         fo->store = store;
         fo->dir = dir;
-        r = fs_mount(fo, &err);
+        r = fo->remount ? remount(fo, store, dir, &err) : fs_mount(fo, &err);
     }
     if (r) {
         code = out_error(&err, r);

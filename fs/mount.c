@@ -400,6 +400,28 @@ void mount_past_done(const struct fs_options *o)
         (void)rmdir(dir);
 }
 
+/* ---- remounting ---- */
+
+int fs_remount(const char *dir, bool read_only, struct err *err)
+{
+    struct fs_mounted *m = malloc(sizeof *m);
+    struct statvfs v;
+    unsigned long keep;
+    int rc = m ? fs_mounted_at(dir, m) : ERR_NOMEM;
+
+    free(m);
+    if (rc < 0)
+        return err_set(err, rc, "%s: no spare is mounted there", dir);
+    if (statvfs(dir, &v) < 0)
+        return err_from_errno(err, errno, "%s", dir);
+    keep = (v.f_flag & ST_NOSUID ? MS_NOSUID : 0ul) | (v.f_flag & ST_NODEV ? MS_NODEV : 0ul) | (v.f_flag & ST_NOEXEC ? MS_NOEXEC : 0ul) |
+           (v.f_flag & ST_RELATIME ? MS_RELATIME : 0ul) | (v.f_flag & ST_NOATIME ? MS_NOATIME : 0ul);
+    if (mount(NULL, dir, NULL, MS_REMOUNT | keep | (read_only ? MS_RDONLY : 0ul), NULL) < 0)
+        return errno == EBUSY ? err_set(err, ERR_BUSY, "%s: a file is open for writing there; close it first", dir) :
+                                err_from_errno(err, errno, "remount %s", dir);
+    return 0;
+}
+
 /* ---- taking down ---- */
 
 static int run_fusermount(const char *dir, bool lazy, struct err *err)

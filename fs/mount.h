@@ -29,6 +29,7 @@ struct fs_options {
     bool read_only;            /* the store is not written to */
     bool standby;              /* the store follows another: the mount is read-only, the store grows; fs_mount finds out */
     bool nonempty;             /* accept a mount point with entries */
+    bool remount;              /* change what the kernel allows there, nothing else: fs_remount */
     bool writeback;            /* the kernel merges writes and owns size and mtime */
     bool fsync_ordered;        /* fsync returns at once; crashes still leave an exact prefix */
     bool nosuid, nodev;        /* as of mount(8); implied for an ordinary user */
@@ -49,9 +50,9 @@ void fs_options_init(struct fs_options *o);
  * fs_options_parse(o, text, err):
  * Take over a comma-separated list as after -o: of mount(8), fstab or the command line. Known:
  * ro rw allow_other past=owner|all|off snapdir=NAME writeback fsync=ordered|durable memory=SIZE[KMG] spin_us=N
- * fsname=TEXT nonempty nosuid suid nodev dev noexec exec log=FILE moved copied; ignored as fstab's own business:
- * defaults auto noauto user nouser users owner group _netdev nofail async atime noatime relatime nodiratime
- * x-*, comment=*. Empty items are skipped. May be called several times.
+ * fsname=TEXT nonempty remount nosuid suid nodev dev noexec exec log=FILE moved copied; ignored as fstab's or the kernel's own business:
+ * defaults auto noauto user nouser users owner group _netdev nofail async atime noatime relatime strictatime nodiratime
+ * user_id=* group_id=* x-*, comment=*. Empty items are skipped. May be called several times.
  * Errors: USAGE naming the option and what is accepted; ${o} then holds what came before it.
  */
 int fs_options_parse(struct fs_options *o, const char *text, struct err *err);
@@ -76,6 +77,12 @@ unsigned fs_layout(void);
  * Threads: call with one thread only (it forks).
  */
 int fs_mount(const struct fs_options *o, struct err *err);
+
+/*
+ * fs_remount(dir, read_only, err): the kernel refuses every change there, or does so no more. What is open for writing there keeps it from becoming
+ * read-only. The store's own mode stays. Errors: NOENT no spare is mounted there; BUSY; PERM.
+ */
+int fs_remount(const char *dir, bool read_only, struct err *err);
 
 /*
  * fs_umount(dir, lazy, wait_ms, err):

@@ -7,6 +7,37 @@
 #include <string.h>
 #include <sys/stat.h>
 
+static int first_parent(void *arg, uint64_t parent, const char *name, size_t nlen)
+{
+    (void)name, (void)nlen;
+    *(uint64_t *)arg = parent;
+    return 1;
+}
+
+/* "." and ".." are asked for by file handles alone (EXPORT_SUPPORT): an inode that the kernel has forgotten, by its number; a directory's parent. */
+static void lookup_handle(struct op *op, uint64_t ino, bool up)
+{
+    struct row_ino row;
+    uint64_t parent = ino == INO_ROOT ? INO_ROOT : 0;
+    int rc = 0;
+
+    if (up && parent == 0)
+        OP_RUN(*op, rc, store_parents(op->fs->store, AT_LIVE, ino, first_parent, &parent, &op->wait));
+    if (op->parked)
+        return;
+    if (up && parent == 0) {
+        op_error(op, ERR_STALE);
+        return;
+    }
+    OP_RUN(*op, rc, store_getattr(op->fs->store, AT_LIVE, up ? parent : ino, &row, &op->wait));
+    if (op->parked)
+        return;
+    if (rc < 0 || row.nlink == 0)
+        op_error(op, rc < 0 && rc != ERR_NOENT ? rc : ERR_STALE);
+    else
+        op_entry(op, up ? parent : ino, &row);
+}
+
 static void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct op op;
@@ -16,6 +47,13 @@ static void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     int rc;
 
     op_begin(&op, req);
+    if (name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'))) {
+        if (node_is_snap(parent))
+            op_error(&op, ERR_STALE);
+        else
+            lookup_handle(&op, parent, name[1] == '.');
+        return;
+    }
     if (node_is_snap(parent) || name_is_snapdir(op.fs, name)) {
         snapdir_lookup(&op, parent, name);
         return;

@@ -91,11 +91,11 @@ static bool set_flag(struct fs_options *o, const char *item)
 {
     static const char *const ignored[] = {
         "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "async",
-        "atime", "noatime", "relatime", "nodiratime", "default_permissions",
+        "atime", "noatime", "relatime", "strictatime", "nodiratime", "default_permissions",
     };
     const struct { const char *name; bool *flag; bool value; } flags[] = {
         { "ro", &o->read_only, true }, { "rw", &o->read_only, false },
-        { "allow_other", &o->allow_other, true }, { "nonempty", &o->nonempty, true },
+        { "allow_other", &o->allow_other, true }, { "nonempty", &o->nonempty, true }, { "remount", &o->remount, true },
         { "writeback", &o->writeback, true }, { "nosuid", &o->nosuid, true }, { "suid", &o->nosuid, false },
         { "nodev", &o->nodev, true }, { "dev", &o->nodev, false }, { "noexec", &o->noexec, true },
         { "exec", &o->noexec, false },
@@ -114,7 +114,7 @@ static bool set_flag(struct fs_options *o, const char *item)
         o->location = item[0] == 'm' ? LOCATION_MOVED : LOCATION_COPIED;
         return true;
     }
-    return strncmp(item, "x-", 2) == 0 || strncmp(item, "comment=", 8) == 0;
+    return strncmp(item, "x-", 2) == 0 || strncmp(item, "comment=", 8) == 0 || strncmp(item, "user_id=", 8) == 0 || strncmp(item, "group_id=", 9) == 0;
 }
 
 static int set_one(struct fs_options *o, char *item, struct err *err)
@@ -142,7 +142,7 @@ static int set_one(struct fs_options *o, char *item, struct err *err)
             return set_text(o->log_file, sizeof o->log_file, item, v, err);
     }
     return err_set(err, ERR_USAGE, "unknown mount option %s; known: ro rw allow_other past=owner|all|off snapdir=NAME "
-                   "writeback fsync=ordered|durable memory=SIZE spin_us=N fsname=TEXT nonempty nosuid nodev noexec "
+                   "writeback fsync=ordered|durable memory=SIZE spin_us=N fsname=TEXT nonempty remount nosuid nodev noexec "
                    "log=FILE moved copied", item);
 }
 

@@ -66,7 +66,7 @@ void shim_policy_live(struct shim_policy *p)
 {
 	*p = (struct shim_policy){
 		.on = ON_ALWAYS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK |
-		      FUSE_SETXATTR_EXT | FUSE_CACHE_SYMLINKS,
+		      FUSE_SETXATTR_EXT | FUSE_CACHE_SYMLINKS | FUSE_EXPORT_SUPPORT,
 		.off = OFF_ALWAYS,
 		.max_write_bytes = SHIM_MAX_WRITE_BYTES,
 		.max_pages = 256,
@@ -82,7 +82,7 @@ void shim_policy_past(struct shim_policy *p)
 	shim_policy_live(p);
 	p->on = ON_ALWAYS;
 	p->off = OFF_ALWAYS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK | FUSE_SETXATTR_EXT |
-		 FUSE_CACHE_SYMLINKS | FUSE_WRITEBACK_CACHE;
+		 FUSE_CACHE_SYMLINKS | FUSE_WRITEBACK_CACHE | FUSE_EXPORT_SUPPORT;
 	p->keep_lead = true;
 }
 

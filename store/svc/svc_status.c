@@ -112,6 +112,7 @@ int svc_op_info(struct svc_req *q, struct err *err)
     svc_put_u64(o, "cache_misses", info.cache_misses);
     svc_put_u64(o, "superblock_generation", info.super.gen);
     json_object_set_new(o, "clean", json_boolean(info.super.clean));
+    json_object_set_new(o, "takes_changes", json_boolean(info.writable && info.super.role == ROLE_PRIMARY));
     if (q->env->counters)
         q->env->counters(q->env->counters_arg, put_counter, o);
     return svc_emit(q, "item", o);

@@ -96,5 +96,15 @@ same_again() { # the same store at the same place: the kernel gives it the same 
 	until_true no_daemon first.log && mountpoint -q m && [ "$(cat m/mine)" = mine ] && [ "$(cat m/.snapshots/now/mine)" = mine ] && spare umount m && until_true no_daemon second.log
 }
 check "also where the next one is of the same store" same_again
+handles() { mount_it st && python3 "$SPARE_SRC/tests/e2e/handles.py" m && spare umount m; }
+check "a file is opened by its handle after the kernel has forgotten it" handles
+remount() { # what mount(8) hands on, options of the mount there is included
+	mount_it st && spare mount st m -o rw,relatime,user_id=0,group_id=0,default_permissions,allow_other,remount,ro && fails touch m/r && spare mount st m -o remount,rw && touch m/r || return 1
+	exec 7>m/open
+	exits 11 "$SPARE" mount st m -o remount,ro && says "open for writing" || return 1
+	exec 7>&-
+	spare umount m && spare mount st m -o ro && exits 1 "$SPARE" mount st m -o remount,rw && says "open read-only" && spare umount m
+}
+check "remounted read-only, and back" remount
 check "check finds nothing" exits 0 "$SPARE" check --read-data st
 finish
