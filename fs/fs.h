@@ -26,6 +26,7 @@
 #include "fs/shim.h"
 #include "store/core/store.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -39,6 +40,10 @@ struct snapdir;
 /* "For ever", as timeouts go; the kernel clamps it. */
 #define FS_TIMEOUT_S 1e9
 
+/* Where a listing of a directory that began last shall end; ops_dir.c. */
+struct dir_end { uint64_t ino, end; };
+enum { DIR_ENDS = 256 };
+
 struct fs {
     const struct fs_options *o;
     struct store *store;
@@ -51,6 +56,8 @@ struct fs {
     struct past *past;           /* past.h */
     uid_t store_uid;             /* whose the store is: who may see the past */
     gid_t store_gid;
+    pthread_mutex_t dir_lock;
+    struct dir_end dir_end[DIR_ENDS];    /* dir_lock; by inode */
 };
 
 /* fs_changes(fs): this mount may change the live tree. */

@@ -14,6 +14,7 @@ struct fill {
     struct op *op;
     char *buf;
     size_t size, used;
+    uint64_t end;           /* entries from this cookie on are not of this listing */
     uint64_t *known;
     size_t n_known, n_entries;
     bool plus;
@@ -60,7 +61,7 @@ static int add_entry(void *arg, const struct dirent_out *d)
 
     memcpy(name, d->name, nlen);
     name[nlen] = '\0';
-    if (!has_room(f, name))
+    if (d->cookie >= f->end || !has_room(f, name))
         return 1;
     bare(&e, d->ino, d->type);
     /* An entry that would have to wait, or is gone by now, goes without attributes. */
@@ -70,6 +71,25 @@ static int add_entry(void *arg, const struct dirent_out *d)
         f->known[f->n_known++] = d->ino;
     }
     return add(f, name, &e, d->cookie) ? 0 : 1;
+}
+
+/*
+ * A new entry comes at the end of a listing, and one that is renamed is new: who renames each file as he lists them would never come to
+ * the end. So a listing ends at what was there when it began, as POSIX allows. Nothing is opened here (OPENDIR is answered ENOSYS), so it is
+ * kept by directory: the listing that began last counts for all that go on. One that was pushed out of the table ends where the directory does.
+ */
+static uint64_t listing_end(struct fs *fs, uint64_t ino, bool begins)
+{
+    struct dir_end *d = &fs->dir_end[(ino ^ ino >> 8) % DIR_ENDS];
+    uint64_t end = UINT64_MAX;
+
+    pthread_mutex_lock(&fs->dir_lock);
+    if (begins)
+        *d = (struct dir_end){ ino, log_head(store_log(fs->store)) };
+    if (d->ino == ino)
+        end = d->end;
+    pthread_mutex_unlock(&fs->dir_lock);
+    return end;
 }
 
 static void forget_known(struct fill *f)
@@ -122,6 +142,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
         op_error(&op, f.buf ? ERR_INVAL : ERR_NOMEM);
         return;
     }
+    f.end = listing_end(op.fs, ino, off < 2);
     f.known = (uint64_t *)(void *)(f.buf + REPLY_MAX);
     OP_RUN(op, rc, fill_once(&f, ino, (uint64_t)off));
     if (op.parked)

@@ -442,6 +442,7 @@ int worker_main(const struct fs_options *o, struct mem *mem, int ctl, bool again
 
     if (!w)
         return WORKER_FATAL;
+    pthread_mutex_init(&w->fs.dir_lock, NULL);
     w->fs.o = o;
     w->fs.mem = mem;
     w->ctl = ctl;

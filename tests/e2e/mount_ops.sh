@@ -24,6 +24,16 @@ check fifo bash -c 'mkfifo p && [ -p p ]'
 check "chmod and umask" bash -c 'umask 027; touch u && [ "$(stat -c %a u)" = 640 ] && chmod 4755 u && [ "$(stat -c %a u)" = 4755 ]'
 check "chown clears setuid" bash -c 'chown 1000:1000 u && [ "$(stat -c %a:%u u)" = 755:1000 ]'
 check "chown of what is no directory clears setuid too, of a directory not" bash -c 'mkfifo ff && mkdir sd && chmod 6755 ff sd && chown 1000:1000 ff sd && [ "$(stat -c %a ff sd | tr "\n" " ")" = "755 6755 " ] && rm -r ff sd'
+check "who renames each file as he lists them comes to the end" python3 -c '
+import os
+os.mkdir("ren")
+for i in range(3000): open("ren/f%d" % i, "w").close()
+seen = 0
+for e in os.scandir("ren"):
+    os.rename(e.path, "ren/tmp"); os.rename("ren/tmp", e.path)
+    seen += 1
+    assert seen <= 3000
+assert len(os.listdir("ren")) == 3000'
 check "> over a longer file" bash -c 'echo longlonglong >t; echo ab >t; [ "$(cat t)" = ab ]'
 check truncate bash -c 'truncate -s 10000 t && [ "$(stat -c %s t)" = 10000 ] && [ "$(head -c 2 t)" = ab ]'
 check fallocate bash -c 'fallocate -l 1M fa && [ "$(stat -c %s fa)" = 1048576 ]'
