@@ -72,6 +72,18 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
         op_count(&op, n);
 }
 
+/* Space is not set aside here, but who asks for more than there is should hear so now. What the file holds already is not asked for again. */
+static int has_space(struct op *op, uint64_t ino, uint64_t end)
+{
+    struct statfs_out s;
+    struct row_ino row;
+    struct wait w = { 0 };
+
+    if (store_statfs(op->fs->store, &s) < 0 || end <= s.avail || store_getattr(op->fs->store, AT_LIVE, ino, &row, &w) < 0)
+        return 0;
+    return end > row.size && end - row.size > s.avail ? ERR_NOSPC : 0;
+}
+
 static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
     struct op op;
@@ -87,6 +99,11 @@ static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
     }
     if (mode & ~(RFA_KEEP_SIZE | RFA_PUNCH_HOLE | RFA_ZERO_RANGE)) {
         op_error(&op, ERR_NOTSUP);
+        return;
+    }
+    rc = mode & RFA_PUNCH_HOLE ? 0 : has_space(&op, ino, (uint64_t)off + (uint64_t)len);
+    if (rc < 0) {
+        op_error(&op, rc);
         return;
     }
     op.caller.kill_priv = op.caller.uid != 0;    /* no flag says so */
