@@ -2,7 +2,7 @@
 # timed; work_W TOP FS: timed, in the tree TOP. In this order, each on what the ones before left. Needs: TREE, the kernel tree as tar;
 # ROOT; SPARE; BENCH_DIR; the work directory's own file system is "direct".
 
-ALL_WORK=(untar applied grep_cold grep_warm find_cold past_grep_cold clone status build sqlite_journal sqlite_wal write_1m write_4k read_cold read_warm
+ALL_WORK=(untar applied grep_cold grep_again grep_warm find_cold find_warm past_grep_cold clone status status_warm build sqlite_journal sqlite_wal write_1m write_4k read_cold read_warm
 	past_read_cold remove)
 
 name_of() {
@@ -10,11 +10,14 @@ name_of() {
 	untar) echo "untar" ;;
 	applied) echo "... until it is durable and applied" ;;
 	grep_cold) echo "grep -r, cold" ;;
-	grep_warm) echo "grep -r, warm" ;;
+	grep_again) echo "grep -r, the second time" ;;
+	grep_warm) echo "grep -r, warm (the third)" ;;
 	find_cold) echo "find, cold" ;;
+	find_warm) echo "find, warm" ;;
 	past_grep_cold) echo "grep -r in .snapshots, cold" ;;
 	clone) echo "git clone" ;;
-	status) echo "git status" ;;
+	status) echo "git status, the first time" ;;
+	status_warm) echo "git status, warm" ;;
 	build) echo "build this project's store/" ;;
 	sqlite_journal) echo "200 SQLite commits, rollback journal, FULL" ;;
 	sqlite_wal) echo "200 SQLite commits, WAL, FULL" ;;
@@ -45,6 +48,11 @@ can_grep_cold() { anywhere; }
 before_grep_cold() { drop_caches; }
 work_grep_cold() { grep -r "no such words in it" "$1"/linux-source-* >/dev/null; [ $? = 1 ]; }
 
+# A FUSE file system is asked once more for the attributes of each file that was read: its time of access may have changed.
+can_grep_again() { anywhere; }
+before_grep_again() { nothing; }
+work_grep_again() { work_grep_cold "$1"; }
+
 can_grep_warm() { anywhere; }
 before_grep_warm() { nothing; }
 work_grep_warm() { work_grep_cold "$1"; }
@@ -52,6 +60,10 @@ work_grep_warm() { work_grep_cold "$1"; }
 can_find_cold() { anywhere; }
 before_find_cold() { drop_caches; }
 work_find_cold() { find "$1"/linux-source-* -newermt 2000-01-01 -printf '' ; }
+
+can_find_warm() { anywhere; }
+before_find_warm() { nothing; }
+work_find_warm() { work_find_cold "$1"; }
 
 can_past_grep_cold() { only_spare "$1"; }
 before_past_grep_cold() { "$SPARE" snapshot create bench --store "$BENCH_DIR/store" >>"$BENCH_DIR/spare.log" 2>&1; drop_caches; }
@@ -64,6 +76,10 @@ work_clone() { git clone -q --no-hardlinks "$ROOT" "$1/clone"; }
 can_status() { anywhere; }
 before_status() { nothing; }
 work_status() { git -C "$1/clone" status --porcelain >/dev/null; }
+
+can_status_warm() { anywhere; }
+before_status_warm() { nothing; }
+work_status_warm() { work_status "$1"; }
 
 can_build() { anywhere; }
 before_build() { nothing; }
