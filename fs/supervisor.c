@@ -260,7 +260,7 @@ static void hear_worker(struct sup *s)
         close_fd(&s->ctl);               /* SIGCHLD tells the rest */
         return;
     }
-    if (m.kind == CTL_UPGRADE && s->program < 0 && !s->ending) {
+    if (m.kind == CTL_UPGRADE && fd >= 0 && s->program < 0 && !s->ending) {
         s->program = fd;
         (void)kill(s->worker, SIGKILL);  /* all it had in its hands is found by the next one, as after any death */
         return;

@@ -57,7 +57,7 @@ static void no_b(void)
 static void primary(void)
 {
     struct store_info *info = malloc(sizeof *info);
-    char name[8];
+    char name[16];
 
     signal(SIGPIPE, SIG_IGN);
     ts_new(&a, "UTC");
