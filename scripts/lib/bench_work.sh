@@ -31,11 +31,12 @@ name_of() {
 }
 
 drop_caches() { sync -f "$BENCH_DIR"; echo 3 >/proc/sys/vm/drop_caches; }
-anywhere() { :; }
+anywhere() { case $1 in floor_sync | ordered) return 1 ;; esac; } # those two are for what waits for fsync
+fsyncs() { :; }
 only_spare() { [ "$1" = spare ]; }
 nothing() { :; }
 
-can_untar() { anywhere; }
+can_untar() { anywhere "$1"; }
 before_untar() { nothing; }
 work_untar() { tar -xf "$TREE" -C "$1"; }
 
@@ -44,24 +45,24 @@ can_applied() { only_spare "$1"; }
 before_applied() { nothing; }
 work_applied() { "$SPARE" wait "$1" >>"$BENCH_DIR/spare.log" 2>&1; }
 
-can_grep_cold() { anywhere; }
+can_grep_cold() { anywhere "$1"; }
 before_grep_cold() { drop_caches; }
 work_grep_cold() { grep -r "no such words in it" "$1"/linux-source-* >/dev/null; [ $? = 1 ]; }
 
 # A FUSE file system is asked once more for the attributes of each file that was read: its time of access may have changed.
-can_grep_again() { anywhere; }
+can_grep_again() { anywhere "$1"; }
 before_grep_again() { nothing; }
 work_grep_again() { work_grep_cold "$1"; }
 
-can_grep_warm() { anywhere; }
+can_grep_warm() { anywhere "$1"; }
 before_grep_warm() { nothing; }
 work_grep_warm() { work_grep_cold "$1"; }
 
-can_find_cold() { anywhere; }
+can_find_cold() { anywhere "$1"; }
 before_find_cold() { drop_caches; }
 work_find_cold() { find "$1"/linux-source-* -newermt 2000-01-01 -printf '' ; }
 
-can_find_warm() { anywhere; }
+can_find_warm() { anywhere "$1"; }
 before_find_warm() { nothing; }
 work_find_warm() { work_find_cold "$1"; }
 
@@ -69,19 +70,19 @@ can_past_grep_cold() { only_spare "$1"; }
 before_past_grep_cold() { "$SPARE" snapshot create bench --store "$BENCH_DIR/store" >>"$BENCH_DIR/spare.log" 2>&1; drop_caches; }
 work_past_grep_cold() { grep -r "no such words in it" "$1"/.snapshots/bench/linux-source-* >/dev/null; [ $? = 1 ]; }
 
-can_clone() { anywhere; }
+can_clone() { anywhere "$1"; }
 before_clone() { nothing; }
 work_clone() { git clone -q --no-hardlinks "$ROOT" "$1/clone"; }
 
-can_status() { anywhere; }
+can_status() { anywhere "$1"; }
 before_status() { nothing; }
 work_status() { git -C "$1/clone" status --porcelain >/dev/null; }
 
-can_status_warm() { anywhere; }
+can_status_warm() { anywhere "$1"; }
 before_status_warm() { nothing; }
 work_status_warm() { work_status "$1"; }
 
-can_build() { anywhere; }
+can_build() { anywhere "$1"; }
 before_build() { nothing; }
 # By hand: what configure costs is not the file system's.
 work_build() {
@@ -101,29 +102,29 @@ sqlite() { # sqlite TOP MODE
 		assert c.execute("pragma integrity_check").fetchone() == ("ok",)
 	END
 }
-can_sqlite_journal() { anywhere; }
+can_sqlite_journal() { fsyncs; }
 before_sqlite_journal() { nothing; }
 work_sqlite_journal() { sqlite "$1" delete; }
-can_sqlite_wal() { anywhere; }
+can_sqlite_wal() { fsyncs; }
 before_sqlite_wal() { nothing; }
 work_sqlite_wal() { sqlite "$1" wal; }
 
-can_write_1m() { anywhere; }
+can_write_1m() { anywhere "$1"; }
 before_write_1m() { [ -e "$BENCH_DIR/random" ] || head -c 268435456 /dev/urandom >"$BENCH_DIR/random"; cat "$BENCH_DIR/random" >/dev/null; }
 work_write_1m() { dd if="$BENCH_DIR/random" of="$1/big" bs=1M status=none; }
-can_write_4k() { anywhere; }
+can_write_4k() { anywhere "$1"; }
 before_write_4k() { nothing; }
 work_write_4k() { dd if="$BENCH_DIR/random" of="$1/small" bs=4k count=20000 status=none; }
-can_read_cold() { anywhere; }
+can_read_cold() { anywhere "$1"; }
 before_read_cold() { drop_caches; }
 work_read_cold() { dd if="$1/big" of=/dev/null bs=1M status=none; }
-can_read_warm() { anywhere; }
+can_read_warm() { anywhere "$1"; }
 before_read_warm() { nothing; }
 work_read_warm() { work_read_cold "$1"; }
 can_past_read_cold() { only_spare "$1"; }
 before_past_read_cold() { "$SPARE" snapshot create bench2 --store "$BENCH_DIR/store" >>"$BENCH_DIR/spare.log" 2>&1; drop_caches; }
 work_past_read_cold() { dd if="$1/.snapshots/bench2/big" of=/dev/null bs=1M status=none; }
 
-can_remove() { anywhere; }
+can_remove() { anywhere "$1"; }
 before_remove() { nothing; }
 work_remove() { rm -rf "$1"/linux-source-*; }

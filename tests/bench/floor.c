@@ -2,7 +2,9 @@
  * options as the product, that stores nothing durable. It is the floor of what a FUSE file
  * system of this shape can cost; the product is measured against it.
  *
- *     spare-floor DIR [-f] [-o spin=US,writeback,background=N,...]
+ *     spare-floor DIR [-f] [-o spin=US,writeback,background=N,sync=FILE,...]
+ *
+ * With sync=FILE an fsync costs what a log's does: 4 KiB written to FILE, 64 MiB of zeros at first, and one fdatasync.
  *
  * One thread, no locks: a fuse_ino_t is the address of its node, but for the root. */
 #define FUSE_USE_VERSION 314
@@ -10,6 +12,7 @@
 #include "tests/bench/floor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <malloc.h>
 #include <signal.h>
@@ -321,12 +324,32 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, ENOSYS);
 }
 
+#define SYNC_BYTES (64u << 20)
+static int sync_fd = -1;
+
+static bool sync_open(const char *path)
+{
+	sync_fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	for (unsigned off = 0; sync_fd >= 0 && off < SYNC_BYTES; off += CHUNK_BYTES)
+		if (pwrite(sync_fd, zeros, CHUNK_BYTES, off) != (ssize_t)CHUNK_BYTES)
+			return false;
+	return sync_fd >= 0 && fsync(sync_fd) == 0;
+}
+
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+	static unsigned at;
+	int eno = 0;
+
 	(void)ino;
 	(void)datasync;
 	(void)fi;
-	fuse_reply_err(req, 0);
+	if (sync_fd >= 0) {
+		if (pwrite(sync_fd, zeros, 4096, at) != 4096 || fdatasync(sync_fd) != 0)
+			eno = EIO;
+		at = (at + 4096) % SYNC_BYTES;
+	}
+	fuse_reply_err(req, eno);
 }
 
 static size_t put_entry(fuse_req_t req, char *p, size_t room, const char *name, struct node *n,
@@ -485,12 +508,14 @@ static const struct fuse_lowlevel_ops ops = {
 
 struct options {
 	int spin, writeback, background;
+	char *sync;
 };
 
 static const struct fuse_opt option_table[] = {
 	{ "spin=%d", offsetof(struct options, spin), 0 },
 	{ "background=%d", offsetof(struct options, background), 0 },
 	{ "writeback", offsetof(struct options, writeback), 1 },
+	{ "sync=%s", offsetof(struct options, sync), 0 },
 	FUSE_OPT_END
 };
 
@@ -561,7 +586,11 @@ int main(int argc, char **argv)
 	    fuse_opt_add_arg(&args, "-odefault_permissions,allow_other,fsname=floor,"
 				    "subtype=floor") != 0) {
 		fprintf(stderr, "usage: spare-floor DIR [-f] [-o spin=US,writeback,"
-			"background=N]\n");
+			"background=N,sync=FILE]\n");
+		goto out;
+	}
+	if (opt.sync && !sync_open(opt.sync)) {
+		perror(opt.sync);
 		goto out;
 	}
 	shim_policy_live(&policy);
