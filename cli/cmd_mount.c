@@ -4,6 +4,8 @@
 #include "cli/locate.h"
 #include "cli/session.h"
 #include "fs/mount.h"
+#include "store/base/io.h"
+#include "store/base/super.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -14,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CLOSE_WAIT_MS = 60000, FREE_POLL_MS = 200, BRIEF_LOOKS = 10, UPGRADE_WAIT_MS = 30000, UPGRADE_POLL_MS = 20 };
+enum { CLOSE_WAIT_MS = 60000, FREE_POLL_MS = 200, BRIEF_LOOKS = 10, UPGRADE_WAIT_MS = 30000, UPGRADE_REFUSED_MS = 2000, UPGRADE_POLL_MS = 20 };
 
 static int emit_takes(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
@@ -25,21 +27,21 @@ static int emit_takes(void *arg, const char *type, const json_t *o, const void *
 }
 
 /* mount -o remount,ro and back. What is open read-only below, or a standby, cannot become writable so. */
-static int remount(const struct fs_options *fo, const char *store, const char *dir, struct err *err)
+static int remount(const struct fs_options *fo, const char *store, struct err *err)
 {
     struct session *ses = NULL;
     bool takes = false;
     int r = 0;
 
-    if (!fo->read_only) {
+    if (fo->mode_said && !fo->read_only) {
         r = session_open_served(store, &ses, err);
         if (r == 0)
             r = session_call(ses, session_request("info"), emit_takes, &takes, err);
         r = session_end(ses, r, err);
         if (r == 0 && !takes)
-            r = err_set(err, ERR_ROFS, "%s: the store is open read-only, or a standby; unmount it, and mount it without ro", dir);
+            r = err_set(err, ERR_ROFS, "%s: the store is open read-only, or a standby; unmount it, and mount it without ro", fo->dir);
     }
-    return r ? r : fs_remount(dir, fo->read_only, err);
+    return r ? r : fs_remount(fo, err);
 }
 
 int cmd_mount(int argc, char **argv)
@@ -91,7 +93,7 @@ int cmd_mount(int argc, char **argv)
     if (r == 0) {
         fo->store = store;
         fo->dir = dir;
-        r = fo->remount ? remount(fo, store, dir, &err) : fs_mount(fo, &err);
+        r = fo->remount ? remount(fo, store, &err) : fs_mount(fo, &err);
     }
     if (r) {
         code = out_error(&err, r);
@@ -139,15 +141,33 @@ static int ask_daemon(const struct place *p, json_t *req, struct daemon *d, stru
     return session_end(ses, r, err);
 }
 
+/* This program shall not find out that it cannot read the store once the other one is gone. */
+static int can_read(const char *store, struct err *err)
+{
+    struct super *sb = malloc(sizeof *sb);
+    struct io *io = NULL;
+    int r = sb ? io_posix_new(store, &io, err) : err_set(err, ERR_NOMEM, "no memory");
+
+    if (r == 0)
+        r = super_read(io, sb, NULL, err);
+    if (io)
+        io->ops->free(io);
+    free(sb);
+    return r;
+}
+
 /* Until the mount is served by this program. */
 static int swap(const struct place *p, const char *program, struct err *err)
 {
     struct daemon before = { 0 }, now = { 0 };
     struct err why = { 0 };
     struct stat own;
+    unsigned limit = UPGRADE_WAIT_MS;
     json_t *req;
-    int r = ask_daemon(p, session_request("info"), &before, err);
+    int r = can_read(p->store, err);
 
+    if (r == 0)
+        r = ask_daemon(p, session_request("info"), &before, err);
     if (r)
         return r;
     if (stat(program, &own) < 0)
@@ -156,17 +176,17 @@ static int swap(const struct place *p, const char *program, struct err *err)
     session_put_bytes(req, "program", program);
     json_object_set_new(req, "layout", json_integer(fs_layout()));
     r = ask_daemon(p, req, &now, err);
-    if (r && r != ERR_IO && r != ERR_NOENT && r != ERR_AWAY)      /* it may be gone before its answer is here */
-        return r;
-    for (unsigned waited = 0; waited < UPGRADE_WAIT_MS; waited += UPGRADE_POLL_MS) {
-        if (ask_daemon(p, session_request("info"), &now, &why) == 0 && now.workers > before.workers)
-            return now.inode == own.st_ino ? 0 : err_set(err, ERR_IO, "%s: goes on as the program it was; its log says why", p->mount);
+    if (r)                               /* refused; or it was gone before its answer was here */
+        limit = UPGRADE_REFUSED_MS;
+    for (unsigned waited = 0; waited < limit; waited += UPGRADE_POLL_MS) {
+        if (ask_daemon(p, session_request("info"), &now, &why) == 0 && now.workers > before.workers && now.inode == own.st_ino)
+            return 0;
         if (out_interrupted)
             return err_set(err, ERR_INTR, "%s: interrupted", p->mount);
         (void)poll(NULL, 0, UPGRADE_POLL_MS);
     }
-    return err_set(err, ERR_IO, "%s: expected it to go on as %s within %d s, and it does not answer; its log says why", p->mount, program,
-                   UPGRADE_WAIT_MS / 1000);
+    return r ? r : err_set(err, ERR_IO, "%s: expected it to go on as %s within %d s, and it did not; its log says why", p->mount, program,
+                           UPGRADE_WAIT_MS / 1000);
 }
 
 int cmd_upgrade(int argc, char **argv)

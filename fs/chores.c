@@ -177,13 +177,15 @@ static void inval_everything(struct fs *fs)
 {
     uint64_t inos[BATCH];
     size_t n, pos = 0;
+    struct row_ino row;
     bool names_done = inc_epoch(fs);
 
     (void)fuse_lowlevel_notify_inval_inode(fs->se, INO_ROOT, 0, 0);
     while ((n = lookups_list(fs->mem, false, &pos, inos, BATCH)) > 0) {
         for (size_t i = 0; i < n; i++) {
             (void)fuse_lowlevel_notify_inval_inode(fs->se, inos[i], 0, 0);
-            if (!names_done)
+            /* A directory's name would take with it what is mounted below, and who works there. */
+            if (!names_done && store_getattr(fs->store, AT_LIVE, inos[i], &row, NULL) == 0 && !S_ISDIR(row.mode))
                 (void)store_parents(fs->store, AT_LIVE, inos[i], inval_name, fs, NULL);
         }
     }

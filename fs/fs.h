@@ -41,7 +41,7 @@ struct snapdir;
 #define FS_TIMEOUT_S 1e9
 
 /* Where a listing of a directory that began last shall end; ops_dir.c. */
-struct dir_end { uint64_t ino, end; };
+struct dir_end { uint64_t ino, end; bool again; };
 enum { DIR_ENDS = 256 };
 
 struct fs {

@@ -55,9 +55,13 @@ struct mem_head {
     _Atomic uint64_t acked_lsn;  /* highest LSN answered since a worker found the store whole; a recovery without it lost something */
     uint64_t acked_writer;       /* incarnation of that record */
     uint32_t workers;            /* workers started */
+    uint32_t planned;            /* that many were, when the last of them was ended for another program: no crash of what it worked on */
     _Atomic uint64_t lookups;    /* region (bit 63) and log2 of its capacity */
     struct shim_saved live, past;
 };
+
+/* mem_crashed(h): the worker before this one died of what it worked on, for all that is known. */
+static inline bool mem_crashed(const struct mem_head *h) { return h->planned == 0 || h->planned + 1 != h->workers; }
 
 struct mem;
 

@@ -402,8 +402,13 @@ void mount_past_done(const struct fs_options *o)
 
 /* ---- remounting ---- */
 
-int fs_remount(const char *dir, bool read_only, struct err *err)
+#ifndef ST_NOSYMFOLLOW
+#define ST_NOSYMFOLLOW 0x2000
+#endif
+
+int fs_remount(const struct fs_options *o, struct err *err)
 {
+    const char *dir = o->dir;
     struct fs_mounted *m = malloc(sizeof *m);
     struct statvfs v;
     unsigned long keep;
@@ -415,8 +420,10 @@ int fs_remount(const char *dir, bool read_only, struct err *err)
     if (statvfs(dir, &v) < 0)
         return err_from_errno(err, errno, "%s", dir);
     keep = (v.f_flag & ST_NOSUID ? MS_NOSUID : 0ul) | (v.f_flag & ST_NODEV ? MS_NODEV : 0ul) | (v.f_flag & ST_NOEXEC ? MS_NOEXEC : 0ul) |
-           (v.f_flag & ST_RELATIME ? MS_RELATIME : 0ul) | (v.f_flag & ST_NOATIME ? MS_NOATIME : 0ul);
-    if (mount(NULL, dir, NULL, MS_REMOUNT | keep | (read_only ? MS_RDONLY : 0ul), NULL) < 0)
+           (v.f_flag & ST_RELATIME ? MS_RELATIME : 0ul) | (v.f_flag & ST_NOATIME ? MS_NOATIME : 0ul) |
+           (v.f_flag & ST_NOSYMFOLLOW ? MS_NOSYMFOLLOW : 0ul) | (o->nosuid ? MS_NOSUID : 0ul) | (o->nodev ? MS_NODEV : 0ul) |
+           (o->noexec ? MS_NOEXEC : 0ul) | ((o->mode_said ? o->read_only : (v.f_flag & ST_RDONLY) != 0) ? MS_RDONLY : 0ul);
+    if (mount(NULL, dir, NULL, MS_REMOUNT | keep, NULL) < 0)
         return errno == EBUSY ? err_set(err, ERR_BUSY, "%s: a file is open for writing there; close it first", dir) :
                                 err_from_errno(err, errno, "remount %s", dir);
     return 0;

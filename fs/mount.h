@@ -30,6 +30,7 @@ struct fs_options {
     bool standby;              /* the store follows another: the mount is read-only, the store grows; fs_mount finds out */
     bool nonempty;             /* accept a mount point with entries */
     bool remount;              /* change what the kernel allows there, nothing else: fs_remount */
+    bool mode_said;            /* ro or rw was named */
     bool writeback;            /* the kernel merges writes and owns size and mtime */
     bool fsync_ordered;        /* fsync returns at once; crashes still leave an exact prefix */
     bool nosuid, nodev;        /* as of mount(8); implied for an ordinary user */
@@ -79,10 +80,10 @@ unsigned fs_layout(void);
 int fs_mount(const struct fs_options *o, struct err *err);
 
 /*
- * fs_remount(dir, read_only, err): the kernel refuses every change there, or does so no more. What is open for writing there keeps it from becoming
- * read-only. The store's own mode stays. Errors: NOENT no spare is mounted there; BUSY; PERM.
+ * fs_remount(o, err): at o->dir the kernel refuses every change, or does so no more, as o->read_only says where o->mode_said; nosuid, nodev and noexec are
+ * added. What is open for writing there keeps it from becoming read-only. The store's own mode stays. Errors: NOENT no spare is mounted there; BUSY; PERM.
  */
-int fs_remount(const char *dir, bool read_only, struct err *err);
+int fs_remount(const struct fs_options *o, struct err *err);
 
 /*
  * fs_umount(dir, lazy, wait_ms, err):

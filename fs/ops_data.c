@@ -73,15 +73,17 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 }
 
 /* Space is not set aside here, but who asks for more than there is should hear so now. What the file holds already is not asked for again. */
-static int has_space(struct op *op, uint64_t ino, uint64_t end)
+static int has_space(struct op *op, uint64_t ino, uint64_t off, uint64_t len)
 {
+    uint64_t end = off + len, held;
     struct statfs_out s;
     struct row_ino row;
     struct wait w = { 0 };
 
-    if (store_statfs(op->fs->store, &s) < 0 || end <= s.avail || store_getattr(op->fs->store, AT_LIVE, ino, &row, &w) < 0)
+    if (store_statfs(op->fs->store, &s) < 0 || len <= s.avail || store_getattr(op->fs->store, AT_LIVE, ino, &row, &w) < 0)
         return 0;
-    return end > row.size && end - row.size > s.avail ? ERR_NOSPC : 0;
+    held = row.size > off ? row.size : off;
+    return end > held && end - held > s.avail ? ERR_NOSPC : 0;
 }
 
 static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
@@ -101,7 +103,7 @@ static void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
         op_error(&op, ERR_NOTSUP);
         return;
     }
-    rc = mode & RFA_PUNCH_HOLE ? 0 : has_space(&op, ino, (uint64_t)off + (uint64_t)len);
+    rc = mode & RFA_PUNCH_HOLE ? 0 : has_space(&op, ino, (uint64_t)off, (uint64_t)len);
     if (rc < 0) {
         op_error(&op, rc);
         return;

@@ -15,6 +15,7 @@ struct fill {
     char *buf;
     size_t size, used;
     uint64_t end;           /* entries from this cookie on are not of this listing */
+    bool at_end;            /* and there are some */
     uint64_t *known;
     size_t n_known, n_entries;
     bool plus;
@@ -61,7 +62,8 @@ static int add_entry(void *arg, const struct dirent_out *d)
 
     memcpy(name, d->name, nlen);
     name[nlen] = '\0';
-    if (d->cookie >= f->end || !has_room(f, name))
+    f->at_end = d->cookie >= f->end;
+    if (f->at_end || !has_room(f, name))
         return 1;
     bare(&e, d->ino, d->type);
     /* An entry that would have to wait, or is gone by now, goes without attributes. */
@@ -75,9 +77,25 @@ static int add_entry(void *arg, const struct dirent_out *d)
 
 /*
  * A new entry comes at the end of a listing, and one that is renamed is new: who renames each file as he lists them would never come to
- * the end. So a listing ends at what was there when it began, as POSIX allows. Nothing is opened here (OPENDIR is answered ENOSYS), so it is
- * kept by directory: the listing that began last counts for all that go on. One that was pushed out of the table ends where the directory does.
+ * the end. So a listing ends at what was there when it came for the first time to the end of what was there when it began: who is renamed over
+ * meanwhile, as an editor saves, is not missed. Nothing is opened here (OPENDIR is answered ENOSYS), so it is kept by directory: the listing that
+ * began last counts for all that go on. One that was pushed out of the table ends where the directory does.
  */
+static bool listing_again(struct fs *fs, struct fill *f, uint64_t ino)
+{
+    struct dir_end *d = &fs->dir_end[(ino ^ ino >> 8) % DIR_ENDS];
+    bool again;
+
+    pthread_mutex_lock(&fs->dir_lock);
+    again = d->ino == ino && !d->again;
+    if (again)
+        *d = (struct dir_end){ ino, log_head(store_log(fs->store)), true };
+    if (d->ino == ino)
+        f->end = d->end;
+    pthread_mutex_unlock(&fs->dir_lock);
+    return again;
+}
+
 static uint64_t listing_end(struct fs *fs, uint64_t ino, bool begins)
 {
     struct dir_end *d = &fs->dir_end[(ino ^ ino >> 8) % DIR_ENDS];
@@ -85,7 +103,7 @@ static uint64_t listing_end(struct fs *fs, uint64_t ino, bool begins)
 
     pthread_mutex_lock(&fs->dir_lock);
     if (begins)
-        *d = (struct dir_end){ ino, log_head(store_log(fs->store)) };
+        *d = (struct dir_end){ ino, log_head(store_log(fs->store)), false };
     if (d->ino == ino)
         end = d->end;
     pthread_mutex_unlock(&fs->dir_lock);
@@ -106,6 +124,7 @@ static int fill_once(struct fill *f, uint64_t ino, uint64_t off)
     int rc;
 
     f->used = f->n_entries = 0;
+    f->at_end = false;
     if (off < 2) {
         rc = store_getattr(fs->store, AT_LIVE, ino, &row, &f->op->wait);
         if (rc < 0)
@@ -145,6 +164,8 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
     f.end = listing_end(op.fs, ino, off < 2);
     f.known = (uint64_t *)(void *)(f.buf + REPLY_MAX);
     OP_RUN(op, rc, fill_once(&f, ino, (uint64_t)off));
+    if (!op.parked && rc == 0 && f.n_entries == 0 && f.at_end && listing_again(op.fs, &f, ino))
+        OP_RUN(op, rc, fill_once(&f, ino, (uint64_t)off));
     if (op.parked)
         return;             /* nothing was made known: it waits only with an empty reply */
     if (rc < 0) {

@@ -104,6 +104,7 @@ static bool set_flag(struct fs_options *o, const char *item)
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(item, flags[i].name) == 0) {
             *flags[i].flag = flags[i].value;
+            o->mode_said |= flags[i].flag == &o->read_only;
             return true;
         }
     }

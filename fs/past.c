@@ -72,7 +72,8 @@ static void redo(struct past *p)
             continue;
         if (note->unique != in->unique)
             *note = (struct buf_note){ .unique = in->unique };
-        if (++note->crashes >= MEM_CRASHES_MAX && in->opcode != FUSE_FORGET && in->opcode != FUSE_BATCH_FORGET)
+        note->crashes += mem_crashed(mem_head(p->fs->mem));
+        if (note->crashes >= MEM_CRASHES_MAX && in->opcode != FUSE_FORGET && in->opcode != FUSE_BATCH_FORGET)
             (void)shim_reply_raw(p->shim, in->unique, EIO, NULL, 0);
         else
             (void)shim_dispatch(p->shim, &b, in->len);

@@ -144,7 +144,7 @@ static void recover_one(struct fs *fs, struct found *f, struct recover_stats *st
     uint32_t opcode = head_of(f)->opcode;
     bool known = f->slot->unique == f->unique;
 
-    if (known && f->slot->state == SLOT_RUNNING)
+    if (known && f->slot->state == SLOT_RUNNING && mem_crashed(mem_head(fs->mem)))
         f->slot->crashes++;
     if (known && f->slot->state == SLOT_ANSWERING) {
         (void)shim_reply_raw(fs->shim, f->unique, f->slot->result, NULL, 0);

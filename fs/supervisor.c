@@ -38,7 +38,8 @@ struct sup {
     int helper_ctl;                  /* to the child that mounts the past */
     int sig;
     pid_t worker, helper, ender;
-    int program;                     /* to go on as, once the worker has ended; -1: this one */
+    int program;                     /* to go on as; -1: this one */
+    bool replaced;                   /* the worker was ended to start one of this program */
     bool ever_served, announced, ending;
     bool serving;                    /* this worker has said so */
     bool killed;                     /* by us: it did not end when asked to */
@@ -239,6 +240,7 @@ static void opened(struct sup *s, const struct err *e)
 
         fs_log("the store could not be opened again: %s%s", e->msg, s->again.read_only || in_use ? "" : "; trying read-only");
         s->again.read_only |= !in_use;
+        s->over |= in_use && !connected(s->live_fd);     /* unmounted meanwhile, and mounted by another: nothing is left to serve */
     }
 }
 
@@ -260,9 +262,8 @@ static void hear_worker(struct sup *s)
         close_fd(&s->ctl);               /* SIGCHLD tells the rest */
         return;
     }
-    if (m.kind == CTL_UPGRADE && fd >= 0 && s->program < 0 && !s->ending) {
+    if (m.kind == CTL_UPGRADE && fd >= 0 && s->program < 0) {
         s->program = fd;
-        (void)kill(s->worker, SIGKILL);  /* all it had in its hands is found by the next one, as after any death */
         return;
     }
     close_fd(&fd);
@@ -344,12 +345,13 @@ static void worker_ended(struct sup *s, int status)
         s->over = true;
     } else if (s->ending && s->live_fd < 0) {
         s->over = true;
-    } else if (s->program >= 0 && !s->ending) {
-        s->start_at_ms = 1;              /* as that program, or where that cannot be, as this one */
+    } else if (s->replaced && !s->ending) {
+        s->start_at_ms = 1;
     } else {
         worker_crashed(s, status);
     }
     s->worker = 0;
+    s->replaced = false;
 }
 
 static void reap_children(struct sup *s)
@@ -381,38 +383,50 @@ static void hear_signal(struct sup *s)
 
 /* ---- another program ---- */
 
-static void keep(int fd)
+static void hand_on(const struct sup *s, bool on)
 {
-    if (fd >= 0)
-        (void)fcntl(fd, F_SETFD, 0);
+    const int fds[] = { mem_fd(s->mem), s->live_fd, s->past_fd, s->ctl };
+
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        if (fds[i] >= 0)
+            (void)fcntl(fds[i], F_SETFD, on ? 0 : FD_CLOEXEC);
 }
 
-/* Becomes that program, which calls supervisor_resume. Returns if it cannot. No worker runs. */
+/*
+ * Becomes that program, which calls supervisor_resume. The worker serves on meanwhile, so that a program that cannot be run, or is not ours, costs
+ * nothing but the supervisor: this returns, or the worker finds itself without one.
+ */
 static void become(struct sup *s)
 {
-    char link[64], path[PATH_MAX], options[FS_OPTIONS_TEXT_MAX], handed[160];
+    char link[64], path[PATH_MAX], options[FS_OPTIONS_TEXT_MAX], handed[200];
     char *argv[] = { (char[]){ "spare" }, (char[]){ "mount" }, (char[]){ "--resume" }, handed, (char[]){ "-o" }, options, NULL, NULL, NULL, NULL };
-    int n = 6, flags = fcntl(mem_fd(s->mem), F_GETFD);
+    int n = 6;
     ssize_t len;
 
     snprintf(link, sizeof link, "/proc/self/fd/%d", s->program);
+    errno = ENAMETOOLONG;
     len = readlink(link, path, sizeof path - 1);
-    if (len > 0 && flags >= 0 && fs_options_text(s->o, options, sizeof options) == 0) {
+    if (len > 0 && fs_options_text(s->o, options, sizeof options) == 0) {
         path[len] = '\0';
-        snprintf(handed, sizeof handed, "%d,%d,%d,%llu,%llu", mem_fd(s->mem), s->live_fd, s->past_fd, (unsigned long long)s->live_dev,
-                 (unsigned long long)s->past_dev);
+        snprintf(handed, sizeof handed, "%d,%d,%d,%llu,%llu,%d,%ld", mem_fd(s->mem), s->live_fd, s->past_fd, (unsigned long long)s->live_dev,
+                 (unsigned long long)s->past_dev, s->ctl, (long)s->worker);
         if (s->o->foreground)
             argv[n++] = (char[]){ "-f" };
         argv[n++] = (char *)(uintptr_t)s->o->store;
         argv[n++] = (char *)(uintptr_t)s->o->dir;
-        keep(mem_fd(s->mem));
-        keep(s->live_fd);
-        keep(s->past_fd);
+        hand_on(s, true);
         fs_log("going on as %s", path);
         execv(path, argv);
+        hand_on(s, false);
     }
     fs_log("going on as this program: the other one could not be run: %s", strerror(errno));
     close_fd(&s->program);
+}
+
+/* Nothing else is under way: the mount is announced, its past mounted, nobody ends it. */
+static bool may_become(const struct sup *s)
+{
+    return s->program >= 0 && s->announced && s->serving && s->worker > 0 && s->ctl >= 0 && s->helper <= 0 && s->helper_ctl < 0 && s->ender <= 0 && !s->ending;
 }
 
 /* ---- life ---- */
@@ -430,7 +444,8 @@ static int next_timeout(const struct sup *s)
 
 static void run(struct sup *s)
 {
-    start_worker(s);
+    if (s->worker <= 0)
+        start_worker(s);
     while (!s->over) {
         struct pollfd p[3] = { { .fd = s->sig, .events = POLLIN }, { .fd = s->ctl, .events = POLLIN },
                                { .fd = s->helper_ctl, .events = POLLIN } };
@@ -445,11 +460,10 @@ static void run(struct sup *s)
             hear_helper(s);
         if (p[0].revents)
             hear_signal(s);
-        if (s->start_at_ms && now_ms() >= s->start_at_ms && !(s->program >= 0 && s->helper > 0)) {
-            if (s->program >= 0)
-                become(s);
+        if (may_become(s))
+            become(s);
+        if (s->start_at_ms && now_ms() >= s->start_at_ms)
             start_worker(s);
-        }
         if (s->stop_at_ms && now_ms() >= s->stop_at_ms) {
             s->stop_at_ms = now_ms() + STOP_AFTER_MS;
             if (++s->stops > STOPS_MAX && s->worker > 0) {
@@ -537,19 +551,23 @@ int supervisor_resume(const struct fs_options *o, const char *handed, struct err
 {
     unsigned long long live_dev, past_dev;
     struct sup s;
+    long worker;
     int mem, rc;
     char end;
 
     blank(&s, o, err);
-    if (sscanf(handed, "%d,%d,%d,%llu,%llu%c", &mem, &s.live_fd, &s.past_fd, &live_dev, &past_dev, &end) != 5 || mem < 0 || s.live_fd < 0)
+    if (sscanf(handed, "%d,%d,%d,%llu,%llu,%d,%ld%c", &mem, &s.live_fd, &s.past_fd, &live_dev, &past_dev, &s.ctl, &worker, &end) != 7 || mem < 0 ||
+        s.live_fd < 0 || s.ctl < 0 || worker <= 0)
         return err_set(err, ERR_USAGE, "mount --resume %s: expected what a running mount hands over", handed);
     s.live_dev = live_dev;
     s.past_dev = past_dev;
-    s.ever_served = s.announced = true;
-    (void)fcntl(mem, F_SETFD, FD_CLOEXEC);
-    (void)fcntl(s.live_fd, F_SETFD, FD_CLOEXEC);
-    if (s.past_fd >= 0)
-        (void)fcntl(s.past_fd, F_SETFD, FD_CLOEXEC);
+    s.worker = (pid_t)worker;
+    s.ever_served = s.announced = s.replaced = true;
     rc = mem_adopt(mem, &s.mem, err);
-    return rc < 0 ? rc : live(&s);
+    if (rc < 0)
+        return rc;                       /* the worker serves on alone */
+    hand_on(&s, false);
+    mem_head(s.mem)->planned = mem_head(s.mem)->workers;
+    (void)kill(s.worker, SIGKILL);       /* all it had in its hands is found by the next one, as after any death */
+    return live(&s);
 }

@@ -16,8 +16,9 @@ int supervisor_run(const struct fs_options *o, void (*ready)(void *arg), void *a
 
 /*
  * supervisor_resume(o, handed, err): the same in a process that was another program until now (`spare upgrade`): it has the mounts, and the children,
- * of that one. ${handed}: "MEMORY,LIVE,PAST,LIVE_DEV,PAST_DEV", descriptors and device numbers, as the other program wrote it.
- * Errors: USAGE, DAMAGE: what is handed over is not that.
+ * of that one. ${handed}: "MEMORY,LIVE,PAST,LIVE_DEV,PAST_DEV,CONTROL,WORKER", descriptors, device numbers and a process, as the other program wrote it.
+ * Ends that worker, and starts its own.
+ * Errors: USAGE, DAMAGE: what is handed over is not that; nothing was done.
  */
 int supervisor_resume(const struct fs_options *o, const char *handed, struct err *err);
 

@@ -347,14 +347,53 @@ static void counters(void *arg, void (*put)(void *put_arg, const char *name, uin
     put(put_arg, "program_inode", stat("/proc/self/exe", &exe) == 0 ? exe.st_ino : 0);
 }
 
-/* Whoever may make this process run a program of his choice could do so before: root, and whose process it is. */
-static int upgrade(void *arg, uint32_t uid, const char *program, uint64_t layout, struct err *err)
+static bool same_namespace(uint32_t pid, const char *kind)
+{
+    char path[64];
+    struct stat own, his;
+
+    snprintf(path, sizeof path, "/proc/self/ns/%s", kind);
+    if (stat(path, &own) < 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%u/ns/%s", pid, kind);
+    return stat(path, &his) == 0 && his.st_ino == own.st_ino && his.st_dev == own.st_dev;
+}
+
+struct within { uint64_t dev; const char *source; };
+
+static int is_ours(void *arg, const struct fs_mounted *m)
+{
+    const struct within *w = arg;
+
+    return m->dev == w->dev && strcmp(m->source, w->source) == 0;
+}
+
+/*
+ * Whoever may make this process run a program of his choice could do so before: root, and whose process it is; but not the root of a container that
+ * was given the store. And a program in the mount would have to be read from itself.
+ */
+static int may_run(const struct worker *w, const struct caller *who, int fd, const char *program, struct err *err)
+{
+    struct within in = { 0, w->fs.o->fsname };
+    struct stat st;
+
+    if ((who->uid != 0 && who->uid != geteuid()) || !same_namespace(who->pid, "mnt") || !same_namespace(who->pid, "user"))
+        return err_set(err, ERR_PERM, "%s: expected the user who mounted it, or root, of this system; found user %u", w->fs.o->dir, who->uid);
+    if (fstat(fd, &st) < 0)
+        return err_from_errno(err, errno, "%s", program);
+    if (!S_ISREG(st.st_mode) || (st.st_uid != 0 && st.st_uid != geteuid()) || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        return err_set(err, ERR_PERM, "%s: expected a program that belongs to root or to who mounted, and that nobody else may write", program);
+    in.dev = st.st_dev;
+    if (fs_mounted_each(is_ours, &in) == 1)
+        return err_set(err, ERR_USAGE, "%s: lies in the mount it shall serve; copy it to another place first", program);
+    return 0;
+}
+
+static int upgrade(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err)
 {
     struct worker *w = arg;
     int fd, rc;
 
-    if (uid != 0 && uid != geteuid())
-        return err_set(err, ERR_PERM, "%s: expected the user who mounted it, or root, found user %u", w->fs.o->dir, uid);
     if (layout != MEM_LAYOUT)
         return err_set(err, ERR_NOTSUP, "%s: the running program keeps requests in memory in layout %d, %s in layout %llu; unmount, and mount again",
                        w->fs.o->dir, MEM_LAYOUT, program, (unsigned long long)layout);
@@ -363,9 +402,11 @@ static int upgrade(void *arg, uint32_t uid, const char *program, uint64_t layout
     fd = open(program, O_PATH | O_CLOEXEC);
     if (fd < 0)
         return err_from_errno(err, errno, "%s", program);
-    rc = ctl_send(w->ctl, CTL_UPGRADE, fd, NULL);
+    rc = may_run(w, who, fd, program, err);
+    if (rc == 0)
+        rc = ctl_send(w->ctl, CTL_UPGRADE, fd, NULL);
     close(fd);
-    return rc < 0 ? err_from_errno(err, -rc, "%s: its supervisor", w->fs.o->dir) : 0;
+    return rc < 0 && err->code != 0 ? rc : rc < 0 ? err_from_errno(err, -rc, "%s: its supervisor", w->fs.o->dir) : 0;
 }
 
 /* Commands reach the store through this process. Without it they cannot, but files can be worked on. */

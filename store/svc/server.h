@@ -24,8 +24,8 @@ struct svc_hooks {
     void *arg;
     /* counters for `status --json` and benches: call put for each. Called from any thread. May be NULL. */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
-    /* ${uid} asks to go on as another program. Returns before it does. May be NULL. */
-    int (*upgrade)(void *arg, uint32_t uid, const char *program, uint64_t layout, struct err *err);
+    /* ${who} asks to go on as another program. Returns before it does. May be NULL. */
+    int (*upgrade)(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err);
 };
 
 /*

@@ -59,7 +59,7 @@ struct svc_env {
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
     void *counters_arg;
     /* go on as that program, whose processes share memory of that layout; NULL: this is no mount */
-    int (*upgrade)(void *arg, uint32_t uid, const char *program, uint64_t layout, struct err *err);
+    int (*upgrade)(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err);
 };
 
 /* What a request that runs a stream to another site is given beside its arguments: where to, and what ends it. */

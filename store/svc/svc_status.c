@@ -120,9 +120,9 @@ int svc_op_info(struct svc_req *q, struct err *err)
 
 int svc_op_upgrade(struct svc_req *q, struct err *err)
 {
-    const char *program;
+    char *program = NULL;
     uint64_t layout;
-    int r = svc_arg_text(q, "program", &program, err);
+    int r = svc_arg_path(q, "program", &program, err);
 
     if (r == 0)
         r = svc_arg_u64(q, "layout", 0, &layout, err);
@@ -130,7 +130,10 @@ int svc_op_upgrade(struct svc_req *q, struct err *err)
         r = err_set(err, ERR_USAGE, "upgrade: expected a program");
     if (r == 0 && !q->env->upgrade)
         r = err_set(err, ERR_USAGE, "upgrade: expected a mount, found a store that a command has open");
-    return r ? r : q->env->upgrade(q->env->counters_arg, q->who->uid, program, layout, err);
+    if (r == 0)
+        r = q->env->upgrade(q->env->counters_arg, q->who, program, layout, err);
+    free(program);
+    return r;
 }
 
 static int emit_moment(void *arg, const struct moment_entry *e)

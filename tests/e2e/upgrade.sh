@@ -65,12 +65,25 @@ not_run() { # what cannot be run: it stays what it is, and says so
 	printf 'no program' >bad && chmod 755 bad && python3 -c '
 import sys; sys.path.insert(0, sys.argv[1] + "/tests/lib")
 from control import Control
-Control("st").ask("upgrade", program=sys.argv[2], layout=int(sys.argv[3]))' "$SPARE_SRC" "$WORK/bad" "$(sed -n 's/.*MEM_LAYOUT = \([0-9]*\),.*/\1/p' "$SPARE_SRC/fs/memfd.h" 2>/dev/null || echo 1)"
+Control("st").ask("upgrade", program=sys.argv[2], layout=1)' "$SPARE_SRC" "$WORK/bad"
 	until_true grep -q "could not be run" daemon.log && until_true ls m/file && same old "$(cat m/file)"
 }
-[ "$(id -u)" != 0 ] || check "what cannot be run leaves it as it was" not_run
+check "what cannot be run leaves it as it was" not_run
+inside() { cp two m/prog && exits 2 m/prog upgrade m && says "lies in the mount" && rm m/prog; }
+check "a program that lies in the mount is refused" inside
+loose() { cp two loose && chmod 777 loose && exits 12 ./loose upgrade m && says "nobody else may write"; }
+check "and one that anybody may write" loose
 ends() { timeout 60 ./two umount m && gone m && until_true no_daemon daemon.log && exits 0 ./two check st && prints "No damage"; }
 check "it unmounts, and check finds nothing" ends
+stranger() { # a program that is none of ours: the worker serves on, without a supervisor
+	timeout 60 ./one mount st m -o "log=$WORK/daemon.log" && cp /bin/true none && python3 -c '
+import sys; sys.path.insert(0, sys.argv[1] + "/tests/lib")
+from control import Control
+Control("st").ask("upgrade", program=sys.argv[2], layout=1)' "$SPARE_SRC" "$WORK/none" && until_true grep -q "supervisor is gone" daemon.log &&
+		same old "$(cat m/file)" && echo new >m/file && same new "$(cat m/file)" && timeout 60 ./one umount m && until_true no_daemon daemon.log &&
+		timeout 60 ./one mount st m -o "log=$WORK/daemon.log" && same new "$(cat m/file)" && ends
+}
+check "a program that is no spare: what is open is served on" stranger
 nothing() { exits 1 ./one upgrade st && says "not mounted|found a store|nobody serves"; }
 check "what is not mounted is not upgraded" nothing
 [ $bad -eq 0 ] || sed 's/^/# daemon: /' daemon.log
