@@ -392,7 +392,7 @@ static int may_run(const struct worker *w, const struct caller *who, int fd, con
 static int upgrade(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err)
 {
     struct worker *w = arg;
-    int fd, rc;
+    int fd, rc, sent;
 
     if (layout != MEM_LAYOUT)
         return err_set(err, ERR_NOTSUP, "%s: the running program keeps requests in memory in layout %d, %s in layout %llu; unmount, and mount again",
@@ -403,10 +403,9 @@ static int upgrade(void *arg, const struct caller *who, const char *program, uin
     if (fd < 0)
         return err_from_errno(err, errno, "%s", program);
     rc = may_run(w, who, fd, program, err);
-    if (rc == 0)
-        rc = ctl_send(w->ctl, CTL_UPGRADE, fd, NULL);
+    sent = rc == 0 ? ctl_send(w->ctl, CTL_UPGRADE, fd, NULL) : 0;
     close(fd);
-    return rc < 0 && err->code != 0 ? rc : rc < 0 ? err_from_errno(err, -rc, "%s: its supervisor", w->fs.o->dir) : 0;
+    return sent < 0 ? err_from_errno(err, -sent, "%s: its supervisor", w->fs.o->dir) : rc;
 }
 
 /* Commands reach the store through this process. Without it they cannot, but files can be worked on. */
