@@ -226,6 +226,7 @@ static void *committer_main(void *arg)
         }
         note_segment(s);
         (void)log_prepare(s->log, NULL);     /* a failure shows when room is needed */
+        log_zero_ahead(s->log);
         pthread_mutex_lock(&s->lock);
         pthread_cond_broadcast(&s->progress);
         pthread_mutex_unlock(&s->lock);
@@ -287,6 +288,13 @@ int store_sync(struct store *s, struct err *err)
     if (rc < 0)
         return store_fail(s, rc, e);
     note_segment(s);
+    if (!s->has_threads) {
+        log_zero_ahead(s->log);
+    } else if (log_zero_due(s->log)) {       /* not here, where somebody waits */
+        pthread_mutex_lock(&s->lock);
+        run_nudge_locked(s, WAIT_DURABLE);
+        pthread_mutex_unlock(&s->lock);
+    }
     run_progress(s);
     return 0;
 }

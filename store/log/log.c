@@ -375,6 +375,7 @@ static struct log *log_alloc(struct io *io, const struct super *sb, const struct
         log->opt = *opt;
     if (log->opt.segment_bytes == 0)
         log->opt.segment_bytes = LOG_SEGMENT_DEF;
+    log->zeroing = UINT64_MAX;
     memcpy(log->lineage, sb->lineage, 16);
     memcpy(log->site, sb->site, 16);
     log->key_id = sb->key_id;

@@ -36,6 +36,8 @@ enum { LOG_FIRST_ADDR = 4096 };         /* of a new store; LSN 0 means none */
 struct log_options {
     uint64_t segment_bytes;     /* capacity of new segments; 64 MiB default where 0 */
     bool     preallocate;       /* reserve the space of a segment when it is made */
+    uint32_t zero_ahead;        /* bytes, for log_zero_ahead; 0: never */
+    uint32_t zero_after;        /* small syncs in a row until it is due */
     /* a writable open must find the record of this LSN and of this writer's incarnation, else it changes nothing and fails with IO: it had
      * been answered; 0: no such */
     uint64_t least_lsn, least_writer;
@@ -114,6 +116,15 @@ int log_room(struct log *log, uint64_t rec_bytes, struct err *err);
 
 /* log_prepare(log): background: make the next segment ahead of need. Returns 0 or an error (not poisoning). */
 int log_prepare(struct log *log, struct err *err);
+
+/*
+ * log_zero_due(log): syncs have followed each other closely, and the blocks that the next ones will write were allocated but never written:
+ * log_zero_ahead(log) writes zeros there. A sync of blocks once written needs no change of the file system's own (extents
+ * become "written" by a transaction), which makes it cheaper by a third or more on ext4 and XFS. Appends go on, but for those that
+ * would reach the piece under way. Background; any thread, not two at once. A failure shows in the next sync.
+ */
+bool log_zero_due(struct log *log);
+void log_zero_ahead(struct log *log);
 
 /*
  * log_append_begin(log, rec, head, slot):

@@ -16,7 +16,7 @@ static bool held_up(const struct log *log)
 /* The next address, if a record of ${span} may have it now. The mutex is held at return. */
 static int take_locked(struct log *log, uint64_t span, uint64_t *at)
 {
-    while (held_up(log) && atomic_load(&log->poisoned) == 0)
+    while ((held_up(log) || atomic_load_explicit(&log->head, memory_order_relaxed) + span > log->zeroing) && atomic_load(&log->poisoned) == 0)
         log_wait_locked(log);
     *at = atomic_load_explicit(&log->head, memory_order_relaxed);
     if (atomic_load(&log->poisoned) != 0 || log->finished)

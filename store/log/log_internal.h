@@ -21,6 +21,8 @@ enum {
     LOG_OPEN_MAX    = 256,          /* segment files kept open beyond those in use */
     LOG_SEGMENT_DEF = 64 << 20,
     LOG_WINDOW      = 128 << 10,    /* bytes read at a time when walking */
+    LOG_SMALL_SYNC  = 64 << 10,     /* bytes a sync makes durable, when it counts as small */
+    LOG_ZERO_PIECE  = 256 << 10,    /* so much at a time */
 };
 #define LOG_NEXT "log/next"         /* a segment in the making; has no meaning until renamed */
 
@@ -72,6 +74,9 @@ struct log {
     bool     switching;         /* mutex; head stands still while the next segment is made */
     bool     syncing;           /* mutex; one thread is in fdatasync */
     bool     finished;          /* mutex; log_finish was called */
+    unsigned small_syncs;       /* mutex; in a row */
+    uint64_t zeroed;            /* mutex; up to this address the blocks were written */
+    uint64_t zeroing;           /* mutex; from this address zeros are being written, UINT64_MAX none: no append may reach it */
     unsigned waiters;           /* mutex; of changed */
     _Atomic int poisoned;
 

@@ -503,7 +503,7 @@ static void start(struct drive *d)
     r->now_ns = 1767225600000000000ll;
     r->opt = (struct store_options){ .writable = true, .threads = true, .memory_bytes = rng_chance(&d->rng, 30) ? 1 << 16 : 0,
                                      .commit_ms = 1 + (uint32_t)rng_below(&d->rng, 50),
-                                     .log = { .segment_bytes = segments[rng_below(&d->rng, 4)], .preallocate = rng_chance(&d->rng, 50) } };
+                                     .log = { .segment_bytes = segments[rng_below(&d->rng, 4)], .preallocate = rng_chance(&d->rng, 50), .zero_ahead = 1 << 16, .zero_after = 2 } };
     d->steps = 60 + (unsigned)rng_below(&d->rng, 300);
 }
 

@@ -350,8 +350,9 @@ static int start(struct rig *r)
     static const uint64_t segments[] = { 0, 1 << 13, 1 << 15, 1 << 17 };
     r->now_ns = START_NS + (int64_t)rng_below(&r->rng, 1000000000);
     simio_set_wall(r->w.sim, r->now_ns);
+    const uint32_t ahead = r->seed % 3 == 0 ? 1u << (13 + r->seed % 4) : 0;
     r->opt = (struct store_options){ .writable = true, .memory_bytes = rng_chance(&r->rng, 50) ? 0 : 1 << 16,
-                                     .log = { .segment_bytes = segments[rng_below(&r->rng, 4)], .preallocate = rng_chance(&r->rng, 6) } };
+                                     .log = { .segment_bytes = segments[rng_below(&r->rng, 4)], .preallocate = rng_chance(&r->rng, 6), .zero_ahead = ahead, .zero_after = 2 } };
     if (r->seed % 16 == 0 && explore_make(r, &init) != 0)
         return -1;
     int rc = store_create(&r->w.hook.io, NULL, &init, &err);
