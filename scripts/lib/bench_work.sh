@@ -19,8 +19,8 @@ name_of() {
 	status) echo "git status, the first time" ;;
 	status_warm) echo "git status, warm" ;;
 	build) echo "build this project's store/" ;;
-	sqlite_journal) echo "200 SQLite commits, rollback journal, FULL" ;;
-	sqlite_wal) echo "200 SQLite commits, WAL, FULL" ;;
+	sqlite_journal) echo "1,000 SQLite commits, rollback journal, FULL" ;;
+	sqlite_wal) echo "1,000 SQLite commits, WAL, FULL" ;;
 	write_1m) echo "write 256 MB by 1 MiB" ;;
 	write_4k) echo "write 80 MB by 4 KiB" ;;
 	read_cold) echo "read 256 MB, cold" ;;
@@ -92,13 +92,15 @@ work_build() {
 }
 
 sqlite() { # sqlite TOP MODE
-	python3 - "$1/$2.db" "$2" <<-'END'
-		import sqlite3, sys
+	python3 - "$1/$2.db" "$2" "$BENCH_DIR/took" <<-'END'
+		import sqlite3, sys, time
+		from_ = time.monotonic()
 		c = sqlite3.connect(sys.argv[1], isolation_level=None)
 		c.execute("pragma journal_mode=" + sys.argv[2])
 		c.execute("pragma synchronous=full")
 		c.execute("create table t(a integer primary key, b text)")
-		for i in range(200): c.execute("insert into t(b) values (?)", ("x" * 200,))
+		for i in range(1000): c.execute("insert into t(b) values (?)", ("x" * 200,))
+		open(sys.argv[3], "w").write("%.4f\n" % (time.monotonic() - from_))
 		assert c.execute("pragma integrity_check").fetchone() == ("ok",)
 	END
 }
