@@ -78,7 +78,7 @@ struct op {
     struct mem_slot *slot;
     struct caller caller;
     struct wait wait;
-    bool nowait;                 /* pass to store_read */
+    bool nowait;                 /* this thread must not wait: pass to store_read; no wait of store_fsync's own */
     bool parked;
 };
 

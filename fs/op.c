@@ -16,7 +16,7 @@ void op_begin(struct op *op, fuse_req_t req)
     const struct shim_req *cur = shim_current();
     struct fs *fs = fs_of(req);
 
-    *op = (struct op){ .fs = fs, .req = req, .nowait = !park_may_block() };
+    *op = (struct op){ .fs = fs, .req = req, .nowait = !park_may_block() && !shim_may_wait(fs->shim) };
     op->caller = (struct caller){ .uid = ctx->uid, .gid = ctx->gid, .pid = (uint32_t)ctx->pid,
                                   .umask = ctx->umask, .kill_priv = shim_kill_priv() };
     if (!cur)

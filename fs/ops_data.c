@@ -187,11 +187,11 @@ static void sync_inode(fuse_req_t req, fuse_ino_t ino)
         return;
     }
     if (op.fs->o->fsync_ordered) {
-        rc = store_fsync(op.fs->store, ino, &op.wait);    /* marks the version */
-        op_error(&op, rc == ERR_WAIT ? 0 : rc);
+        store_mark_version(op.fs->store, ino);    /* and no more: the group commit comes in its own time */
+        op_error(&op, log_poisoned(store_log(op.fs->store)));
         return;
     }
-    OP_RUN(op, rc, store_fsync(op.fs->store, ino, &op.wait));
+    OP_RUN(op, rc, store_fsync(op.fs->store, ino, op.nowait ? &op.wait : NULL));
     if (op.parked)
         return;
     op_error(&op, rc);

@@ -2,23 +2,13 @@
 #define FUSE_USE_VERSION 314
 #include "fs/shim_internal.h"
 
-#include "store/base/slow.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
-
-/* So many fruitless spins in a row and the thread sleeps at once ... */
-#define SPIN_MISSES_MAX 4u
-/* ... until so many sleeps in a row were shorter than so many spins. */
-#define BURST_SLEEPS 2u
-#define BURST_SPINS 4u
 
 struct dispatch {
 	struct shim_req req;
@@ -31,8 +21,6 @@ static _Thread_local struct dispatch *current;
 /* libfuse calls back with the descriptor and the session's user data, which is the file
  * system's own: so the shim is found by descriptor. */
 static _Atomic(struct shim *) attached[SHIM_MAX];
-
-#define INC(c) atomic_fetch_add_explicit(&(c), 1, memory_order_relaxed)
 
 /* ---- custom io ---------------------------------------------------------------------- */
 
@@ -91,15 +79,6 @@ int shim_reply_raw(struct shim *s, uint64_t unique, int error, const void *data,
 	return writev(s->fd, iov, count) < 0 ? -errno : 0;
 }
 
-int shim_notify_resend(struct shim *s)
-{
-	struct fuse_out_header oh = { .len = sizeof(oh), .error = SHIM_NOTIFY_RESEND };
-
-	if (!atomic_load(&s->neg_done) || !(s->neg.flags & SHIM_HAS_RESEND))
-		return -EOPNOTSUPP;
-	return write(s->fd, &oh, sizeof(oh)) < 0 ? -errno : 0;
-}
-
 /* ---- life --------------------------------------------------------------------------- */
 
 static int plain_get(void *ctx, struct shim_buf *out)
@@ -140,7 +119,8 @@ struct shim *shim_new(const struct shim_policy *policy, const struct shim_buf_op
 		free(s);
 		return NULL;
 	}
-	pthread_mutex_init(&s->lead, NULL);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->lead_free, NULL);
 	return s;
 }
 
@@ -150,7 +130,8 @@ void shim_free(struct shim *s)
 		return;
 	shim_detach(s);
 	close(s->stop_fd);
-	pthread_mutex_destroy(&s->lead);
+	pthread_cond_destroy(&s->lead_free);
+	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 
@@ -352,155 +333,7 @@ void shim_put(struct shim *s, struct shim_buf *buf)
 	*buf = (struct shim_buf){ 0 };
 }
 
-/* ---- loop --------------------------------------------------------------------------- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static ssize_t read_once(struct shim *s, struct shim_buf *buf)
-{
-	return read(s->fd, buf->mem, buf->bytes - TAIL_BYTES);
-}
-
-/* Tries until a request comes or spin_us is over. As read(2). */
-static ssize_t spin(struct shim *s, struct shim_buf *buf)
-{
-	uint64_t end = now_ns() + s->policy.spin_us * 1000ull;
-	ssize_t n;
-
-	do {
-		n = read_once(s, buf);
-		if (n >= 0 || errno != EAGAIN) {
-			s->misses = 0;
-			INC(s->n_spun);
-			return n;
-		}
-	} while (!atomic_load_explicit(&s->stopping, memory_order_relaxed) && now_ns() < end);
-	s->misses++;
-	INC(s->n_spin_missed);
-	errno = EAGAIN;
-	return -1;
-}
-
-static void sleep_for_request(struct shim *s)
-{
-	struct pollfd p[2] = { { .fd = s->fd, .events = POLLIN },
-			       { .fd = s->stop_fd, .events = POLLIN } };
-	uint64_t from = s->policy.spin_us ? now_ns() : 0;
-
-	(void)poll(p, 2, -1);	/* EINTR: the caller looks again */
-	if (!s->policy.spin_us)
-		return;
-	if (now_ns() - from < (uint64_t)s->policy.spin_us * 1000u * BURST_SPINS)
-		s->bursts++;
-	else
-		s->bursts = 0;
-	if (s->bursts >= BURST_SLEEPS && s->misses >= SPIN_MISSES_MAX)
-		s->misses = SPIN_MISSES_MAX - 1;
-}
-
-/* One request into buf. Returns its length, 0 when the loop shall end, or -errno. */
-static ssize_t receive(struct shim *s, struct shim_buf *buf)
-{
-	ssize_t n = -1;
-	bool waited = false;
-
-	for (;;) {
-		if (atomic_load(&s->stopping) || atomic_load(&s->ended))
-			return 0;
-		n = read_once(s, buf);
-		if (n >= 0) {
-			if (waited)
-				INC(s->n_slept);
-			else
-				INC(s->n_ready);
-			if (!waited)
-				s->misses = 0;
-			return n;
-		}
-		if (errno == EAGAIN && s->policy.spin_us && s->misses < SPIN_MISSES_MAX) {
-			n = spin(s, buf);
-			if (n >= 0)
-				return n;
-		}
-		if (errno == EAGAIN) {
-			sleep_for_request(s);
-			waited = true;
-		} else if (errno != EINTR && errno != ENOENT) {
-			return -errno;	/* ENOENT: it was interrupted before we had it */
-		}
-	}
-}
-
-/* All threads of the loop end for the first one's reason. */
-static int end_of(struct shim *s, ssize_t err)
-{
-	int end = err == 0 ? SHIM_STOPPED : err == -ENODEV ? SHIM_UNMOUNTED
-		  : err == -ECONNABORTED ? SHIM_ABORTED : (int)err;
-	int none = 0;
-
-	if (end >= 0) {
-		atomic_compare_exchange_strong(&s->ended, &none, 1 + end);
-		end = atomic_load(&s->ended) - 1;
-	}
-	if (!atomic_load(&s->stopping))
-		shim_stop(s);
-	return end;
-}
-
-static _Thread_local struct shim *leading;	/* whose lead this thread holds */
-
-static void take_lead(struct shim *s)
-{
-	if (!leading)
-		pthread_mutex_lock(&s->lead);
-	leading = s;
-}
-
-static void leave_lead(void)
-{
-	if (leading)
-		pthread_mutex_unlock(&leading->lead);
-	leading = NULL;
-}
-
-int shim_loop(struct shim *s)
-{
-	struct shim_buf buf = { 0 };
-	int end = s->bufs.get(s->bufs.ctx, &buf);
-
-	if (end)
-		return end;
-	for (;;) {
-		ssize_t n;
-
-		memset(buf.mem, 0, sizeof(struct fuse_in_header));
-		take_lead(s);
-		n = receive(s, &buf);
-		if (n <= 0 || !s->policy.keep_lead)
-			leave_lead();
-		if (n <= 0) {
-			end = end_of(s, n);
-			break;
-		}
-		INC(s->n_requests);
-		slow_hook = leading ? leave_lead : NULL;
-		(void)shim_dispatch(s, &buf, (size_t)n);
-		slow_hook = NULL;
-		if (fuse_session_exited(s->se) && !atomic_load(&s->neg_done)) {
-			end = -EPROTO;
-			break;
-		}
-	}
-	leave_lead();
-	shim_put(s, &buf);
-	return end;
-}
+/* ---- the end, and counters ----------------------------------------------------------- */
 
 void shim_stop(struct shim *s)
 {

@@ -36,8 +36,6 @@ struct shim;
 #define SHIM_OP_SYNCFS 50u
 #define SHIM_OP_TMPFILE 51u
 #define SHIM_OP_STATX 52u
-#define SHIM_NOTIFY_RESEND 7
-#define SHIM_UNIQUE_RESEND (1ULL << 63)
 #define SHIM_HAS_RESEND (1ULL << 39)
 
 /* The largest WRITE, and the smallest buffer that holds any request with it: header, body,
@@ -61,7 +59,6 @@ struct shim_policy {
 	uint16_t max_background;	/* readahead and writeback requests in flight */
 	uint16_t congestion_threshold;
 	uint32_t spin_us;	/* longest spin before sleeping; 0 = never spin */
-	bool keep_lead;		/* the thread that read a request goes on reading, until a handler waits (store/base/slow.h) */
 	uint64_t raw_opcodes;	/* bit n: opcode n (< 64) goes to `raw` before libfuse */
 	int (*raw)(void *raw_ctx, struct shim *s, const struct fuse_in_header *in,
 		   const void *body, size_t body_len);
@@ -76,13 +73,12 @@ struct shim_policy {
  * we say so; DONT_MASK with POSIX_ACL: the handler applies the umask (ctx.umask) unless a
  * default ACL rules; SETXATTR_EXT on: handlers take their arguments from
  * shim_setxattr_args(), NOT from libfuse; ABORT_ERROR: an abort is told from an unmount.
- * For -o writeback add FUSE_WRITEBACK_CACHE to `on`; for a kernel that can resend
- * (6.9 and later) add SHIM_HAS_RESEND. */
+ * For -o writeback add FUSE_WRITEBACK_CACHE to `on`. */
 void shim_policy_live(struct shim_policy *p);
 
 /* shim_policy_past(p): the read-only session. As live without KILLPRIV_V2, WRITEBACK_CACHE,
  * DONT_MASK and SETXATTR_EXT. CACHE_SYMLINKS is off: names of moments are links whose
- * targets change. Several threads, of which one goes on reading until it has to wait (keep_lead). */
+ * targets change. */
 void shim_policy_past(struct shim_policy *p);
 
 /* ---- buffers ------------------------------------------------------------------------ */
@@ -146,11 +142,6 @@ void shim_save_to(struct shim *s, struct shim_saved *area);
  * libfuse refused it. After attach, before the loop. */
 int shim_restart(struct shim *s, const struct shim_saved *saved);
 
-/* shim_notify_resend(s): asks the kernel to queue again every request that was read but not
- * answered; they come with SHIM_UNIQUE_RESEND set in unique.
- * Returns 0, -EOPNOTSUPP when SHIM_HAS_RESEND was not negotiated, -errno of the write. */
-int shim_notify_resend(struct shim *s);
-
 /* ---- loop --------------------------------------------------------------------------- */
 
 enum shim_end {
@@ -159,10 +150,11 @@ enum shim_end {
 	SHIM_ABORTED = 2,	/* the connection was aborted */
 };
 
-/* shim_loop(s): reads and dispatches requests until the session ends. One thread at a time
- * waits on the device (it alone spins); the others queue behind it, so a request wakes one
- * thread. Several threads may run it. With keep_lead it wakes none: they come in when a handler
- * is about to wait. Handing over each time cost 70 us a request where two cores sleep in turn.
+/* shim_loop(s): reads and dispatches requests until the session ends. Several threads may run it.
+ * One of them leads: it reads, dispatches and reads again, so that a request wakes no other. They come
+ * in when its handler is about to wait, which it says by slow_now() of store/base/slow.h: a handler that
+ * waits and does not say so holds up all requests. Handing over each time cost 70 us a request where
+ * two cores sleep in turn.
  *
  * Spinning is adaptive: after some fruitless spins the thread sleeps at once, and spins
  * again when requests are seen to follow each other closely.
@@ -171,6 +163,10 @@ enum shim_end {
  * replies, from any thread. What it needs of the request it copies, or keeps by shim_take.
  * Returns an enum shim_end or -errno (-EPROTO: libfuse refused INIT). */
 int shim_loop(struct shim *s);
+
+/* shim_may_wait(s): in a handler: another thread would go on reading if this one waits (after slow_now()).
+ * False in a thread that is not in shim_loop(s). */
+bool shim_may_wait(const struct shim *s);
 
 /* shim_stop(s): ends every shim_loop soon. Async-signal-safe. Threads: any. */
 void shim_stop(struct shim *s);

@@ -83,7 +83,6 @@ void shim_policy_past(struct shim_policy *p)
 	p->on = ON_ALWAYS;
 	p->off = OFF_ALWAYS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK | FUSE_SETXATTR_EXT |
 		 FUSE_CACHE_SYMLINKS | FUSE_WRITEBACK_CACHE | FUSE_EXPORT_SUPPORT;
-	p->keep_lead = true;
 }
 
 void shim_negotiated(struct shim *s, struct shim_negotiated *out)

@@ -1,4 +1,4 @@
-/* fs/shim_internal.h: shared by shim.c (device, dispatch, loop) and shim_init.c (INIT). */
+/* fs/shim_internal.h: shared by shim.c (device, dispatch), shim_loop.c and shim_init.c (INIT). */
 #ifndef SPARE_FS_SHIM_INTERNAL_H
 #define SPARE_FS_SHIM_INTERNAL_H
 
@@ -11,6 +11,8 @@
 /* Bytes after the request that are zeroed, so that strlen() on a name ends in the buffer. */
 #define TAIL_BYTES 8u
 
+#define INC(c) atomic_fetch_add_explicit(&(c), 1, memory_order_relaxed)
+
 struct shim {
 	struct shim_policy policy;
 	struct shim_buf_ops bufs;
@@ -20,9 +22,14 @@ struct shim {
 	atomic_bool stopping;
 	atomic_int ended;	/* 0, or 1 + what every shim_loop shall return */
 
-	pthread_mutex_t lead;	/* held while waiting for and reading one request */
-	unsigned misses;	/* lead: fruitless spins in a row */
-	unsigned bursts;	/* lead: short sleeps in a row */
+	/* Who reads; shim_loop.c. Changed under the lock. */
+	pthread_mutex_t lock;
+	pthread_cond_t lead_free;
+	atomic_bool led;	/* a thread leads: it reads, and sleeps where there is nothing */
+	atomic_uint waiting;	/* threads that would lead */
+	atomic_uint active;	/* threads back from a wait: each will lead if nobody does, before it waits again */
+	atomic_uint misses;	/* fruitless spins in a row */
+	unsigned bursts;	/* the leader's: short sleeps in a row */
 
 	/* INIT: dispatched before anything else, by one thread. */
 	atomic_bool init_pending;

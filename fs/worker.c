@@ -24,6 +24,9 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
+/* Threads of the live session's loop: one reads, so many may wait in place: for a disk, a row that is not in memory, a sync. Others park. */
+enum { READERS = 4 };
+
 struct worker {
     struct fs fs;
     struct io *io;
@@ -31,6 +34,7 @@ struct worker {
     pid_t supervisor;
     bool again;
     pthread_t control;
+    atomic_int reader_failed; /* 0, or the -errno a reader ended with */
     int done[2];             /* closed at the end: the control thread leaves */
     struct log_recovery recovery;
     struct svc_server *server;
@@ -124,7 +128,7 @@ static int open_store(struct worker *w, struct err *err)
     struct store_options so = {
         .writable = !o->read_only, .threads = true, .keep_orphans = w->again,
         .location = w->again ? LOCATION_AS_IS : o->location, .memory_bytes = o->memory_bytes,
-        .log = { .preallocate = true, .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
+        .log = { .preallocate = true, .zero_ahead = 4 << 20, .zero_after = 16, .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
                  .least_writer = mem_head(fs->mem)->acked_writer },
         .hooks = { .arg = fs, .on_progress = on_progress, .on_inval_ino = on_inval_ino, .on_inval_entry = on_inval_entry,
                    .on_gone = on_gone, .on_settle = on_settle, .on_fatal = on_fatal },
@@ -420,6 +424,31 @@ static void start_server(struct worker *w)
     }
 }
 
+static void *reader_main(void *arg)
+{
+    struct worker *w = arg;
+    int end = shim_loop(w->fs.shim);
+
+    if (end < 0)
+        atomic_store(&w->reader_failed, end);
+    return NULL;
+}
+
+/* Reads requests in several threads until there are none any more: as shim_loop. */
+static int read_requests(struct worker *w)
+{
+    pthread_t readers[READERS - 1];
+    unsigned n = 0;
+    int end;
+
+    while (n < READERS - 1 && pthread_create(&readers[n], NULL, reader_main, w) == 0)
+        n++;                 /* with fewer, more is parked */
+    end = shim_loop(w->fs.shim);
+    while (n > 0)
+        pthread_join(readers[--n], NULL);
+    return atomic_load(&w->reader_failed) < 0 ? atomic_load(&w->reader_failed) : end;
+}
+
 static int serve(struct worker *w)
 {
     struct err err = { 0 };
@@ -432,7 +461,7 @@ static int serve(struct worker *w)
     }
     start_server(w);
     (void)ctl_send(w->ctl, CTL_SERVING, -1, NULL);
-    end = shim_loop(w->fs.shim);
+    end = read_requests(w);
     close(w->done[1]);
     pthread_join(w->control, NULL);
     close(w->done[0]);

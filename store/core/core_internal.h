@@ -147,8 +147,6 @@ bool change_new_burst(struct store *s, const struct crow *ino);
  * hold a part: its state before is in history.
  */
 int data_restore(struct store *s, const struct caller *c, uint64_t at, uint64_t src, uint64_t dst, uint64_t size);
-/* data_mark_version(s, ino): the present state is a version: the next change begins a burst. Lost at a restart. */
-void data_mark_version(struct store *s, uint64_t ino);
 
 /* ---- read.c ---- */
 /* read_at(s, at, wait): 0 when rows of moment ${at} can be read; WAIT{APPLIED}. */

@@ -1,6 +1,8 @@
 /* ops_data.c: content: write, fallocate, clone, fsync, and folding of blocks in many small pieces. */
 #include "store/core/core_internal.h"
 
+#include "store/base/slow.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -252,16 +254,6 @@ int data_restore(struct store *s, const struct caller *c, uint64_t at, uint64_t 
     return 0;
 }
 
-void data_mark_version(struct store *s, uint64_t ino)
-{
-    struct crow *r;
-    pthread_mutex_lock(&s->lock);
-    r = cache_peek(&s->ix.cache, CROW_INO, ino, 0, 0, NULL, 0);
-    if (r != NULL && r->present)
-        r->u.ino.synced = true;
-    pthread_mutex_unlock(&s->lock);
-}
-
 int64_t store_clone(struct store *s, const struct caller *c, uint64_t src_at, uint64_t src_ino, uint64_t src_off,
                     uint64_t dst_ino, uint64_t dst_off, uint64_t len, struct wait *wait)
 {
@@ -272,9 +264,18 @@ int64_t store_clone(struct store *s, const struct caller *c, uint64_t src_at, ui
 
 /* ---- fsync ---- */
 
+void store_mark_version(struct store *s, uint64_t ino)
+{
+    struct crow *r;
+    pthread_mutex_lock(&s->lock);
+    r = cache_peek(&s->ix.cache, CROW_INO, ino, 0, 0, NULL, 0);
+    if (r != NULL && r->present)
+        r->u.ino.synced = true;
+    pthread_mutex_unlock(&s->lock);
+}
+
 int store_fsync(struct store *s, uint64_t ino, struct wait *wait)
 {
-    struct wait own, *w = wait_or(wait, &own);
     struct crow *r;
     if (atomic_load(&s->failed))
         return ERR_POISONED;
@@ -290,10 +291,13 @@ int store_fsync(struct store *s, uint64_t ino, struct wait *wait)
         pthread_mutex_unlock(&s->lock);
         return 0;
     }
-    *w = (struct wait){ WAIT_DURABLE, upto };
+    if (wait == NULL) {                  /* by this thread itself: waking the committer, and being woken by it, costs as much as a fast disk */
+        pthread_mutex_unlock(&s->lock);
+        slow_now();
+        return store_sync(s, NULL) < 0 ? ERR_POISONED : 0;
+    }
+    *wait = (struct wait){ WAIT_DURABLE, upto };
     run_nudge_locked(s, WAIT_DURABLE);
     pthread_mutex_unlock(&s->lock);
-    if (wait != NULL)
-        return ERR_WAIT;
-    return store_await(s, w) < 0 ? ERR_POISONED : 0;
+    return ERR_WAIT;
 }

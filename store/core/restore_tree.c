@@ -130,7 +130,7 @@ static int one_file(struct restore *r, uint64_t src, const struct row_ino *row, 
     if (rc < 0)
         return rc;
     if (did) {
-        data_mark_version(r->s, dst);
+        store_mark_version(r->s, dst);
         r->st->files++;
     } else {
         r->st->unchanged++;

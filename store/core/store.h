@@ -232,9 +232,11 @@ int store_removexattr(struct store *s, const struct caller *c, uint64_t ino, con
 /* store_reap: these orphans are used by nobody any more. Those that have a name again are left out. */
 int store_reap(struct store *s, const uint64_t *inos, size_t n, struct wait *wait);
 
-/* store_fsync: 0 when everything done to ${ino} (0: anything at all) is durable; else WAIT{DURABLE}. The state becomes a
- * version: the next change of ino begins a new burst. */
+/* store_fsync: 0 when everything done to ${ino} (0: anything at all) is durable; else WAIT{DURABLE}, or with ${wait} NULL it is made so
+ * by this thread (slow_now() before). The state becomes a version: the next change of ino begins a new burst. */
 int store_fsync(struct store *s, uint64_t ino, struct wait *wait);
+/* store_mark_version(s, ino): only that: the present state is a version, and the next change begins a burst. Lost at a restart. */
+void store_mark_version(struct store *s, uint64_t ino);
 
 struct statfs_out { uint64_t total, avail, files, files_free; };
 int store_statfs(struct store *s, struct statfs_out *out);

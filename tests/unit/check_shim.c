@@ -1,6 +1,7 @@
 /* tests/unit/check_shim.c: the shim against a kernel played by the other end of a socket. */
 #define FUSE_USE_VERSION 314
 #include "fs/shim.h"
+#include "store/base/slow.h"
 
 #include <check.h>
 #include <errno.h>
@@ -30,6 +31,20 @@ static fuse_req_t parked;
 static struct shim_buf parked_buf;
 static const char *parked_name;
 static int take_result;
+static atomic_uint gates, gate, waited_in_place, told_not_to_wait;
+
+/* What a handler does that needs the disk: here another request is the disk. */
+static void wait_for_gate(void)
+{
+	if (!shim_may_wait(shim)) {
+		told_not_to_wait++;
+		return;
+	}
+	slow_now();
+	waited_in_place++;
+	while (gates < gate)
+		usleep(20);
+}
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -42,6 +57,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		parked = req;
 		return;
 	}
+	if (strcmp(name, "wait") == 0)
+		wait_for_gate();
+	if (strcmp(name, "gate") == 0)
+		gates++;
 	fuse_reply_err(req, ENOENT);
 }
 
@@ -496,6 +515,50 @@ START_TEST(several_threads_answer_each_request_once)
 }
 END_TEST
 
+/* However many wait, requests are read: the one that ends all waits comes last. */
+START_TEST(who_waits_holds_up_nobody)
+{
+	struct shim_policy p;
+	struct fuse_init_out out;
+	struct fuse_out_header oh;
+	pthread_t t[3];
+	char none[64];
+	uint64_t unique = 1000, rounds = 2000;
+
+	shim_policy_live(&p);
+	p.spin_us = _i == 0 ? 0 : 50;
+	open_shim(&p);
+	start();
+	init_live(&out);
+	ck_assert(!shim_may_wait(shim));
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], NULL, run_loop, NULL);
+	waited_in_place = told_not_to_wait = 0;
+	for (uint64_t i = 0; i < rounds; i++) {
+		unsigned n = 1 + (unsigned)(i * 7919 % 6);
+		uint64_t first = unique, seen = 0;
+
+		gate = gates + 1;
+
+		for (unsigned k = 0; k < n; k++)
+			send_request(FUSE_LOOKUP, unique++, i % 3 == 0 && k % 2 == 1 ? "x" : "wait", k % 2 == 1 && i % 3 == 0 ? 2 : 5);
+		send_request(FUSE_LOOKUP, unique++, "gate", 5);
+		for (unsigned k = 0; k <= n; k++) {
+			reply(&oh, none, sizeof(none));
+			ck_assert_uint_lt(oh.unique - first, n + 1);
+			ck_assert(!(seen >> (oh.unique - first) & 1));
+			seen |= 1ull << (oh.unique - first);
+		}
+	}
+	ck_assert_uint_gt(waited_in_place, rounds);
+	ck_assert_uint_gt(told_not_to_wait, 0);
+	stop();
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	close_shim();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("shim");
@@ -514,6 +577,7 @@ int main(void)
 	tcase_add_test(tc, kill_flag_of_write);
 	tcase_add_test(tc, raw_opcode_goes_around_libfuse);
 	tcase_add_test(tc, several_threads_answer_each_request_once);
+	tcase_add_loop_test(tc, who_waits_holds_up_nobody, 0, 2);
 	suite_add_tcase(suite, tc);
 	sr = srunner_create(suite);
 	srunner_run_all(sr, CK_ENV);
