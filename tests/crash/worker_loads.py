@@ -84,7 +84,7 @@ class Loads:
             return [sys.executable, me, "work_git", self.origin, d]
         if kind == "sqlite":
             return [sys.executable, me, "work_sqlite", ("delete", "wal")[n % 2], d]
-        return [self.torture, "--seed", str(n), "--ops", "4000", "--moments", "10", "--spare", self.spare, d + "/st", d + "/m"]
+        return [self.torture, "--seed", str(n), "--ops", "2500", "--moments", "4", "--spare", self.spare, d + "/st", d + "/m"]
 
     def result(self, kind, d):
         if kind == "untar":

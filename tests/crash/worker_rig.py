@@ -205,7 +205,10 @@ def figures(pauses):
 
 
 def campaign(where, text_kills_pauses, pause_counts=True):
-    """Runs one in the empty directory ${where}; prints its figures, and ends with its exit status."""
+    """Runs one in ${where}, which is emptied first; prints its figures, and ends with its exit status."""
+    with open("/proc/self/mountinfo") as f:
+        if any(line.split()[4].startswith(where + "/") for line in f):
+            sys.exit("%s: something is mounted below it" % where)
     shutil.rmtree(where, ignore_errors=True)
     os.makedirs(where)
     try:
