@@ -291,6 +291,10 @@ int store_fsync(struct store *s, uint64_t ino, struct wait *wait)
         pthread_mutex_unlock(&s->lock);
         return 0;
     }
+    if (!s->opt.writable) {              /* nobody will ever sync that: no wait */
+        pthread_mutex_unlock(&s->lock);
+        return ERR_ROFS;
+    }
     if (wait == NULL) {                  /* by this thread itself: waking the committer, and being woken by it, costs as much as a fast disk */
         pthread_mutex_unlock(&s->lock);
         slow_now();

@@ -203,6 +203,8 @@ static void *committer_main(void *arg)
     struct store *s = arg;
     struct timespec ts;
     struct err err = { 0 };
+    if (!s->opt.writable)
+        return NULL;      /* what an unclean stop left behind the last sync stays as it is, and is no failure */
     for (;;) {
         pthread_mutex_lock(&s->lock);
         while (!s->stop && !atomic_load(&s->failed) && !s->want_sync && log_head(s->log) == log_durable(s->log)) {
