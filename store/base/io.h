@@ -50,6 +50,9 @@ struct io_ops {
     int64_t (*pread)(struct io_file *f, void *buf, size_t len, uint64_t off, struct err *err);
     /* pread_nowait: as pread, but ERR_WAIT if it would have to wait for the disk. */
     int64_t (*pread_nowait)(struct io_file *f, void *buf, size_t len, uint64_t off);
+    /* next_data: the first offset from ${off} on where anything but zeros may be, UINT64_MAX for none before the end of the file;
+     * ${off} where that is not known. May be NULL: nothing is known. */
+    uint64_t (*next_data)(struct io_file *f, uint64_t off);
     /* pwritev: writes all of it or fails; after a failure the range is undefined. */
     int (*pwritev)(struct io_file *f, const struct iovec *iov, int cnt, uint64_t off, struct err *err);
     int (*fdatasync)(struct io_file *f, struct err *err);
@@ -131,6 +134,8 @@ static inline int64_t io_pread(struct io_file *f, void *buf, size_t len, uint64_
 { return f->io->ops->pread(f, buf, len, off, err); }
 static inline int64_t io_pread_nowait(struct io_file *f, void *buf, size_t len, uint64_t off)
 { return f->io->ops->pread_nowait(f, buf, len, off); }
+static inline uint64_t io_next_data(struct io_file *f, uint64_t off)
+{ return f->io->ops->next_data ? f->io->ops->next_data(f, off) : off; }
 static inline int io_pwritev(struct io_file *f, const struct iovec *iov, int cnt, uint64_t off, struct err *err)
 { return f->io->ops->pwritev(f, iov, cnt, off, err); }
 static inline int io_fdatasync(struct io_file *f, struct err *err)

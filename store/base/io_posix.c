@@ -144,6 +144,18 @@ static int64_t p_pread_nowait(struct io_file *f, void *buf, size_t len, uint64_t
     return (int64_t)done;
 }
 
+static uint64_t p_next_data(struct io_file *f, uint64_t off)
+{
+    off_t at;
+
+    if (off > INT64_MAX)
+        return off;
+    at = lseek(of_file(f)->fd, (off_t)off, SEEK_DATA);    /* nobody here uses the position */
+    if (at >= 0)
+        return (uint64_t)at;
+    return errno == ENXIO ? UINT64_MAX : off;
+}
+
 static int p_pwritev(struct io_file *f, const struct iovec *iov, int cnt, uint64_t off, struct err *err)
 {
     struct posix_file *pf = of_file(f);
@@ -504,7 +516,7 @@ static void p_free(struct io *io)
 
 static const struct io_ops posix_ops = {
     .open = p_open, .close = p_close,
-    .pread = p_pread, .pread_nowait = p_pread_nowait, .pwritev = p_pwritev,
+    .pread = p_pread, .pread_nowait = p_pread_nowait, .next_data = p_next_data, .pwritev = p_pwritev,
     .fdatasync = p_fdatasync, .ftruncate = p_ftruncate, .allocate = p_allocate, .fstat = p_fstat,
     .stat = p_stat, .mkdir = p_mkdir, .rename = p_rename, .link = p_link, .unlink = p_unlink,
     .syncdir = p_syncdir, .list = p_list, .space = p_space, .lock = p_lock,

@@ -176,6 +176,14 @@ static int search_segment(struct recovery *r, struct segment *seg, uint64_t pos,
     int rc = 0;
 
     while (rc == 0 && pos < limit && got == SEARCH_BYTES) {
+        uint64_t off = segment_offset(seg, pos), data = io_next_data(seg->file, off);
+
+        /* Reserved space that was never written: to read it is to fill the page cache with zeros, a good part of what a restart takes. */
+        if (data == UINT64_MAX)
+            break;
+        pos += (data - off) / FRAME_ALIGN * FRAME_ALIGN;
+        if (pos >= limit)
+            break;
         rc = log_window_get(&w, seg, segment_offset(seg, pos), SEARCH_BYTES, &p, &got, r->err);
         if (rc != 0)
             break;

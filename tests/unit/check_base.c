@@ -244,6 +244,35 @@ START_TEST(long_vectors_are_written_whole)
 }
 END_TEST
 
+/* Where it says that nothing is, nothing may be; it need not know more than that. */
+START_TEST(what_was_written_is_never_said_to_be_a_hole)
+{
+    enum { SIZE = 4 << 20, AT = (2 << 20) + 100 };
+    struct io_file *f = NULL;
+    struct iovec v = { "x", 1 };
+    uint64_t next;
+    int rc;
+
+    OK(io_open(io, "holes", IO_RDWR | IO_CREATE, &f, NULL));
+    rc = io_allocate(f, SIZE, NULL);
+    ck_assert(rc == 0 || rc == ERR_NOTSUP);
+    OK(io_ftruncate(f, SIZE, NULL));
+    OK(io_pwritev(f, &v, 1, AT, NULL));
+    for (int synced = 0; synced < 2; synced++) {
+        ck_assert_uint_le(io_next_data(f, 0), AT);
+        ck_assert_uint_le(io_next_data(f, AT - 100), AT);
+        ck_assert_uint_eq(io_next_data(f, AT), AT);
+        next = io_next_data(f, AT + 1);
+        ck_assert_uint_ge(next, AT + 1);
+        OK(io_fdatasync(f, NULL));
+    }
+    next = io_next_data(f, SIZE);
+    ck_assert(next == SIZE || next == UINT64_MAX);
+    io_close(f);
+    OK(io_unlink(io, "holes", NULL));
+}
+END_TEST
+
 START_TEST(file_sizes_and_bad_ranges)
 {
     struct io_file *f = NULL;
@@ -441,6 +470,7 @@ int main(void)
     tcase_set_timeout(p, 30);
     tcase_add_checked_fixture(p, set_up, tear_down);
     tcase_add_test(p, long_vectors_are_written_whole);
+    tcase_add_test(p, what_was_written_is_never_said_to_be_a_hole);
     tcase_add_test(p, file_sizes_and_bad_ranges);
     tcase_add_test(p, names_are_listed_in_byte_order);
     tcase_add_test(p, names_change_and_failures_name_path_and_call);
