@@ -23,12 +23,14 @@ enum {
     DRAIN_OPS     = 1024,           /* a batch */
     DRAIN_MS      = 10,
     LISTINGS      = 8,
+    LISTING_LIVE_BYTES = 256 << 10, /* of one: a change makes it worthless */
+    LISTING_PAST_BYTES = 4 << 20,   /* each reads the directory's history */
     WATCHES       = 32,
     HEAD_STACK    = 8192,           /* heads up to this many bytes need no malloc */
     CLONE_PIECES_MAX = 16384,       /* of one record */
 };
 
-/* A sorted listing of a directory at a moment, so that a long readdir does not read the history again. */
+/* A sorted part of the listing of a directory at a moment, so that a long readdir does not read the history again. */
 struct listing { uint64_t at, ino, version; struct asof_list list; unsigned refs; uint64_t used; };
 
 struct store {

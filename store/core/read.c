@@ -154,13 +154,14 @@ int store_readlink(struct store *s, uint64_t at, uint64_t ino, char *buf, size_t
 
 /* ---- directories ---- */
 
-static struct listing *listing_find(struct store *s, uint64_t at, uint64_t ino, uint64_t version)
+/* The part that has what comes behind ${after}. */
+static struct listing *listing_find(struct store *s, uint64_t at, uint64_t ino, uint64_t version, uint64_t after)
 {
     struct listing *l = NULL;
     pthread_mutex_lock(&s->list_lock);
     for (int i = 0; i < LISTINGS; i++) {
         struct listing *c = s->listing[i];
-        if (c != NULL && c->at == at && c->ino == ino && c->version == version) {
+        if (c != NULL && c->at == at && c->ino == ino && c->version == version && c->list.after <= after && after < c->list.last) {
             l = c;
             l->refs++;
             l->used = ++s->list_clock;
@@ -204,9 +205,9 @@ static void listing_keep(struct store *s, struct listing *l)
         listing_put(s, old);
 }
 
-static int listing_get(struct store *s, uint64_t at, uint64_t ino, uint64_t version, struct listing **out)
+static int listing_get(struct store *s, uint64_t at, uint64_t ino, uint64_t version, uint64_t after, struct listing **out)
 {
-    struct listing *l = listing_find(s, at, ino, version);
+    struct listing *l = listing_find(s, at, ino, version, after);
     if (l == NULL) {
         l = calloc(1, sizeof *l);
         if (l == NULL)
@@ -215,7 +216,7 @@ static int listing_get(struct store *s, uint64_t at, uint64_t ino, uint64_t vers
         l->ino = ino;
         l->version = version;
         l->refs = 1;
-        int rc = asof_readdir(s->kv, at, ino, &l->list, NULL);
+        int rc = asof_readdir_from(s->kv, at, ino, after, at == AT_LIVE ? LISTING_LIVE_BYTES : LISTING_PAST_BYTES, &l->list, NULL);
         if (rc < 0) {
             free(l);
             return rc;
@@ -246,12 +247,32 @@ static int dir_state(struct store *s, uint64_t at, uint64_t ino, uint64_t *versi
     return rc;
 }
 
+/* False: ${fn} has enough. */
+static bool list_behind(const struct asof_list *l, uint64_t after, int (*fn)(void *arg, const struct dirent_out *d), void *arg)
+{
+    size_t lo = 0, hi = l->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (l->v[mid].cookie <= after)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (; lo < l->n; lo++) {
+        const struct asof_entry *e = &l->v[lo];
+        struct dirent_out d = { .ino = e->ino, .cookie = e->cookie, .type = e->type, .name = e->name, .nlen = e->name_len };
+        if (fn(arg, &d) != 0)
+            return false;
+    }
+    return true;
+}
+
 int store_readdir(struct store *s, uint64_t at, uint64_t ino, uint64_t after,
                   int (*fn)(void *arg, const struct dirent_out *d), void *arg, struct wait *wait)
 {
     struct listing *l = NULL;
     uint64_t version = 0;
-    size_t lo = 0, hi;
+    bool more = true;
     int rc = read_at(s, at, wait);
     if (rc == 0)
         rc = dir_state(s, at, ino, &version);
@@ -260,25 +281,15 @@ int store_readdir(struct store *s, uint64_t at, uint64_t ino, uint64_t after,
         if (wait != NULL && wait->kind == WAIT_APPLIED && wait->addr != 0 && wait->addr - 1 < version)
             version = wait->addr - 1;
     }
-    if (rc == 0)
-        rc = listing_get(s, at, ino, version, &l);
-    if (rc < 0)
-        return rc;
-    for (hi = l->list.n; lo < hi;) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (l->list.v[mid].cookie <= after)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    for (; lo < l->list.n; lo++) {
-        const struct asof_entry *e = &l->list.v[lo];
-        struct dirent_out d = { .ino = e->ino, .cookie = e->cookie, .type = e->type, .name = e->name, .nlen = e->name_len };
-        if (fn(arg, &d) != 0)
+    while (rc == 0 && more) {
+        rc = listing_get(s, at, ino, version, after, &l);
+        if (rc < 0)
             break;
+        more = list_behind(&l->list, after, fn, arg) && l->list.last != UINT64_MAX;
+        after = l->list.last;
+        listing_put(s, l);
     }
-    listing_put(s, l);
-    return 0;
+    return rc;
 }
 
 /* Waits until everything done to the live inode is in the index. */

@@ -242,6 +242,12 @@ out:
 
 /* ---- listings ---- */
 
+/* What an entry takes, malloc's part of its name included. */
+static size_t entry_bytes(uint32_t name_len)
+{
+    return sizeof(struct asof_entry) + 24 + name_len;
+}
+
 static int list_add(struct asof_list *l, uint64_t cookie, const struct row_dix *x)
 {
     if (l->n == l->cap) {
@@ -258,6 +264,7 @@ static int list_add(struct asof_list *l, uint64_t cookie, const struct row_dix *
     memcpy(name, x->name, x->name_len);
     name[x->name_len] = '\0';
     l->v[l->n++] = (struct asof_entry){ .cookie = cookie, .ino = x->ino, .type = x->type, .name_len = x->name_len, .name = name };
+    l->bytes += entry_bytes(x->name_len);
     return 0;
 }
 
@@ -275,15 +282,32 @@ static int entry_cmp(const void *x, const void *y)
     return a < b ? -1 : a > b;
 }
 
-/* Rows with keys in [lo, hi) that are visible at t; history and current rows alike are filtered by birth. */
-static int list_scan(struct kv *kv, struct kv_snap *snap, const uint8_t *lo, size_t llen, const uint8_t *hi, size_t hlen,
-                     uint64_t t, struct asof_list *out, struct err *err)
+/* Ordered, and no more than ${max_bytes} of it: what is left out ends the listing before it. */
+static void list_cut(struct asof_list *l, size_t max_bytes)
 {
+    if (l->n > 1)
+        qsort(l->v, l->n, sizeof *l->v, entry_cmp);
+    while (l->n > 1 && l->bytes > max_bytes) {
+        struct asof_entry *e = &l->v[--l->n];
+        l->bytes -= entry_bytes(e->name_len);
+        free(e->name);
+        l->last = l->v[l->n - 1].cookie;
+    }
+}
+
+/*
+ * Rows with keys in [lo, hi) that are visible at t and in the listing's part; history and current rows alike are filtered by birth. Current rows
+ * come in the order of cookies: the first that goes beyond ${max_bytes} ends the part. History comes in any, and is cut at twice that.
+ */
+static int list_scan(struct kv *kv, struct kv_snap *snap, const uint8_t *lo, size_t llen, const uint8_t *hi, size_t hlen,
+                     uint64_t t, bool history, size_t max_bytes, struct asof_list *out, struct err *err)
+{
+    bool full = false;
     struct kv_iter *it = kv->ops->iter_new(kv, snap, lo, llen, hi, hlen);
     int rc = it != NULL ? 0 : nomem(err);
     if (rc < 0)
         return rc;
-    for (kv->ops->iter_seek(it, lo, llen); rc == 0 && kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
+    for (kv->ops->iter_seek(it, lo, llen); rc == 0 && !full && kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
         size_t klen, vlen;
         struct key_parts parts;
         struct row_dix x = { 0 };
@@ -292,8 +316,15 @@ static int list_scan(struct kv *kv, struct kv_snap *snap, const uint8_t *lo, siz
             rc = err_set(err, ERR_DAMAGE, "index: a key of a directory listing cannot be read; rebuild the index");
         else
             rc = row_dix_decode(v, vlen, &x, err);
-        if (rc == 0 && x.birth <= t && list_add(out, parts.cookie, &x) < 0)
+        if (rc < 0 || x.birth > t || parts.cookie <= out->after || parts.cookie > out->last)
+            continue;
+        full = !history && out->n > 0 && out->bytes >= max_bytes;
+        if (full)
+            out->last = out->v[out->n - 1].cookie;
+        else if (list_add(out, parts.cookie, &x) < 0)
             rc = nomem(err);
+        if (history && out->bytes / 2 >= max_bytes)
+            list_cut(out, max_bytes);
     }
     if (rc == 0)
         rc = kv->ops->iter_err(it, err);
@@ -303,21 +334,26 @@ static int list_scan(struct kv *kv, struct kv_snap *snap, const uint8_t *lo, siz
 
 int asof_readdir(struct kv *kv, uint64_t t, uint64_t dir, struct asof_list *out, struct err *err)
 {
+    return asof_readdir_from(kv, t, dir, 0, SIZE_MAX, out, err);
+}
+
+int asof_readdir_from(struct kv *kv, uint64_t t, uint64_t dir, uint64_t after, size_t max_bytes, struct asof_list *out, struct err *err)
+{
     uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX];
-    memset(out, 0, sizeof *out);
+    *out = (struct asof_list){ .after = after, .last = UINT64_MAX };
     struct kv_snap *snap = kv->ops->snap_new(kv);
-    size_t llen = key_dix(lo, dir, 0), hlen = key_dix(hi, dir + 1, 0);
-    int rc = list_scan(kv, snap, lo, llen, hi, hlen, t, out, err);
+    size_t llen = key_dix(lo, dir, after), hlen = key_dix(hi, dir + 1, 0);
+    int rc = list_scan(kv, snap, lo, llen, hi, hlen, t, false, max_bytes, out, err);
     if (rc == 0 && t != UINT64_MAX) {
         llen = key_dix_h(lo, dir, t + 1, 0);
         hlen = key_dix_h(hi, dir + 1, 0, 0);
-        rc = list_scan(kv, snap, lo, llen, hi, hlen, t, out, err);
+        rc = list_scan(kv, snap, lo, llen, hi, hlen, t, true, max_bytes, out, err);
     }
     kv->ops->snap_free(kv, snap);
     if (rc < 0)
         asof_list_free(out);
-    else if (out->n > 1)
-        qsort(out->v, out->n, sizeof *out->v, entry_cmp);
+    else
+        list_cut(out, max_bytes);
     return rc;
 }
 

@@ -21,10 +21,13 @@ int asof_xat(struct kv *kv, uint64_t t, uint64_t ino, const void *name, size_t n
 int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t block, uint32_t from, uint32_t to, struct row_map *map,
              struct err *err);
 
-/* A listing, ordered by cookie. */
+/* A listing, ordered by cookie: all entries with cookies in (after, last]; last is UINT64_MAX when there are none beyond. */
 struct asof_entry { uint64_t cookie, ino; uint32_t type; uint32_t name_len; char *name; };
-struct asof_list { struct asof_entry *v; size_t n, cap; };
+struct asof_list { struct asof_entry *v; size_t n, cap, bytes; uint64_t after, last; };
 int  asof_readdir(struct kv *kv, uint64_t t, uint64_t dir, struct asof_list *out, struct err *err);
+/* asof_readdir_from: the entries behind ${after}, as many as take about ${max_bytes}; while it works twice that. At least one, if there is one.
+ * Of the present (t UINT64_MAX) it reads what it returns, of a moment all history of the directory since. */
+int  asof_readdir_from(struct kv *kv, uint64_t t, uint64_t dir, uint64_t after, size_t max_bytes, struct asof_list *out, struct err *err);
 void asof_list_free(struct asof_list *l);
 
 /* Names of all xattrs, and all (parent, name) of an inode. fn nonzero stops. */

@@ -3,6 +3,7 @@
  * failing disk may and may not do. Random histories are the simulation's (tests/sim).
  */
 #include "store/core/store.h"
+#include "store/index/asof.h"
 #include "tests/lib/simio.h"
 
 #include <check.h>
@@ -165,6 +166,76 @@ START_TEST(listing_as_it_was)
     names[0] = '\0';
     ck_assert_int_eq(store_readdir(st, then, d, 0, collect, names, NULL), 0);
     ck_assert_str_eq(names, "x");
+}
+END_TEST
+
+struct counted { uint64_t last; int n; };
+
+static int count_up(void *arg, const struct dirent_out *d)
+{
+    struct counted *c = arg;
+    ck_assert_uint_gt(d->cookie, c->last);
+    c->last = d->cookie;
+    c->n++;
+    return 0;
+}
+
+/* The same entries, whatever a part may take. */
+static void parts_agree(uint64_t at, int n)
+{
+    static const size_t sizes[] = { 1, 1000, 20000, 100000 };
+    struct asof_list all, part;
+    ck_assert_int_eq(asof_readdir(store_kv(st), at, INO_ROOT, &all, NULL), 0);
+    ck_assert_uint_eq(all.n, (size_t)n);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t k = 0;
+        for (uint64_t after = 0; after != UINT64_MAX; after = part.last) {
+            ck_assert_int_eq(asof_readdir_from(store_kv(st), at, INO_ROOT, after, sizes[i], &part, NULL), 0);
+            ck_assert(part.n > 0 || part.last == UINT64_MAX);
+            ck_assert(part.n <= 1 || part.bytes <= sizes[i]);
+            for (size_t j = 0; j < part.n; j++, k++) {
+                ck_assert_uint_lt(k, all.n);
+                ck_assert_uint_eq(part.v[j].cookie, all.v[k].cookie);
+                ck_assert_uint_eq(part.v[j].ino, all.v[k].ino);
+                ck_assert_str_eq(part.v[j].name, all.v[k].name);
+            }
+            uint64_t last = part.last;
+            asof_list_free(&part);
+            part.last = last;
+        }
+        ck_assert_uint_eq(k, all.n);
+    }
+    asof_list_free(&all);
+}
+
+START_TEST(a_large_directory_is_listed_in_parts)
+{
+    enum { N = 3000 };
+    char name[128], to[128];
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "%0100d", i);
+        make(INO_ROOT, name, S_IFREG | 0644);
+    }
+    uint64_t then = now();
+    int live = N;
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "%0100d", i);
+        snprintf(to, sizeof to, "%0101d", i);
+        if (i % 3 == 0) {
+            ck_assert_int_eq(store_unlink(st, &root, INO_ROOT, name, strlen(name), false, NULL, NULL), 0);
+            live--;
+        } else if (i % 5 == 0) {
+            ck_assert_int_eq(store_rename(st, &root, INO_ROOT, name, strlen(name), INO_ROOT, to, strlen(to), 0, NULL, NULL), 0);
+        }
+    }
+    ck_assert_int_eq(store_apply(st, NULL), 0);
+    struct counted c = { 0 }, p = { 0 };
+    ck_assert_int_eq(store_readdir(st, AT_LIVE, INO_ROOT, 0, count_up, &c, NULL), 0);
+    ck_assert_int_eq(c.n, live);
+    ck_assert_int_eq(store_readdir(st, then, INO_ROOT, 0, count_up, &p, NULL), 0);
+    ck_assert_int_eq(p.n, N);
+    parts_agree(UINT64_MAX, live);
+    parts_agree(then, N);
 }
 END_TEST
 
@@ -369,6 +440,7 @@ int main(void)
     tcase_add_test(t, every_moment_keeps_its_content);
     tcase_add_test(t, map_history_is_found_across_images);
     tcase_add_test(t, listing_as_it_was);
+    tcase_add_test(t, a_large_directory_is_listed_in_parts);
     tcase_add_test(t, refused_renames_change_nothing);
     tcase_add_test(t, clone_shares_and_stays);
     tcase_add_test(t, waits_are_returned_not_slept);
