@@ -51,6 +51,7 @@ void index_release(struct index *ix)
         ix->kv->ops->batch_free(ix->draining);
     cache_release(&ix->cache);
     free(ix->scratch);
+    free(ix->row_scratch);
     memset(ix, 0, sizeof *ix);
 }
 

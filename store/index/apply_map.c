@@ -32,37 +32,40 @@ static int scratch_reserve(struct apply *a, uint32_t n)
     return 0;
 }
 
-/* The pieces that end at this LSN (n of them at ${dead}), and the whole map before it if it is time for an image. */
-static int map_history(struct apply *a, struct crow *m, const struct piece *dead, uint32_t n)
+/* Room for ${n} pieces as bytes. */
+static int scratch_row(struct apply *a, size_t cap)
 {
-    uint8_t key[KV_KEY_MAX], small[ROW_SMALL_MAX * 4];
+    struct index *ix = a->ix;
+    if (cap <= ix->row_scratch_cap)
+        return 0;
+    uint8_t *p = realloc(ix->row_scratch, 2 * cap);
+    if (p == NULL)
+        return err_set(a->err, ERR_NOMEM, "index: out of memory");
+    ix->row_scratch = p;
+    ix->row_scratch_cap = 2 * cap;
+    return 0;
+}
+
+/*
+ * The pieces that end at this LSN (n of them at ${dead}, and behind them room for those of the map), and the whole map before it if it is time
+ * for an image. Each write over old bytes comes here: nothing is asked of malloc once the scratch is large enough.
+ */
+static int map_history(struct apply *a, struct crow *m, struct piece *dead, uint32_t n)
+{
+    uint8_t key[KV_KEY_MAX];
     struct row_map *cur = &m->u.map.row;
-    struct piece *both = NULL;
-    uint8_t *big = NULL;
-    int rc = 0;
     bool image = ++cur->since_image >= MAP_IMAGE_EVERY;
-    struct row_map h = { .birth = a->lsn, .n = n, .n_image = image ? cur->n : 0 };
-    both = malloc(((size_t)h.n + h.n_image) * sizeof *both);
-    size_t cap = row_map_bound(h.n + h.n_image);
-    if (cap > sizeof small)
-        big = malloc(cap);
-    if (both == NULL || (cap > sizeof small && big == NULL)) {
-        rc = err_set(a->err, ERR_NOMEM, "index: out of memory");
-        goto out;
-    }
-    memcpy(both, dead, n * sizeof *dead);
+    struct row_map h = { .birth = a->lsn, .n = n, .n_image = image ? cur->n : 0, .piece = dead };
+    int rc = scratch_row(a, row_map_bound(h.n + h.n_image));
+    if (rc < 0)
+        return rc;
     if (image) {
-        memcpy(both + n, cur->piece, cur->n * sizeof *both);
+        memcpy(dead + n, cur->piece, cur->n * sizeof *dead);
         cur->since_image = 0;
     }
-    h.piece = both;
-    uint8_t *val = big != NULL ? big : small;
-    size_t vlen = row_map_encode(&h, val, big != NULL ? cap : sizeof small);
-    apply_put(a, key, key_map_h(key, m->ino, m->mapgen, m->block, a->lsn), val, vlen);
-out:
-    free(both);
-    free(big);
-    return rc;
+    size_t vlen = row_map_encode(&h, a->ix->row_scratch, a->ix->row_scratch_cap);
+    apply_put(a, key, key_map_h(key, m->ino, m->mapgen, m->block, a->lsn), a->ix->row_scratch, vlen);
+    return 0;
 }
 
 static struct piece part(const struct piece *p, uint32_t from, uint32_t to)
@@ -84,7 +87,7 @@ static int map_edit(struct apply *a, struct crow *m, uint32_t off, uint32_t len,
     struct row_map *cur = &m->u.map.row;
     uint32_t end = off + len, n_new = 0, n_dead = 0;
     uint32_t lo = 0, hi;
-    int rc = scratch_reserve(a, 2 * cur->n + n_ins + 4);
+    int rc = scratch_reserve(a, 2 * cur->n + n_ins + 4);    /* what comes, what ends, and the map for an image */
     if (rc < 0)
         return rc;
     /* first piece that ends behind off: binary search, so that appending stays cheap */

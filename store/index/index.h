@@ -24,6 +24,8 @@ struct index {
     uint64_t draining_ops;
     struct piece *scratch;         /* for map edits */
     uint32_t scratch_cap;
+    uint8_t *row_scratch;          /* and for a row of them as bytes */
+    size_t row_scratch_cap;
     bool broken;                   /* apply failed in the middle: what is in memory must never be put */
 };
 
