@@ -55,7 +55,8 @@ struct store {
     bool series;                    /* lock; between SERIES_BEGIN and END */
     bool flushing;                  /* drain_lock */
     uint64_t flush_to;              /* drain_lock; applied address the running flush makes durable */
-    uint64_t unflushed_ops, unflushed_bytes;    /* drain_lock */
+    _Atomic uint64_t unflushed_ops, unflushed_bytes;    /* written under drain_lock; in the index, and in no flush yet */
+    _Atomic uint64_t flush_ops, flush_bytes;            /* the same; of the running flush */
     pthread_mutex_t drain_lock;     /* one drain or flush at a time; taken before lock */
     _Atomic uint64_t persisted;     /* applied address that is durable in the index */
     _Atomic uint64_t applied;

@@ -89,6 +89,8 @@ static int flush_start(struct store *s, struct err *err)
         return rc;
     s->flushing = true;
     s->flush_to = to;
+    s->flush_ops = s->unflushed_ops;
+    s->flush_bytes = s->unflushed_bytes;
     s->unflushed_ops = s->unflushed_bytes = 0;
     return 0;
 }
@@ -101,6 +103,7 @@ static int flush_poll(struct store *s, bool wait, struct err *err)
     if (rc < 0 || (!wait && rc == 0))
         return rc;
     s->flushing = false;
+    s->flush_ops = s->flush_bytes = 0;
     atomic_store(&s->persisted, s->flush_to);
     return 0;
 }

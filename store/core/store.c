@@ -405,6 +405,8 @@ void store_info(struct store *s, struct store_info *info)
     info->n_bytes = s->ix.meta.n_bytes;
     info->unapplied_ops = s->ix.pending_ops + s->ix.draining_ops;
     info->unapplied_bytes = index_pending_bytes(&s->ix);
+    info->unflushed_ops = s->unflushed_ops + s->flush_ops;
+    info->unflushed_bytes = s->unflushed_bytes + s->flush_bytes;
     info->memory_bytes = s->ix.cache.bytes;
     info->cache_rows = s->ix.cache.n_rows;
     info->cache_hits = s->ix.cache.hits;

@@ -126,6 +126,7 @@ struct store_info {
     uint64_t shown;           /* a standby's: end of what everybody sees, through a mount too */
     uint64_t n_inodes, n_bytes;
     uint64_t unapplied_ops, unapplied_bytes;
+    uint64_t unflushed_ops, unflushed_bytes;    /* in the index, and not durable there */
     uint64_t log_bytes;
     int64_t  oldest_wall_ns;  /* of the first record held */
     uint64_t memory_bytes;

@@ -106,6 +106,8 @@ int svc_op_info(struct svc_req *q, struct err *err)
     svc_put_u64(o, "head_lsn", info.head);
     svc_put_u64(o, "unapplied_operations", info.unapplied_ops);
     svc_put_u64(o, "unapplied_bytes", info.unapplied_bytes);
+    svc_put_u64(o, "unflushed_operations", info.unflushed_ops);
+    svc_put_u64(o, "unflushed_bytes", info.unflushed_bytes);
     svc_put_u64(o, "memory_bytes", info.memory_bytes);
     svc_put_u64(o, "cache_rows", info.cache_rows);
     svc_put_u64(o, "cache_hits", info.cache_hits);
