@@ -54,6 +54,9 @@ static int live_row(struct store *s, enum crow_kind kind, uint64_t ino, uint64_t
             return 0;
         }
         s->ix.cache.misses++;
+        /* Who only reads applies nothing, so the bound is kept here too. A little late: what is evicted makes other threads load again. */
+        if (s->ix.cache.bytes > s->opt.memory_bytes / 4 + s->opt.memory_bytes / 256)
+            cache_trim(&s->ix.cache, s->opt.memory_bytes / 4);
         uint64_t evictions = s->ix.cache.evictions;
         pthread_mutex_unlock(&s->lock);
         int rc = cache_load(s->kv, kind, ino, mapgen, block, name, nlen, &r, err);
