@@ -27,7 +27,7 @@ int change_begin(struct store *s, struct wait *wait)
         if (s->sb.role != ROLE_PRIMARY)
             return ERR_FENCED;
         pthread_mutex_lock(&s->lock);
-        if (s->ix.pending_ops + s->ix.draining_ops < BACKLOG_OPS && index_pending_bytes(&s->ix) < BACKLOG_BYTES)
+        if (run_has_room_locked(s))
             return 0;
         *w = (struct wait){ WAIT_BACKLOG, 0 };
         run_nudge_locked(s, WAIT_BACKLOG);

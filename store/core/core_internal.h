@@ -16,10 +16,10 @@
 #include <string.h>
 
 enum {
-    BACKLOG_OPS   = 20000,          /* records not yet in the index; beyond it changes wait */
-    BACKLOG_BYTES = 64 << 20,
-    FLUSH_OPS     = 20000,          /* records in the index and not durable there: flush */
-    FLUSH_BYTES   = 64 << 20,
+    BACKLOG_OPS   = 20000,          /* records not durable in the index, which a restart does again; beyond it changes wait */
+    BACKLOG_BYTES = 64 << 20,       /* of their rows */
+    FLUSH_OPS     = 5000,           /* records in the index and in no flush: begin one; with twice that not durable the applier waits for it */
+    FLUSH_BYTES   = 16 << 20,
     DRAIN_OPS     = 1024,           /* a batch */
     DRAIN_MS      = 10,
     LISTINGS      = 8,
@@ -117,6 +117,8 @@ int  run_drain(struct store *s, struct err *err);
 /* store_fail: remember the first failure, wake everybody, tell the hook. Returns ${code}. */
 int  store_fail(struct store *s, int code, const struct err *err);
 void run_progress(struct store *s);
+/* run_has_room_locked: a change need not wait for the applier: what a restart would have to do again is bounded. */
+bool run_has_room_locked(const struct store *s);
 /* run_nudge_locked: somebody waits for this kind of progress; under lock. */
 void run_nudge_locked(struct store *s, enum wait_kind kind);
 

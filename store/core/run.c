@@ -129,11 +129,35 @@ static int drain_locked(struct store *s, struct err *err)
     index_drain_end(&s->ix);
     atomic_store(&s->applied, s->ix.applied);
     cache_trim(&s->ix.cache, s->opt.memory_bytes / 4);
-    pthread_cond_broadcast(&s->progress);
-    pthread_mutex_unlock(&s->lock);
     s->unflushed_ops += ops;
     s->unflushed_bytes += bytes;
+    pthread_cond_broadcast(&s->progress);
+    pthread_mutex_unlock(&s->lock);
     return 1;
+}
+
+static bool much_behind(const struct store *s)
+{
+    return s->unflushed_ops + s->flush_ops >= 2 * FLUSH_OPS || s->unflushed_bytes + s->flush_bytes >= 2 * (uint64_t)FLUSH_BYTES;
+}
+
+/* On return there is room for changes again (run_has_room_locked): who waits for some is woken by a drain, and there might be nothing to drain. */
+static int flush_on(struct store *s, struct err *err)
+{
+    int rc;
+    do {
+        rc = flush_poll(s, much_behind(s), err);
+        if (rc >= 0 && !s->flushing && (s->unflushed_ops >= FLUSH_OPS || s->unflushed_bytes >= FLUSH_BYTES))
+            rc = flush_start(s, err);
+    } while (rc >= 0 && much_behind(s));
+    return rc;
+}
+
+bool run_has_room_locked(const struct store *s)
+{
+    const struct index *ix = &s->ix;
+    return ix->pending_ops + ix->draining_ops + s->unflushed_ops + s->flush_ops < BACKLOG_OPS &&
+           index_pending_bytes(ix) + s->unflushed_bytes + s->flush_bytes < BACKLOG_BYTES;
 }
 
 int run_drain(struct store *s, struct err *err)
@@ -145,9 +169,7 @@ int run_drain(struct store *s, struct err *err)
     pthread_mutex_lock(&s->drain_lock);
     int rc = drain_locked(s, e), put = rc;
     if (rc >= 0 && s->opt.writable)
-        rc = flush_poll(s, s->unflushed_ops >= 2 * FLUSH_OPS || s->unflushed_bytes >= 2 * (uint64_t)FLUSH_BYTES, e);
-    if (rc >= 0 && s->opt.writable && !s->flushing && (s->unflushed_ops >= FLUSH_OPS || s->unflushed_bytes >= FLUSH_BYTES))
-        rc = flush_start(s, e);
+        rc = flush_on(s, e);
     pthread_mutex_unlock(&s->drain_lock);
     if (rc < 0)
         return store_fail(s, rc, e);
@@ -349,7 +371,7 @@ bool store_ready(struct store *s, const struct wait *w)
         return log_durable(s->log) >= w->addr;
     case WAIT_BACKLOG:
         pthread_mutex_lock(&s->lock);
-        ready = s->ix.pending_ops + s->ix.draining_ops < BACKLOG_OPS && index_pending_bytes(&s->ix) < BACKLOG_BYTES;
+        ready = run_has_room_locked(s);
         pthread_mutex_unlock(&s->lock);
         return ready;
     }
