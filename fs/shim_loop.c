@@ -115,9 +115,9 @@ static void be_active(struct shim *s)
 
 bool shim_may_wait(const struct shim *s)
 {
-	if (me.s != s || slow_hook == NULL)
+	if (me.s != s)
 		return false;
-	return s->waiting > 0 || (!me.leads && s->led);
+	return (me.leads && s->waiting > 0) || (me.active && (s->led || s->waiting > 0));
 }
 
 /* ---- one request -------------------------------------------------------------------- */
@@ -276,11 +276,11 @@ int shim_loop(struct shim *s)
 			break;
 		}
 		INC(s->n_requests);
-		slow_hook = me.leads && s->waiting == 0 ? NULL : leave;
+		slow_hook = leave;	/* also where nobody waits for the lead now: he may before this request is done */
 		(void)shim_dispatch(s, &buf, (size_t)n);
 		slow_hook = NULL;
 		if (fuse_session_exited(s->se) && !atomic_load(&s->neg_done)) {
-			end = -EPROTO;
+			end = end_of(s, -EPROTO);
 			break;
 		}
 	}

@@ -18,6 +18,8 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <linux/magic.h>
 #include <unistd.h>
 
 #ifndef PR_SET_IO_FLUSHER
@@ -121,6 +123,17 @@ static int has_tree(struct worker *w, struct err *err)
     return rc;
 }
 
+/*
+ * Writing zeros ahead is worth it where a block, once written, is written again in its place. Where it is copied, as on btrfs, it gains
+ * nothing and takes the space that a record was promised.
+ */
+static uint32_t zero_ahead(const char *dir)
+{
+    struct statfs sf;
+
+    return statfs(dir, &sf) == 0 && (sf.f_type == EXT4_SUPER_MAGIC || sf.f_type == XFS_SUPER_MAGIC) ? 4 << 20 : 0;
+}
+
 static int open_store(struct worker *w, struct err *err)
 {
     struct fs *fs = &w->fs;
@@ -128,7 +141,7 @@ static int open_store(struct worker *w, struct err *err)
     struct store_options so = {
         .writable = !o->read_only, .threads = true, .keep_orphans = w->again,
         .location = w->again ? LOCATION_AS_IS : o->location, .memory_bytes = o->memory_bytes,
-        .log = { .preallocate = true, .zero_ahead = 4 << 20, .zero_after = 16, .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
+        .log = { .preallocate = true, .zero_ahead = zero_ahead(o->store), .zero_after = 16, .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
                  .least_writer = mem_head(fs->mem)->acked_writer },
         .hooks = { .arg = fs, .on_progress = on_progress, .on_inval_ino = on_inval_ino, .on_inval_entry = on_inval_entry,
                    .on_gone = on_gone, .on_settle = on_settle, .on_fatal = on_fatal },

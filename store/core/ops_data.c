@@ -28,6 +28,7 @@ static int fold(struct store *s, uint64_t ino, uint64_t mapgen, uint64_t block)
     struct row_map map = { 0 };
     struct row_ino row;
     struct crow *r = NULL;
+    struct wait wait = { 0 };
     uint32_t off = 0, len = 0;
     uint8_t *buf = NULL;
     int rc = store_getattr(s, AT_LIVE, ino, &row, NULL);
@@ -40,7 +41,7 @@ static int fold(struct store *s, uint64_t ino, uint64_t mapgen, uint64_t block)
     buf = malloc(len);
     if (buf == NULL || store_read(s, AT_LIVE, ino, pos, buf, len, false, NULL, NULL) != (int64_t)len)
         goto out;
-    if (change_begin(s, NULL) < 0)
+    if (change_begin(s, &wait) < 0)          /* no room: the next write of this block will do */
         goto out;
     /* anything done to the file meanwhile: leave it for the next time */
     rc = change_ino(s, ino, &r);
@@ -298,7 +299,7 @@ int store_fsync(struct store *s, uint64_t ino, struct wait *wait)
     if (wait == NULL) {                  /* by this thread itself: waking the committer, and being woken by it, costs as much as a fast disk */
         pthread_mutex_unlock(&s->lock);
         slow_now();
-        return store_sync(s, NULL) < 0 ? ERR_POISONED : 0;
+        return log_wait_written(s->log, upto - 1) < 0 || store_sync(s, NULL) < 0 ? ERR_POISONED : 0;
     }
     *wait = (struct wait){ WAIT_DURABLE, upto };
     run_nudge_locked(s, WAIT_DURABLE);

@@ -168,6 +168,8 @@ int run_drain(struct store *s, struct err *err)
         return err_set(err, atomic_load(&s->failed), "the store has failed");
     pthread_mutex_lock(&s->drain_lock);
     int rc = drain_locked(s, e), put = rc;
+    if (put > 0)
+        run_progress(s);                     /* now: who waits for what was applied does not wait for a flush */
     if (rc >= 0 && s->opt.writable)
         rc = flush_on(s, e);
     pthread_mutex_unlock(&s->drain_lock);
@@ -316,7 +318,7 @@ int store_sync(struct store *s, struct err *err)
         return store_fail(s, rc, e);
     note_segment(s);
     if (!s->has_threads) {
-        log_zero_ahead(s->log);
+        log_zero_ahead(s->log);              /* the simulation's way */
     } else if (log_zero_due(s->log)) {       /* not here, where somebody waits */
         pthread_mutex_lock(&s->lock);
         run_nudge_locked(s, WAIT_DURABLE);

@@ -92,6 +92,10 @@ static bool zero_piece(struct log *log, uint64_t upto)
     uint64_t from, end, off;
 
     pthread_mutex_lock(&log->mutex);
+    if (log->zeroed == UINT64_MAX || log->zeroing != UINT64_MAX) {    /* it failed once; or another thread is at it */
+        pthread_mutex_unlock(&log->mutex);
+        return false;
+    }
     seg = log->cur;
     end = seg->first + seg->capacity < upto ? seg->first + seg->capacity : upto;
     from = atomic_load(&log->head) > log->zeroed ? atomic_load(&log->head) : log->zeroed;
