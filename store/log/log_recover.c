@@ -119,7 +119,8 @@ static int step(struct recovery *r, uint64_t data_from, struct frame *f, struct 
                  rec->prev_lsn, get_be64(rec->prev_hash.b));
         rc = 0;
     }
-    claim(r->log, seg, f);
+    if (rc == 1)
+        claim(r->log, seg, f);
     if (rc == 1 && r->at.pos + frame_span(f->rec_len) > data_from)
         rc = log_scan_data(&r->win, seg, r->at.pos, rec, &raw, &r->bad, r->err);
     if (rc == 1) {
