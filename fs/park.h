@@ -1,7 +1,7 @@
 /*
  * park.h: requests that wait, and the threads that take them up again.
  *
- * No wait holds the thread that reads requests. A parked request is its bytes, in a buffer of the shared memory, and what
+ * No wait holds up the reading of requests. A parked request is its bytes, in a buffer of the shared memory, and what
  * it waits for; when that is over a thread of the pool dispatches it again. Up to 4 KiB it sits in a
  * small buffer, so that waiting fsyncs cost little; larger ones keep their buffer. When there is no buffer left the caller
  * waits in place: that is the back-pressure.

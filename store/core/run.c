@@ -317,9 +317,7 @@ int store_sync(struct store *s, struct err *err)
     if (rc < 0)
         return store_fail(s, rc, e);
     note_segment(s);
-    if (!s->has_threads) {
-        log_zero_ahead(s->log);              /* the simulation's way */
-    } else if (log_zero_due(s->log)) {       /* not here, where somebody waits */
+    if (log_zero_due(s->log)) {              /* by the committer: somebody waits for this thread */
         pthread_mutex_lock(&s->lock);
         run_nudge_locked(s, WAIT_DURABLE);
         pthread_mutex_unlock(&s->lock);

@@ -284,6 +284,7 @@ static int other_step(struct rig *r)
     r->cur = MOP_N_KINDS + (int)k;
     r->st->steps[k]++;
     snprintf(r->doing, sizeof r->doing, "step %d", (int)k);
+    log_zero_ahead(store_log(r->w.s));       /* what the committer does beside its syncs */
     switch (k) {
     case STEP_READ:
         rc = exec_reads(r);
@@ -352,7 +353,7 @@ static int start(struct rig *r)
     simio_set_wall(r->w.sim, r->now_ns);
     const uint32_t ahead = r->seed % 3 == 0 ? 1u << (13 + r->seed % 4) : 0;
     r->opt = (struct store_options){ .writable = true, .memory_bytes = rng_chance(&r->rng, 50) ? 0 : 1 << 16,
-                                     .log = { .segment_bytes = segments[rng_below(&r->rng, 4)], .preallocate = rng_chance(&r->rng, 6), .zero_ahead = ahead, .zero_after = 2 } };
+                                     .log = { .segment_bytes = segments[rng_below(&r->rng, 4)], .preallocate = rng_chance(&r->rng, 6), .zero_ahead = ahead, .zero_after = 1 } };
     if (r->seed % 16 == 0 && explore_make(r, &init) != 0)
         return -1;
     int rc = store_create(&r->w.hook.io, NULL, &init, &err);
