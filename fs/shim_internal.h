@@ -20,7 +20,7 @@ struct shim {
 	int fd;
 	int stop_fd;
 	atomic_bool stopping;
-	atomic_int ended;	/* 0, or 1 + what every shim_loop shall return */
+	atomic_int ended;	/* 0; 1 + the enum shim_end, or the -errno, that every shim_loop returns */
 
 	/* Who reads; shim_loop.c. Changed under the lock. */
 	pthread_mutex_t lock;

@@ -247,13 +247,11 @@ static int end_of(struct shim *s, ssize_t err)
 		  : err == -ECONNABORTED ? SHIM_ABORTED : (int)err;
 	int none = 0;
 
-	if (end >= 0) {
-		atomic_compare_exchange_strong(&s->ended, &none, 1 + end);
-		end = atomic_load(&s->ended) - 1;
-	}
+	atomic_compare_exchange_strong(&s->ended, &none, end < 0 ? end : 1 + end);
 	if (!atomic_load(&s->stopping))
 		shim_stop(s);
-	return end;
+	end = atomic_load(&s->ended);
+	return end < 0 ? end : end - 1;
 }
 
 int shim_loop(struct shim *s)

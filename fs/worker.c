@@ -36,7 +36,6 @@ struct worker {
     pid_t supervisor;
     bool again;
     pthread_t control;
-    atomic_int reader_failed; /* 0, or the -errno a reader ended with */
     int done[2];             /* closed at the end: the control thread leaves */
     struct log_recovery recovery;
     struct svc_server *server;
@@ -439,11 +438,7 @@ static void start_server(struct worker *w)
 
 static void *reader_main(void *arg)
 {
-    struct worker *w = arg;
-    int end = shim_loop(w->fs.shim);
-
-    if (end < 0)
-        atomic_store(&w->reader_failed, end);
+    (void)shim_loop(arg);    /* all end for one reason; and one that could not begin is only one less */
     return NULL;
 }
 
@@ -454,12 +449,12 @@ static int read_requests(struct worker *w)
     unsigned n = 0;
     int end;
 
-    while (n < READERS - 1 && pthread_create(&readers[n], NULL, reader_main, w) == 0)
+    while (n < READERS - 1 && pthread_create(&readers[n], NULL, reader_main, w->fs.shim) == 0)
         n++;                 /* with fewer, more is parked */
     end = shim_loop(w->fs.shim);
     while (n > 0)
         pthread_join(readers[--n], NULL);
-    return atomic_load(&w->reader_failed) < 0 ? atomic_load(&w->reader_failed) : end;
+    return end;
 }
 
 static int serve(struct worker *w)
