@@ -1,7 +1,11 @@
 #include "store/base/hash.h"
 
 #include <string.h>
+#ifdef HAVE_XXH_X86DISPATCH
+#include <xxh_x86dispatch.h>     /* the same functions, by the widest vectors this processor has */
+#else
 #include <xxhash.h>
+#endif
 
 struct hash128 hash128(const void *p, size_t len)
 {

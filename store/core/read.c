@@ -67,16 +67,65 @@ static int live_row(struct store *s, enum crow_kind kind, uint64_t ino, uint64_t
     }
 }
 
+static uint64_t row_birth(const struct crow *r)
+{
+    switch (r->kind) {
+    case CROW_INO:
+        return r->u.ino.row.birth;
+    case CROW_DEN:
+        return r->u.den.birth;
+    case CROW_MAP:
+        return r->u.map.row.birth;
+    default:
+        return r->u.xat.birth;
+    }
+}
+
+/*
+ * A row of a past moment that is still what it was, if it is in memory: the current row, born at or before ${at}. Most of a past tree is such
+ * rows, and each saves a look-up or two in the index. On success the lock is held; NULL: it is not, and the index has to be asked.
+ */
+static struct crow *same_row(struct store *s, uint64_t at, enum crow_kind kind, uint64_t ino, uint64_t mapgen, uint64_t block,
+                             const void *name, size_t nlen)
+{
+    pthread_mutex_lock(&s->lock);
+    struct crow *r = cache_peek(&s->ix.cache, kind, ino, mapgen, block, name, nlen);
+    if (r != NULL && r->present && row_birth(r) <= at)
+        return r;
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+static int past_ino(struct store *s, uint64_t at, uint64_t ino, struct row_ino *row)
+{
+    struct crow *r = same_row(s, at, CROW_INO, ino, 0, 0, NULL, 0);
+    if (r == NULL) {
+        int rc = asof_ino(s->kv, at, ino, row, NULL, NULL);
+        return rc == ERR_NOENT ? ERR_STALE : rc;
+    }
+    *row = r->u.ino.row;
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+static int past_den(struct store *s, uint64_t at, uint64_t parent, const char *name, size_t nlen, struct row_den *den)
+{
+    struct crow *r = same_row(s, at, CROW_DEN, parent, 0, 0, name, nlen);
+    if (r == NULL)
+        return asof_den(s->kv, at, parent, name, nlen, den, NULL);
+    *den = r->u.den;
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
 int store_getattr(struct store *s, uint64_t at, uint64_t ino, struct row_ino *row, struct wait *wait)
 {
     struct crow *r = NULL;
     int rc = read_at(s, at, wait);
     if (rc < 0)
         return rc;
-    if (at != AT_LIVE) {
-        rc = asof_ino(s->kv, at, ino, row, NULL, NULL);
-        return rc == ERR_NOENT ? ERR_STALE : rc;
-    }
+    if (at != AT_LIVE)
+        return past_ino(s, at, ino, row);
     rc = live_row(s, CROW_INO, ino, 0, 0, NULL, 0, &r, NULL);
     if (rc < 0)
         return rc;
@@ -101,7 +150,7 @@ int store_lookup(struct store *s, uint64_t at, uint64_t parent, const char *name
     if (rc < 0)
         return rc;
     if (at != AT_LIVE) {
-        rc = asof_den(s->kv, at, parent, name, nlen, &den, NULL);
+        rc = past_den(s, at, parent, name, nlen, &den);
     } else {
         rc = live_row(s, CROW_DEN, parent, 0, 0, name, nlen, &r, NULL);
         if (rc < 0)
@@ -237,9 +286,9 @@ static int dir_state(struct store *s, uint64_t at, uint64_t ino, uint64_t *versi
     struct crow *r = NULL;
     int rc;
     if (at != AT_LIVE) {
-        rc = asof_ino(s->kv, at, ino, &row, NULL, NULL);
+        rc = past_ino(s, at, ino, &row);
         *version = 0;
-        return rc == ERR_NOENT ? ERR_STALE : rc < 0 ? rc : S_ISDIR(row.mode) ? 0 : ERR_NOTDIR;
+        return rc < 0 ? rc : S_ISDIR(row.mode) ? 0 : ERR_NOTDIR;
     }
     rc = live_row(s, CROW_INO, ino, 0, 0, NULL, 0, &r, NULL);
     if (rc < 0)
@@ -318,9 +367,11 @@ int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64
              struct err *err)
 {
     struct crow *r = NULL;
-    if (at != AT_LIVE)
+    int rc = 0;
+    if (at == AT_LIVE)
+        rc = live_row(s, CROW_MAP, ino, mapgen, block, NULL, 0, &r, err);
+    else if ((r = same_row(s, at, CROW_MAP, ino, mapgen, block, NULL, 0)) == NULL)
         return asof_map(s->kv, at, ino, mapgen, block, from, to, map, err);
-    int rc = live_row(s, CROW_MAP, ino, mapgen, block, NULL, 0, &r, err);
     if (rc < 0)
         return rc;
     memset(map, 0, sizeof *map);

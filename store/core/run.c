@@ -12,6 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+/*
+ * Who asks for a change and who answers it keep two processors busy between them; where there are no more, the applier takes its turn
+ * from one of the two. So it comes after them, but not last: a machine that is busy with other work must not starve it.
+ */
+enum { APPLIER_NICE = 5 };
+
 void run_progress(struct store *s)
 {
     const uint64_t one = 1;
@@ -192,6 +198,7 @@ static void *applier_main(void *arg)
 {
     struct store *s = arg;
     struct timespec ts;
+    (void)nice(APPLIER_NICE);        /* of this thread alone, and of those that RocksDB starts for it */
     for (;;) {
         pthread_mutex_lock(&s->lock);
         while (!s->stop && !atomic_load(&s->failed) && s->ix.pending_ops == 0)

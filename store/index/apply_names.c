@@ -115,6 +115,8 @@ int apply_create(struct apply *a)
         if (cache_set_target(&a->ix->cache, r, rec->u.create.target.p, rec->u.create.target.len) < 0)
             return err_set(a->err, ERR_NOMEM, "index: out of memory");
     }
+    if (dir)
+        cache_whole(r);
     cache_dirty(&a->ix->cache, r, a->lsn);
     for (uint32_t i = 0; i < rec->u.create.n_xattr; i++) {
         rc = apply_put_xattr(a, r, &rec->u.create.xattr[i].name, &rec->u.create.xattr[i].value);

@@ -155,10 +155,25 @@ static struct crow *find(struct cache *c, uint64_t hash, enum crow_kind kind, ui
     return NULL;
 }
 
+static struct crow *find_ino(struct cache *c, uint64_t ino)
+{
+    return find(c, key_hash(CROW_INO, ino, 0, 0, NULL, 0), CROW_INO, ino, 0, 0, NULL, 0);
+}
+
+void cache_whole(struct crow *row)
+{
+    row->u.ino.whole = true;
+}
+
 struct crow *cache_peek(struct cache *c, enum crow_kind kind, uint64_t ino, uint64_t mapgen, uint64_t block,
                         const void *name, size_t nlen)
 {
-    struct crow *r = find(c, key_hash(kind, ino, mapgen, block, name, nlen), kind, ino, mapgen, block, name, nlen);
+    struct crow *r = find(c, key_hash(kind, ino, mapgen, block, name, nlen), kind, ino, mapgen, block, name, nlen), *dir;
+    if (r == NULL && kind == CROW_DEN && (dir = find_ino(c, ino)) != NULL && dir->u.ino.whole) {
+        r = row_new(kind, ino, 0, 0, name, nlen);
+        if (r != NULL)                  /* else it is looked for */
+            insert(c, r);
+    }
     if (r != NULL && r->lru_next != NULL)
         lru_front(c, r);
     return r;
@@ -439,7 +454,9 @@ void cache_drain_end(struct cache *c)
 
 static void remove_row(struct cache *c, struct crow *r)
 {
-    struct crow **pp = &c->bucket[r->hash & (c->n_buckets - 1)];
+    struct crow **pp = &c->bucket[r->hash & (c->n_buckets - 1)], *dir;
+    if (r->kind == CROW_DEN && r->present && (dir = find_ino(c, r->ino)) != NULL)
+        dir->u.ino.whole = false;
     while (*pp != r)
         pp = &(*pp)->hash_next;
     *pp = r->hash_next;
