@@ -12,6 +12,7 @@
 #define INC_EPOCH_MINOR 44u
 #define BATCH 256u
 #define SETTLE_S 5
+#define REAP_MS 100          /* unlinked files are let go of this much later, or BATCH at once: to wake a thread for each cost more than its unlink */
 #define CHORES_SPARE 64u
 
 struct inval {
@@ -33,12 +34,15 @@ struct chores {
     pthread_cond_t settled;                      /* lock */
     uint64_t reap[CHORES_MAX];                   /* lock */
     size_t n_reap;                               /* lock */
+    struct timespec reap_at;                     /* lock: when those must be, where they stay fewer than BATCH */
+    bool reap_due;                               /* lock: it is that late */
     bool search;                                 /* lock: orphans to reap are in the table */
 };
 
 int chores_new(struct fs *fs, struct chores **out, struct err *err)
 {
     struct chores *c = calloc(1, sizeof *c);
+    pthread_condattr_t attr;
 
     if (c)
         c->inval = calloc(CHORES_MAX, sizeof *c->inval);
@@ -49,7 +53,10 @@ int chores_new(struct fs *fs, struct chores **out, struct err *err)
     c->fs = fs;
     c->search = true;        /* what an earlier worker left */
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->wake, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->wake, &attr);
+    pthread_condattr_destroy(&attr);
     pthread_cond_init(&c->settled, NULL);
     *out = c;
     return 0;
@@ -68,6 +75,14 @@ void chores_free(struct chores *c)
 
 /* ---- queueing ---- */
 
+static void reap_later_locked(struct chores *c)
+{
+    clock_gettime(CLOCK_MONOTONIC, &c->reap_at);
+    c->reap_at.tv_nsec += REAP_MS * 1000000;
+    c->reap_at.tv_sec += c->reap_at.tv_nsec / 1000000000;
+    c->reap_at.tv_nsec %= 1000000000;
+}
+
 void chores_reap(struct chores *c, uint64_t ino)
 {
     pthread_mutex_lock(&c->lock);
@@ -75,7 +90,10 @@ void chores_reap(struct chores *c, uint64_t ino)
         c->reap[c->n_reap++] = ino;
     else
         c->search = true;
-    pthread_cond_signal(&c->wake);
+    if (c->n_reap == 1)
+        reap_later_locked(c);
+    if (c->n_reap == 1 || c->n_reap == BATCH || c->search)
+        pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -234,9 +252,12 @@ static bool round_locked(struct chores *c)
         told++;
         pthread_mutex_unlock(&c->lock);
         inval_everything(c->fs);
-    } else if (c->n_reap > 0) {
+    } else if (c->n_reap >= BATCH || (c->n_reap > 0 && (c->reap_due || c->stopping))) {
         while (n < BATCH && c->n_reap > 0)
             inos[n++] = c->reap[--c->n_reap];
+        c->reap_due = c->reap_due && c->n_reap > 0;
+        if (c->n_reap > 0)
+            reap_later_locked(c);
         pthread_mutex_unlock(&c->lock);
         reap(c->fs, inos, n);
     } else if (c->search) {
@@ -262,7 +283,10 @@ static void *chores_main(void *arg)
             continue;
         if (c->stopping)
             break;
-        pthread_cond_wait(&c->wake, &c->lock);
+        if (c->n_reap == 0)
+            pthread_cond_wait(&c->wake, &c->lock);
+        else
+            c->reap_due = pthread_cond_timedwait(&c->wake, &c->lock, &c->reap_at) == ETIMEDOUT;
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;

@@ -438,22 +438,26 @@ static void start_server(struct worker *w)
 
 static void *reader_main(void *arg)
 {
-    (void)shim_loop(arg);    /* all end for one reason; and one that could not begin is only one less */
-    return NULL;
+    return (void *)(intptr_t)shim_loop(arg);
 }
 
-/* Reads requests in several threads until there are none any more: as shim_loop. */
+/* Reads requests in several threads until there are none any more: as shim_loop. They end for one reason, but for one that could not begin:
+ * that is only one less. */
 static int read_requests(struct worker *w)
 {
     pthread_t readers[READERS - 1];
+    void *other = NULL;
     unsigned n = 0;
     int end;
 
     while (n < READERS - 1 && pthread_create(&readers[n], NULL, reader_main, w->fs.shim) == 0)
         n++;                 /* with fewer, more is parked */
     end = shim_loop(w->fs.shim);
-    while (n > 0)
-        pthread_join(readers[--n], NULL);
+    while (n > 0) {
+        pthread_join(readers[--n], &other);
+        if (end < 0)
+            end = (int)(intptr_t)other;
+    }
     return end;
 }
 

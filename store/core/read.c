@@ -40,7 +40,7 @@ int read_at(struct store *s, uint64_t at, struct wait *wait)
 
 /*
  * A row of the live tree with the lock held, loaded outside the lock if it is not in memory. On success the lock is held
- * and *${out} is valid until it is released; on failure it is not held.
+ * and *${out} is valid until it is released, NULL for a name that is known not to exist without one; on failure it is not held.
  */
 static int live_row(struct store *s, enum crow_kind kind, uint64_t ino, uint64_t mapgen, uint64_t block, const void *name,
                     size_t nlen, struct crow **out, struct err *err)
@@ -51,6 +51,10 @@ static int live_row(struct store *s, enum crow_kind kind, uint64_t ino, uint64_t
         if (r != NULL) {
             s->ix.cache.hits++;
             *out = r;
+            return 0;
+        }
+        if (kind == CROW_DEN && cache_is_whole(&s->ix.cache, ino)) {
+            *out = NULL;                 /* none is made: whoever looks for names that are not there would fill the memory */
             return 0;
         }
         s->ix.cache.misses++;
@@ -155,7 +159,7 @@ int store_lookup(struct store *s, uint64_t at, uint64_t parent, const char *name
         rc = live_row(s, CROW_DEN, parent, 0, 0, name, nlen, &r, NULL);
         if (rc < 0)
             return rc;
-        if (r->present)
+        if (r != NULL && r->present)
             den = r->u.den;
         else
             rc = ERR_NOENT;

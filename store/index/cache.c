@@ -165,15 +165,16 @@ void cache_whole(struct crow *row)
     row->u.ino.whole = true;
 }
 
+bool cache_is_whole(struct cache *c, uint64_t dir)
+{
+    const struct crow *r = find_ino(c, dir);
+    return r != NULL && r->u.ino.whole;
+}
+
 struct crow *cache_peek(struct cache *c, enum crow_kind kind, uint64_t ino, uint64_t mapgen, uint64_t block,
                         const void *name, size_t nlen)
 {
-    struct crow *r = find(c, key_hash(kind, ino, mapgen, block, name, nlen), kind, ino, mapgen, block, name, nlen), *dir;
-    if (r == NULL && kind == CROW_DEN && (dir = find_ino(c, ino)) != NULL && dir->u.ino.whole) {
-        r = row_new(kind, ino, 0, 0, name, nlen);
-        if (r != NULL)                  /* else it is looked for */
-            insert(c, r);
-    }
+    struct crow *r = find(c, key_hash(kind, ino, mapgen, block, name, nlen), kind, ino, mapgen, block, name, nlen);
     if (r != NULL && r->lru_next != NULL)
         lru_front(c, r);
     return r;
@@ -283,6 +284,8 @@ static int get(struct cache *c, enum crow_kind kind, uint64_t ino, uint64_t mapg
         *out = r;
         return 0;
     }
+    if (kind == CROW_DEN && cache_is_whole(c, ino))
+        return cache_fresh(c, kind, ino, 0, 0, name, nlen, out, err);
     c->misses++;
     int rc = cache_load(c->kv, kind, ino, mapgen, block, name, nlen, &r, err);
     if (rc < 0)

@@ -71,8 +71,9 @@ int cache_fresh(struct cache *c, enum crow_kind kind, uint64_t ino, uint64_t map
  * here does not exist, and is not looked for elsewhere: that look-up was a thirteenth of what unpacking a tree cost.
  */
 void cache_whole(struct crow *row);
+bool cache_is_whole(struct cache *c, uint64_t dir);
 
-/* cache_peek: the row if it is in memory, or known not to exist; else NULL. */
+/* cache_peek: the row if it is in memory, else NULL. */
 struct crow *cache_peek(struct cache *c, enum crow_kind kind, uint64_t ino, uint64_t mapgen, uint64_t block,
                         const void *name, size_t nlen);
 

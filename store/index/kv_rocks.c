@@ -18,6 +18,7 @@
 #include "store/index/kv.h"
 
 #include "store/base/slow.h"
+#include "store/index/sorted.h"
 
 #include <rocksdb/c.h>
 
@@ -63,7 +64,8 @@ struct kv_rocks {
 struct kv_snap { const rocksdb_snapshot_t *s; };
 
 struct kv_batch {
-    rocksdb_writebatch_t *wb;
+    struct sorted rows;
+    rocksdb_writebatch_t *wb;     /* they, when they are written */
     bool failed;                  /* a key was too long: never written */
 };
 
@@ -174,7 +176,7 @@ static void rocks_batch_put(struct kv_batch *b, const void *key, size_t klen, co
     if (klen > KV_KEY_MAX)
         b->failed = true;
     else
-        rocksdb_writebatch_put(b->wb, key, klen, val, vlen);
+        sorted_add(&b->rows, key, klen, vlen > 0 ? val : "", vlen);
 }
 
 static void rocks_batch_del(struct kv_batch *b, const void *key, size_t klen)
@@ -182,28 +184,35 @@ static void rocks_batch_del(struct kv_batch *b, const void *key, size_t klen)
     if (klen > KV_KEY_MAX)
         b->failed = true;
     else
-        rocksdb_writebatch_delete(b->wb, key, klen);
+        sorted_add(&b->rows, key, klen, NULL, 0);
 }
 
 static size_t rocks_batch_bytes(const struct kv_batch *b)
 {
-    size_t len;
-
-    rocksdb_writebatch_data(b->wb, &len);
-    return len;
+    return b->rows.len;
 }
 
 static void rocks_batch_clear(struct kv_batch *b)
 {
-    rocksdb_writebatch_clear(b->wb);
+    sorted_clear(&b->rows);
     b->failed = false;
 }
 
 static void rocks_batch_free(struct kv_batch *b)
 {
-    if (b)
+    if (b) {
         rocksdb_writebatch_destroy(b->wb);
+        sorted_release(&b->rows);
+    }
     free(b);
+}
+
+static void into(void *wb, const void *key, size_t klen, const void *val, size_t vlen)
+{
+    if (val)
+        rocksdb_writebatch_put(wb, key, klen, val, vlen);
+    else
+        rocksdb_writebatch_delete(wb, key, klen);
 }
 
 static int rocks_write(struct kv *kv, struct kv_batch *b, struct err *err)
@@ -215,7 +224,11 @@ static int rocks_write(struct kv *kv, struct kv_batch *b, struct err *err)
         return err_set(err, ERR_ROFS, "index: opened read-only");
     if (b->failed)
         return err_set(err, ERR_INVAL, "index: a key longer than %d bytes", KV_KEY_MAX);
+    if (b->rows.failed)
+        return err_set(err, ERR_NOMEM, "index: out of memory for a batch of rows");
+    sorted_each(&b->rows, into, b->wb);
     rocksdb_write(k->db, k->write, b->wb, &text);
+    rocksdb_writebatch_clear(b->wb);
     return text ? rocks_failed(err, "write", text) : 0;
 }
 
