@@ -229,13 +229,14 @@ int cmd_upgrade(int argc, char **argv)
 
 static int umount_dir(const char *dir, bool lazy, bool when_free, struct err *err)
 {
+    struct fs_mounted m;
     char who[2048];
     bool told = false;
     int r;
 
     for (unsigned looks = 0;; looks++) {
         r = fs_umount(dir, lazy, CLOSE_WAIT_MS, err);
-        if (r != ERR_BUSY)
+        if (r != ERR_BUSY || fs_mounted_at(dir, &m) < 0)     /* not there any more: it is the closing that takes long */
             return r;
         (void)busy_list(dir, false, who, sizeof who);
         if (!*who && looks < BRIEF_LOOKS) {      /* somebody passed by: df(1) asks every mount there is */
