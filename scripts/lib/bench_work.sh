@@ -2,7 +2,7 @@
 # timed; work_W TOP FS: timed, in the tree TOP. In this order, each on what the ones before left. Needs: TREE, the kernel tree as tar;
 # ROOT; SPARE; BENCH_DIR; the work directory's own file system is "direct".
 
-ALL_WORK=(untar applied grep_cold grep_again grep_warm find_cold find_warm past_grep_cold clone status status_warm build sqlite_journal sqlite_wal write_1m write_4k read_cold read_warm
+ALL_WORK=(untar applied grep_cold grep_again grep_warm find_cold find_again find_warm past_grep_cold clone status status_warm build sqlite_journal sqlite_wal write_1m write_4k read_cold read_warm
 	past_read_cold remove)
 
 name_of() {
@@ -13,7 +13,8 @@ name_of() {
 	grep_again) echo "grep -r, the second time" ;;
 	grep_warm) echo "grep -r, warm (the third)" ;;
 	find_cold) echo "find, cold" ;;
-	find_warm) echo "find, warm" ;;
+	find_again) echo "find, the second time" ;;
+	find_warm) echo "find, warm (the third)" ;;
 	past_grep_cold) echo "grep -r in .snapshots, cold" ;;
 	clone) echo "git clone" ;;
 	status) echo "git status, the first time" ;;
@@ -61,6 +62,11 @@ work_grep_warm() { work_grep_cold "$1"; }
 can_find_cold() { anywhere "$1"; }
 before_find_cold() { drop_caches; }
 work_find_cold() { find "$1"/linux-source-* -newermt 2000-01-01 -printf '' ; }
+
+# As with files: each directory that was listed is asked for its attributes once more.
+can_find_again() { anywhere "$1"; }
+before_find_again() { nothing; }
+work_find_again() { work_find_cold "$1"; }
 
 can_find_warm() { anywhere "$1"; }
 before_find_warm() { nothing; }
