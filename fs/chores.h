@@ -21,6 +21,7 @@ void chores_free(struct chores *c);
 int  chores_start(struct chores *c, struct err *err);
 void chores_stop(struct chores *c);
 
+/* chores_reap: within 100 ms, or with 255 others: so the log may gain a record that long after an unlink. */
 void chores_reap(struct chores *c, uint64_t ino);
 /* chores_inval_ino: may wait for room. chores_inval_entry: where ${may_wait}; not on a thread that answers requests. */
 void chores_inval_ino(struct chores *c, uint64_t ino);

@@ -71,6 +71,7 @@ static int live_row(struct store *s, enum crow_kind kind, uint64_t ino, uint64_t
     }
 }
 
+/* Of an inode, a name or a map. */
 static uint64_t row_birth(const struct crow *r)
 {
     switch (r->kind) {
@@ -78,10 +79,8 @@ static uint64_t row_birth(const struct crow *r)
         return r->u.ino.row.birth;
     case CROW_DEN:
         return r->u.den.birth;
-    case CROW_MAP:
-        return r->u.map.row.birth;
     default:
-        return r->u.xat.birth;
+        return r->u.map.row.birth;
     }
 }
 

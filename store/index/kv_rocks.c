@@ -65,7 +65,6 @@ struct kv_snap { const rocksdb_snapshot_t *s; };
 
 struct kv_batch {
     struct sorted rows;
-    rocksdb_writebatch_t *wb;     /* they, when they are written */
     bool failed;                  /* a key was too long: never written */
 };
 
@@ -163,12 +162,8 @@ static int rocks_get_persisted(struct kv *kv, const void *key, size_t klen, uint
 
 static struct kv_batch *rocks_batch_new(struct kv *kv)
 {
-    struct kv_batch *b = calloc(1, sizeof *b);
-
     (void)kv;
-    if (b)
-        b->wb = rocksdb_writebatch_create();
-    return b;
+    return calloc(1, sizeof(struct kv_batch));
 }
 
 static void rocks_batch_put(struct kv_batch *b, const void *key, size_t klen, const void *val, size_t vlen)
@@ -200,10 +195,8 @@ static void rocks_batch_clear(struct kv_batch *b)
 
 static void rocks_batch_free(struct kv_batch *b)
 {
-    if (b) {
-        rocksdb_writebatch_destroy(b->wb);
+    if (b)
         sorted_release(&b->rows);
-    }
     free(b);
 }
 
@@ -218,6 +211,7 @@ static void into(void *wb, const void *key, size_t klen, const void *val, size_t
 static int rocks_write(struct kv *kv, struct kv_batch *b, struct err *err)
 {
     struct kv_rocks *k = rocks(kv);
+    rocksdb_writebatch_t *wb;
     char *text = NULL;
 
     if (k->read_only)
@@ -226,9 +220,10 @@ static int rocks_write(struct kv *kv, struct kv_batch *b, struct err *err)
         return err_set(err, ERR_INVAL, "index: a key longer than %d bytes", KV_KEY_MAX);
     if (b->rows.failed)
         return err_set(err, ERR_NOMEM, "index: out of memory for a batch of rows");
-    sorted_each(&b->rows, into, b->wb);
-    rocksdb_write(k->db, k->write, b->wb, &text);
-    rocksdb_writebatch_clear(b->wb);
+    wb = rocksdb_writebatch_create();     /* a new one: it would keep the memory of the largest */
+    sorted_each(&b->rows, into, wb);
+    rocksdb_write(k->db, k->write, wb, &text);
+    rocksdb_writebatch_destroy(wb);
     return text ? rocks_failed(err, "write", text) : 0;
 }
 

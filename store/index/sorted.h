@@ -26,7 +26,7 @@ void sorted_release(struct sorted *s);
 /* sorted_clear: empty, its memory kept for the next ones unless it is much. */
 void sorted_clear(struct sorted *s);
 
-/* sorted_add(s, key, klen, val, vlen): a row to be put; a val of NULL: to be deleted. klen <= UINT16_MAX, vlen < UINT32_MAX. */
+/* sorted_add(s, key, klen, val, vlen): a row to be put; a val of NULL: to be deleted. both lengths < UINT32_MAX. */
 void sorted_add(struct sorted *s, const void *key, size_t klen, const void *val, size_t vlen);
 
 /* sorted_each(s, fn, arg): fn for the last row of each key, in order; val NULL: deleted. Pointers hold for the call. */
