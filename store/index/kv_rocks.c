@@ -130,15 +130,26 @@ static int get_with(struct kv_rocks *k, rocksdb_readoptions_t *ro, const void *k
     return text ? rocks_failed(err, "get", text) : take_value(pin, val, vlen, err);
 }
 
-/* A thread that others wait for (slow.h) looks in memory first. */
+/*
+ * A thread that others wait for (slow.h) looks in memory first. Of a table whose file is not open RocksDB says then, without an error, that
+ * the key may be there: a value of no bytes (TableCache::Get, MarkKeyMayExist). No row is empty.
+ */
 static bool get_cached(struct kv_rocks *k, const void *key, size_t klen, rocksdb_pinnableslice_t **pin)
 {
     char *text = NULL;
+    size_t vlen;
 
     *pin = rocksdb_get_pinned(k->db, k->read_cached, key, klen, &text);
-    if (!text)
+    if (text) {
+        rocksdb_free(text);       /* incomplete, or an error that the reading itself will meet */
+        return false;
+    }
+    if (!*pin)
         return true;
-    rocksdb_free(text);           /* incomplete, or an error that the reading itself will meet */
+    (void)rocksdb_pinnableslice_value(*pin, &vlen);
+    if (vlen > 0)
+        return true;
+    rocksdb_pinnableslice_destroy(*pin);
     return false;
 }
 

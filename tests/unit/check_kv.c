@@ -10,6 +10,7 @@
 #include <check.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <rocksdb/c.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -873,6 +874,74 @@ START_TEST(rocks_flush_does_not_block_the_writer)
 }
 END_TEST
 
+/* Many small tables, by RocksDB's own interface: more than it opens with the store. */
+static void make_tables(const char *dir, unsigned n)
+{
+    rocksdb_options_t *o = rocksdb_options_create();
+    rocksdb_writeoptions_t *w = rocksdb_writeoptions_create();
+    rocksdb_flushoptions_t *f = rocksdb_flushoptions_create();
+    char *text = NULL, key[32];
+
+    rocksdb_options_set_create_if_missing(o, 1);
+    rocksdb_options_set_disable_auto_compactions(o, 1);
+    rocksdb_t *db = rocksdb_open(o, dir, &text);
+    ck_assert_msg(text == NULL, "%s", text);
+    for (unsigned i = 0; i < n; i++) {
+        for (unsigned j = 0; j < 4; j++) {      /* all of them reach over all keys */
+            int len = snprintf(key, sizeof key, "k%02u.%03u", j * 30, i);
+            rocksdb_put(db, w, key, (size_t)len, "v", 1, &text);
+        }
+        rocksdb_flush(db, f, &text);
+        ck_assert_msg(text == NULL, "%s", text);
+    }
+    rocksdb_close(db);
+    rocksdb_options_destroy(o);
+    rocksdb_writeoptions_destroy(w);
+    rocksdb_flushoptions_destroy(f);
+}
+
+START_TEST(a_table_not_open_yet_does_not_look_like_a_row)
+{
+    enum { TABLES = 200 };
+    struct env e = env_new(ROCKS);
+    struct err err = { 0 };
+    char key[32];
+    uint8_t *val = NULL;
+    size_t vlen;
+    unsigned rows = 0;
+
+    kv_close(e.kv);
+    nftw(e.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    make_tables(e.dir, TABLES);
+    for (int there = 0; there < 2; there++) {
+        ck_assert_msg(kv_rocks_open(e.dir, false, &options, &e.kv, &err) == 0, "%s", err.msg);
+        for (unsigned i = 0; i < TABLES; i++) {
+            int len = snprintf(key, sizeof key, "k60.%03u%s", i, there ? "" : "x"), rc;
+
+            slow_hook = about_to_wait;
+            rc = kv_get(e.kv, key, (size_t)len, &val, &vlen, &err);
+            slow_hook = NULL;
+            ck_assert_int_eq(rc, there ? 0 : ERR_NOENT);
+            if (there) {
+                ck_assert_uint_eq(vlen, 1);
+                free(val);
+            }
+        }
+        kv_close(e.kv);
+    }
+    ck_assert_msg(kv_rocks_open(e.dir, false, &options, &e.kv, &err) == 0, "%s", err.msg);
+    slow_hook = about_to_wait;
+    struct kv_iter *it = e.kv->ops->iter_new(e.kv, NULL, NULL, 0, NULL, 0);
+    for (e.kv->ops->iter_seek(it, "k", 1); e.kv->ops->iter_valid(it); e.kv->ops->iter_next(it))
+        rows++;
+    slow_hook = NULL;
+    ck_assert_int_eq(e.kv->ops->iter_err(it, &err), 0);
+    ck_assert_uint_eq(rows, 4 * TABLES);
+    e.kv->ops->iter_free(it);
+    env_free(&e);
+}
+END_TEST
+
 START_TEST(rocks_open_errors)
 {
     struct env e = env_new(ROCKS);
@@ -937,6 +1006,7 @@ int main(void)
     tcase_add_test(tc, rocks_after_exit_what_was_flushed_and_no_more);
     tcase_add_test(tc, rocks_failed_flush_is_told_and_leaves_nothing);
     tcase_add_test(tc, rocks_flush_does_not_block_the_writer);
+    tcase_add_test(tc, a_table_not_open_yet_does_not_look_like_a_row);
     tcase_add_test(tc, rocks_open_errors);
     suite_add_tcase(s, tc);
     sr = srunner_create(s);
