@@ -119,7 +119,7 @@ static struct segment *find_locked(struct log *log, uint64_t addr)
     return lo > 0 ? log->segs[lo - 1] : NULL;
 }
 
-static void open_remove_locked(struct log *log, struct segment *seg)
+void log_open_remove_locked(struct log *log, struct segment *seg)
 {
     for (size_t i = 0; i < log->n_open; i++)
         if (log->open[i] == seg) {
@@ -142,7 +142,7 @@ struct io_file *log_evict_locked(struct log *log)
         return NULL;
     file = old->file;
     old->file = NULL;
-    open_remove_locked(log, old);
+    log_open_remove_locked(log, old);
     return file;
 }
 
@@ -151,6 +151,7 @@ int log_hold(struct log *log, uint64_t addr, struct segment **out, struct err *e
     char name[SEGMENT_NAME_MAX];
     struct io_file *file = NULL, *close_it = NULL;
     struct segment *seg;
+    bool dropped = false;
     int rc = 0;
 
     pthread_mutex_lock(&log->mutex);
@@ -181,10 +182,13 @@ int log_hold(struct log *log, uint64_t addr, struct segment **out, struct err *e
         }
         if (rc != 0)
             seg->refs--;
+        dropped = seg->dropped;
     }
     pthread_mutex_unlock(&log->mutex);
     if (close_it != NULL)
         io_close(close_it);
+    if (rc == ERR_NOENT && dropped)
+        return err_set(err, ERR_NOENT, "log: address %llu is no longer held", (unsigned long long)addr);
     if (rc == ERR_NOENT)        /* the name was there when the log was opened */
         return err_set(err, ERR_DAMAGE, "%s: expected a segment file, found none", name);
     if (rc == 0)
@@ -451,7 +455,7 @@ static int open_current(struct log *log, struct err *err)
     if (seg->file != NULL) {
         io_close(seg->file);
         seg->file = NULL;
-        open_remove_locked(log, seg);
+        log_open_remove_locked(log, seg);
     }
     segment_name(seg->first, seg->gen, name);
     rc = io_open(log->io, name, IO_RDWR, &seg->file, err);

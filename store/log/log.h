@@ -118,6 +118,14 @@ int log_room(struct log *log, uint64_t rec_bytes, struct err *err);
 int log_prepare(struct log *log, struct err *err);
 
 /*
+ * log_roll(log, err): begin a new segment, unless the current one holds nothing: so that the old one may be dropped. Its reserve is given back.
+ * log_drop(log, upto, err): let go of segments that end by ${upto} and are durable, oldest first, never the current one. What lies in them is elsewhere:
+ * reading it here is NOENT from then on. Background; any thread. Errors: ROFS, IO, NOSPC (roll); after a failure of roll's sync or rename POISONED.
+ */
+int log_roll(struct log *log, struct err *err);
+int log_drop(struct log *log, uint64_t upto, struct err *err);
+
+/*
  * log_zero_due(log): syncs have followed each other closely, and the blocks that the next ones will write were allocated but never written:
  * log_zero_ahead(log) writes zeros there. A sync of blocks once written needs no change of the file system's own (extents
  * become "written" by a transaction), which makes it cheaper by a third or more on ext4 and XFS. Appends go on, but for those that

@@ -34,6 +34,7 @@ struct segment {
     bool     header_known;      /* its header was read and is good */
     bool     header_bad;        /* it was read and is damaged */
     bool     reserved;          /* make_lock; disk space for all of capacity is allocated */
+    bool     dropped;           /* mutex; log_drop took it out of the table: its name is gone, or will be */
     bool     pinned;            /* mutex; holds a ref while it is current or not wholly durable */
     struct io_file *file;       /* mutex; NULL while closed */
     unsigned refs;              /* mutex; users of file */
@@ -97,6 +98,8 @@ void log_wake_locked(struct log *log);
 void log_add_locked(struct log *log, struct segment *seg);
 /* log_unpin_locked(log, seg): let go of its file if it is not current and wholly durable. */
 void log_unpin_locked(struct log *log, struct segment *seg);
+/* log_open_remove_locked(log, seg): out of the table of open files; the file is the caller's. */
+void log_open_remove_locked(struct log *log, struct segment *seg);
 /* log_evict_locked(log): with too many files open, take that of the least recently used idle segment out
  * of the table: the caller closes it without the mutex. NULL: none. */
 struct io_file *log_evict_locked(struct log *log);

@@ -221,6 +221,36 @@ out:
     return rc;
 }
 
+int log_roll(struct log *log, struct err *err)
+{
+    struct segment *old = NULL;
+    uint64_t end;
+    int rc;
+
+    if (!log->writable)
+        return err_set(err, ERR_ROFS, "log: opened for reading only");
+    pthread_mutex_lock(&log->make_lock);
+    rc = log_poisoned(log) ? err_set(err, ERR_POISONED, "log: an earlier write or flush failed") : settle_older(log, err);
+    if (rc != 0 || log->finished || log_head(log) == log->cur->first)
+        goto out;
+    if (log->next == NULL)
+        rc = log_next_open(log, log->opt.segment_bytes, log->opt.preallocate, err);
+    if (rc != 0)
+        goto out;
+    pthread_mutex_lock(&log->mutex);
+    old = log->cur;
+    old->refs++;
+    pthread_mutex_unlock(&log->mutex);
+    rc = switch_segment(log, err);
+    end = log_segment_end(log, old);
+    if (rc == 0)
+        (void)log_trim(old->file, segment_offset(old, end), NULL);    /* what is still being written lies below */
+    log_release(log, old);
+out:
+    pthread_mutex_unlock(&log->make_lock);
+    return rc;
+}
+
 int log_prepare(struct log *log, struct err *err)
 {
     bool due;
