@@ -1,5 +1,6 @@
 #include "store/base/bytes.h"
 
+#include <endian.h>
 #include <string.h>
 
 const uint8_t *rd_bytes(struct rd *r, size_t len)
@@ -17,34 +18,52 @@ const uint8_t *rd_bytes(struct rd *r, size_t len)
     return p;
 }
 
-/* Little-endian value of n <= 8 bytes; 0 when there are too few. */
-static uint64_t rd_le(struct rd *r, size_t n)
+uint8_t rd_u8(struct rd *r)
 {
-    const uint8_t *p = rd_bytes(r, n);
-    uint64_t v = 0;
+    const uint8_t *p = rd_bytes(r, 1);
 
-    for (size_t i = n; p && i > 0; i--)
-        v = v << 8 | p[i - 1];
-    return v;
+    return p ? *p : 0;
 }
 
-static uint64_t rd_be(struct rd *r, size_t n)
+uint16_t rd_u16(struct rd *r)
 {
-    const uint8_t *p = rd_bytes(r, n);
-    uint64_t v = 0;
+    const uint8_t *p = rd_bytes(r, 2);
 
-    for (size_t i = 0; p && i < n; i++)
-        v = v << 8 | p[i];
-    return v;
+    return p ? (uint16_t)(p[0] | p[1] << 8) : 0;
 }
 
-uint8_t  rd_u8(struct rd *r)   { return (uint8_t)rd_le(r, 1); }
-uint16_t rd_u16(struct rd *r)  { return (uint16_t)rd_le(r, 2); }
-uint32_t rd_u32(struct rd *r)  { return (uint32_t)rd_le(r, 4); }
-uint64_t rd_u64(struct rd *r)  { return rd_le(r, 8); }
-int64_t  rd_i64(struct rd *r)  { return (int64_t)rd_le(r, 8); }
-uint32_t rd_be32(struct rd *r) { return (uint32_t)rd_be(r, 4); }
-uint64_t rd_be64(struct rd *r) { return rd_be(r, 8); }
+uint32_t rd_u32(struct rd *r)
+{
+    const uint8_t *p = rd_bytes(r, 4);
+
+    return p ? get_u32(p) : 0;
+}
+
+uint64_t rd_u64(struct rd *r)
+{
+    const uint8_t *p = rd_bytes(r, 8);
+
+    return p ? get_u64(p) : 0;
+}
+
+int64_t rd_i64(struct rd *r) { return (int64_t)rd_u64(r); }
+
+uint32_t rd_be32(struct rd *r)
+{
+    const uint8_t *p = rd_bytes(r, 4);
+    uint32_t v = 0;
+
+    if (p)
+        memcpy(&v, p, 4);
+    return be32toh(v);
+}
+
+uint64_t rd_be64(struct rd *r)
+{
+    const uint8_t *p = rd_bytes(r, 8);
+
+    return p ? get_be64(p) : 0;
+}
 
 uint64_t rd_var(struct rd *r)
 {
@@ -108,29 +127,55 @@ void wr_bytes(struct wr *w, const void *src, size_t len)
         memcpy(p, src, len);
 }
 
-static void wr_le(struct wr *w, uint64_t v, size_t n)
+void wr_u8(struct wr *w, uint8_t v)
 {
-    uint8_t *p = wr_take(w, n);
+    uint8_t *p = wr_take(w, 1);
 
-    for (size_t i = 0; p && i < n; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
+    if (p)
+        *p = v;
 }
 
-static void wr_be(struct wr *w, uint64_t v, size_t n)
+void wr_u16(struct wr *w, uint16_t v)
 {
-    uint8_t *p = wr_take(w, n);
+    uint8_t *p = wr_take(w, 2);
 
-    for (size_t i = 0; p && i < n; i++)
-        p[i] = (uint8_t)(v >> (8 * (n - 1 - i)));
+    if (p) {
+        p[0] = (uint8_t)v;
+        p[1] = (uint8_t)(v >> 8);
+    }
 }
 
-void wr_u8(struct wr *w, uint8_t v)    { wr_le(w, v, 1); }
-void wr_u16(struct wr *w, uint16_t v)  { wr_le(w, v, 2); }
-void wr_u32(struct wr *w, uint32_t v)  { wr_le(w, v, 4); }
-void wr_u64(struct wr *w, uint64_t v)  { wr_le(w, v, 8); }
-void wr_i64(struct wr *w, int64_t v)   { wr_le(w, (uint64_t)v, 8); }
-void wr_be32(struct wr *w, uint32_t v) { wr_be(w, v, 4); }
-void wr_be64(struct wr *w, uint64_t v) { wr_be(w, v, 8); }
+void wr_u32(struct wr *w, uint32_t v)
+{
+    uint8_t *p = wr_take(w, 4);
+
+    if (p)
+        put_u32(p, v);
+}
+
+void wr_u64(struct wr *w, uint64_t v)
+{
+    uint8_t *p = wr_take(w, 8);
+
+    if (p)
+        put_u64(p, v);
+}
+
+void wr_i64(struct wr *w, int64_t v) { wr_u64(w, (uint64_t)v); }
+
+void wr_be32(struct wr *w, uint32_t v)
+{
+    v = htobe32(v);
+    wr_bytes(w, &v, 4);
+}
+
+void wr_be64(struct wr *w, uint64_t v)
+{
+    uint8_t *p = wr_take(w, 8);
+
+    if (p)
+        put_be64(p, v);
+}
 
 void wr_var(struct wr *w, uint64_t v)
 {
@@ -154,45 +199,42 @@ void wr_zero(struct wr *w, size_t len)
 
 void put_u32(uint8_t *p, uint32_t v)
 {
-    for (unsigned i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
+    v = htole32(v);
+    memcpy(p, &v, 4);
 }
 
 void put_u64(uint8_t *p, uint64_t v)
 {
-    for (unsigned i = 0; i < 8; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
+    v = htole64(v);
+    memcpy(p, &v, 8);
 }
 
 void put_be64(uint8_t *p, uint64_t v)
 {
-    for (unsigned i = 0; i < 8; i++)
-        p[i] = (uint8_t)(v >> (8 * (7 - i)));
+    v = htobe64(v);
+    memcpy(p, &v, 8);
 }
 
 uint32_t get_u32(const uint8_t *p)
 {
-    uint32_t v = 0;
+    uint32_t v;
 
-    for (unsigned i = 4; i > 0; i--)
-        v = v << 8 | p[i - 1];
-    return v;
+    memcpy(&v, p, 4);
+    return le32toh(v);
 }
 
 uint64_t get_u64(const uint8_t *p)
 {
-    uint64_t v = 0;
+    uint64_t v;
 
-    for (unsigned i = 8; i > 0; i--)
-        v = v << 8 | p[i - 1];
-    return v;
+    memcpy(&v, p, 8);
+    return le64toh(v);
 }
 
 uint64_t get_be64(const uint8_t *p)
 {
-    uint64_t v = 0;
+    uint64_t v;
 
-    for (unsigned i = 0; i < 8; i++)
-        v = v << 8 | p[i];
-    return v;
+    memcpy(&v, p, 8);
+    return be64toh(v);
 }
