@@ -30,7 +30,7 @@
 
 enum {
     MAX_OPEN_FILES   = 256,
-    BLOCK_SIZE       = 8 << 10,
+    BLOCK_SIZE       = 16 << 10,
     META_BLOCK_SIZE  = 4 << 10,
     BLOOM_BITS       = 10,
     L0_COMPACT       = 4,
@@ -573,19 +573,19 @@ static rocksdb_options_t *options_new(rocksdb_cache_t *cache, bool create, int c
     return full;
 }
 
-/* Opens with the first compression RocksDB was built with. */
+/* Opens with the first of these that RocksDB was built with. Most of an index is history that nobody looks at today: zstd takes a quarter less than lz4. */
 static char *open_db(struct kv_rocks *k, const char *path, bool create)
 {
-    static const int compression[] = { rocksdb_lz4_compression, rocksdb_zstd_compression, rocksdb_no_compression };
+    static const int tried[] = { rocksdb_zstd_compression, rocksdb_lz4_compression, rocksdb_no_compression };
     char *text = NULL;
 
-    for (size_t i = 0; i < sizeof compression / sizeof *compression; i++) {
+    for (size_t i = 0; i < sizeof tried / sizeof *tried; i++) {
         if (text)
             rocksdb_free(text);
         text = NULL;
         if (k->options)
             rocksdb_options_destroy(k->options);
-        k->options = options_new(k->cache, create, compression[i], &text);
+        k->options = options_new(k->cache, create, tried[i], &text);
         if (!k->options)
             return text;
         k->db = k->read_only ? rocksdb_open_for_read_only(k->options, path, 0, &text)

@@ -25,7 +25,7 @@ enum ino_bits {
     IB_NLINK   = 1 << 9,   /* nlink != 1 */
     IB_CTIME   = 1 << 10,  /* ctime != btime */
     IB_MTIME   = 1 << 11,  /* mtime != ctime */
-    IB_ATIME   = 1 << 12,  /* atime != mtime */
+    IB_ATIME   = 1 << 12,  /* atime != btime */
     IB_ORIGIN  = 1 << 13,  /* origin != 0 */
     IB_ALL     = (1 << 14) - 1,
 };
@@ -51,7 +51,7 @@ static bool time_eq(const struct rec_time *a, const struct rec_time *b)
 static void wr_time(struct wr *w, const struct rec_time *t, const struct rec_time *base)
 {
     wr_delta(w, (uint64_t)t->sec, (uint64_t)base->sec);
-    wr_var(w, t->nsec);
+    wr_delta(w, t->nsec, base->nsec);
 }
 
 static struct rec_time rd_time(struct rd *r, const struct rec_time *base)
@@ -60,7 +60,7 @@ static struct rec_time rd_time(struct rd *r, const struct rec_time *base)
     uint64_t nsec;
 
     t.sec = (int64_t)rd_delta(r, (uint64_t)base->sec);
-    nsec = rd_var(r);
+    nsec = rd_delta(r, base->nsec);
     if (nsec >= NSEC_PER_SEC)
         r->bad = true;
     t.nsec = r->bad ? 0 : (uint32_t)nsec;
@@ -127,7 +127,7 @@ static unsigned ino_bits(const struct row_ino *r)
     b |= r->nlink != 1 ? IB_NLINK : 0u;
     b |= time_eq(&r->ctime, &r->btime) ? 0u : IB_CTIME;
     b |= time_eq(&r->mtime, &r->ctime) ? 0u : IB_MTIME;
-    b |= time_eq(&r->atime, &r->mtime) ? 0u : IB_ATIME;
+    b |= time_eq(&r->atime, &r->btime) ? 0u : IB_ATIME;
     return b;
 }
 
@@ -140,30 +140,13 @@ size_t row_ino_encode(const struct row_ino *r, const void *target, uint8_t *buf,
     assert(!ino_wrong(r, target));
     wr_u8(&w, ROW_VERSION);
     wr_u16(&w, (uint16_t)b);
-    wr_var(&w, r->birth);
-    if (b & IB_CREATED)
-        wr_var(&w, r->birth - r->created);
-    if (b & IB_CONTENT)
-        wr_var(&w, r->birth - r->content);
-    if (b & IB_MAPGEN)
-        wr_var(&w, r->birth - r->mapgen);
-    if (b & IB_ORIGIN)
-        wr_var(&w, r->birth - r->origin);
-    wr_var(&w, r->size);
-    if (b & IB_BLOCKS)
-        wr_var(&w, r->blocks);
-    if (b & IB_ENTRIES)
-        wr_var(&w, r->entries);
+    wr_var(&w, r->created);
     wr_time(&w, &r->btime, &zero);
-    if (b & IB_CTIME)
-        wr_time(&w, &r->ctime, &r->btime);
-    if (b & IB_MTIME)
-        wr_time(&w, &r->mtime, &r->ctime);
-    if (b & IB_ATIME)
-        wr_time(&w, &r->atime, &r->mtime);
     wr_u16(&w, (uint16_t)r->mode);
     wr_var(&w, r->uid);
     wr_var(&w, r->gid);
+    if (b & IB_PARENT)
+        wr_var(&w, r->parent);
     if (b & IB_RDEV)
         wr_var(&w, r->rdev);
     if (b & IB_NLINK)
@@ -172,50 +155,59 @@ size_t row_ino_encode(const struct row_ino *r, const void *target, uint8_t *buf,
         wr_var(&w, r->n_xattr);
     if (b & IB_FLAGS)
         wr_var(&w, r->flags);
-    if (b & IB_PARENT)
-        wr_var(&w, r->parent);
+    if (b & IB_MAPGEN)
+        wr_delta(&w, r->mapgen, r->created);
+    if (b & IB_ATIME)
+        wr_time(&w, &r->atime, &r->btime);
+    wr_var(&w, r->size);
+    if (b & IB_BLOCKS)
+        wr_var(&w, r->blocks);
+    if (b & IB_ENTRIES)
+        wr_var(&w, r->entries);
+    if (b & IB_MTIME)
+        wr_time(&w, &r->mtime, &r->btime);
+    if (b & IB_CONTENT)
+        wr_delta(&w, r->content, r->created);
+    if (b & IB_ORIGIN)
+        wr_delta(&w, r->origin, r->created);
+    if (b & IB_CREATED)
+        wr_var(&w, r->birth - r->created);
+    if (b & IB_CTIME)
+        wr_time(&w, &r->ctime, &r->btime);
     if (r->target_len)
         wr_bytes(&w, target, r->target_len);
     return row_end(&w);
 }
 
-/* ${base} minus the delta that follows if ${there}. */
-static uint64_t rd_before(struct rd *r, bool there, uint64_t base, uint64_t usual)
-{
-    uint64_t d;
-
-    if (!there)
-        return usual;
-    d = rd_var(r);
-    if (d > base)
-        r->bad = true;
-    return r->bad ? 0 : base - d;
-}
-
+/* In the order of row_ino_encode: what stays the same from version to version first, so that rows of one inode, which lie together, have it in common. */
 static void ino_read(struct rd *r, unsigned b, struct row_ino *o)
 {
     static const struct rec_time zero;
 
-    o->birth = rd_var(r);
-    o->created = rd_before(r, b & IB_CREATED, o->birth, o->birth);
-    o->content = rd_before(r, b & IB_CONTENT, o->birth, o->birth);
-    o->mapgen = rd_before(r, b & IB_MAPGEN, o->birth, o->created);
-    o->origin = rd_before(r, b & IB_ORIGIN, o->birth, 0);
-    o->size = rd_var(r);
-    o->blocks = b & IB_BLOCKS ? rd_var(r) : o->size;
-    o->entries = b & IB_ENTRIES ? rd_var(r) : 0;
+    o->created = rd_var(r);
     o->btime = rd_time(r, &zero);
-    o->ctime = b & IB_CTIME ? rd_time(r, &o->btime) : o->btime;
-    o->mtime = b & IB_MTIME ? rd_time(r, &o->ctime) : o->ctime;
-    o->atime = b & IB_ATIME ? rd_time(r, &o->mtime) : o->mtime;
     o->mode = rd_u16(r);
     o->uid = rd_var32(r);
     o->gid = rd_var32(r);
+    o->parent = b & IB_PARENT ? rd_var(r) : 0;
     o->rdev = b & IB_RDEV ? rd_var32(r) : 0;
     o->nlink = b & IB_NLINK ? rd_var32(r) : 1;
     o->n_xattr = b & IB_XATTR ? rd_var32(r) : 0;
     o->flags = b & IB_FLAGS ? rd_var32(r) : 0;
-    o->parent = b & IB_PARENT ? rd_var(r) : 0;
+    o->mapgen = b & IB_MAPGEN ? rd_delta(r, o->created) : o->created;
+    o->atime = b & IB_ATIME ? rd_time(r, &o->btime) : o->btime;
+    o->size = rd_var(r);
+    o->blocks = b & IB_BLOCKS ? rd_var(r) : o->size;
+    o->entries = b & IB_ENTRIES ? rd_var(r) : 0;
+    o->mtime = b & IB_MTIME ? rd_time(r, &o->btime) : o->btime;
+    o->content = b & IB_CONTENT ? rd_delta(r, o->created) : 0;
+    o->origin = b & IB_ORIGIN ? rd_delta(r, o->created) : 0;
+    o->birth = b & IB_CREATED ? o->created + rd_var(r) : o->created;
+    o->ctime = b & IB_CTIME ? rd_time(r, &o->btime) : o->btime;
+    if (!(b & IB_CONTENT))
+        o->content = o->birth;
+    if (!(b & IB_MTIME))
+        o->mtime = o->ctime;
 }
 
 int row_ino_decode(const uint8_t *buf, size_t len, struct row_ino *out, const uint8_t **target, struct err *err)

@@ -15,6 +15,8 @@
  *   'r' run                      -> struct row_run
  *   's' name                     snapshots -> struct row_snap
  *   'e' begin                    series -> end LSN, 0 while open
+ *   'h' hash                     a chunk with this keyed hash (its first 8 bytes): its number. A hint for packing
+ *   'n' place                    the newest chunk of a part of a name (a hash of both): its number. A hint for packing
  *   '!' name                     meta: "applied" and the counters
  *
  * Decoders validate everything (ERR_DAMAGE); encoders write into a caller's buffer.
@@ -105,13 +107,15 @@ size_t key_time(uint8_t *k, uint32_t run, int64_t wall_ns);
 size_t key_run(uint8_t *k, uint32_t run);
 size_t key_snap(uint8_t *k, const void *name, size_t nlen);
 size_t key_series(uint8_t *k, uint64_t begin);
+size_t key_chunk(uint8_t *k, const struct hash128 *hash);
+size_t key_place(uint8_t *k, uint64_t place);
 size_t key_meta(uint8_t *k, const char *name);
 
 /*
  * key_parse(k, len, out): take any key apart (dump, check, tests). False if it is none. ${table} is the key's letter; 'm' for a
  * map, and 'M' for its history.
  */
-struct key_parts { char table; uint64_t ino, parent, mapgen, block, death, cookie, begin; uint32_t run;
+struct key_parts { char table; uint64_t ino, parent, mapgen, block, death, cookie, begin, place; uint32_t run;
                    int64_t wall_ns; const uint8_t *name; size_t name_len; };
 bool key_parse(const uint8_t *k, size_t len, struct key_parts *out);
 
@@ -131,7 +135,7 @@ size_t row_map_encode(const struct row_map *r, uint8_t *buf, size_t cap);
 int    row_map_decode(const uint8_t *buf, size_t len, struct row_map *r, struct err *err);
 size_t row_xat_encode(uint64_t birth, const void *val, size_t vlen, uint8_t *buf, size_t cap); /* cap >= vlen + 16 */
 int    row_xat_decode(const uint8_t *buf, size_t len, uint64_t *birth, const uint8_t **val, size_t *vlen, struct err *err);
-size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, time, series */
+size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, time, series, hints */
 int    row_u64_decode(const uint8_t *buf, size_t len, uint64_t *v, struct err *err);
 size_t row_run_encode(const struct row_run *r, uint8_t *buf, size_t cap);
 int    row_run_decode(const uint8_t *buf, size_t len, struct row_run *r, struct err *err);

@@ -194,6 +194,16 @@ size_t key_series(uint8_t *k, uint64_t begin)
     return key_1(k, 'e', begin);
 }
 
+size_t key_chunk(uint8_t *k, const struct hash128 *hash)
+{
+    return key_1(k, 'h', get_be64(hash->b));
+}
+
+size_t key_place(uint8_t *k, uint64_t place)
+{
+    return key_1(k, 'n', place);
+}
+
 size_t key_meta(uint8_t *k, const char *name)
 {
     struct wr w = key_begin(k, '!');
@@ -315,6 +325,9 @@ bool key_parse(const uint8_t *k, size_t len, struct key_parts *out)
         break;
     case 'e':
         o.begin = rd_be64(&r);
+        break;
+    case 'h': case 'n':
+        o.place = rd_be64(&r);
         break;
     case 's': case '!':
         parse_name(&r, false, true, &o);

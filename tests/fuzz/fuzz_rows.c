@@ -38,6 +38,7 @@ static void fuzz_key(const uint8_t *p, size_t len)
     struct key_parts o;
     uint8_t k[KV_KEY_MAX];
     char name[REC_NAME_MAX + 1];
+    struct hash128 hash = { { 0 } };
     size_t n = 0;
 
     if (!key_parse(p, len, &o))
@@ -60,6 +61,8 @@ static void fuzz_key(const uint8_t *p, size_t len)
     case 'r': n = key_run(k, o.run); break;
     case 's': n = key_snap(k, o.name, o.name_len); break;
     case 'e': n = key_series(k, o.begin); break;
+    case 'h': put_be64(hash.b, o.place); n = key_chunk(k, &hash); break;
+    case 'n': n = key_place(k, o.place); break;
     case '!':
         memcpy(name, o.name, o.name_len);
         name[o.name_len] = 0;

@@ -155,28 +155,28 @@ START_TEST(inode_impossible)
     struct row_ino a = { .birth = 100, .created = 100, .content = 100, .mapgen = 100, .mode = S_IFREG | 0644,
                          .nlink = 1 }, b;
     struct err err = { 0 };
-    /* version, bits, birth, size, btime (sec, nsec), mode: low byte, high byte, uid, gid */
+    /* version, bits, created, btime (sec, nsec), mode: low byte, high byte, uid, gid, size */
     size_t len = row_ino_encode(&a, NULL, buf, sizeof buf);
 
     ck_assert_uint_eq(len, 11);
     ck_assert_int_eq(row_ino_decode(buf, len, &b, NULL, &err), 0);
-    buf[8] = 0x30;                              /* no file type has this number */
+    buf[7] = 0x30;                              /* no file type has this number */
     ck_assert_int_eq(row_ino_decode(buf, len, &b, NULL, &err), ERR_DAMAGE);
     ck_assert_ptr_nonnull(strstr(err.msg, "mode"));
-    buf[8] = 0x81;
+    buf[7] = 0x81;
     buf[len] = 0;                               /* a byte too many */
     ck_assert_int_eq(row_ino_decode(buf, len + 1, &b, NULL, &err), ERR_DAMAGE);
     buf[0] = 2;
     ck_assert_int_eq(row_ino_decode(buf, len, &b, NULL, &err), ERR_DAMAGE);
     ck_assert_ptr_nonnull(strstr(err.msg, "version"));
-    /* created 101 LSNs before a birth at 100 */
-    static const uint8_t early[] = { 1, 1, 0, 100, 101, 0, 0, 0, 0xa4, 0x81, 0, 0 };
+    /* created at 100, born 2^64 - 1 LSNs later: at 99 */
+    static const uint8_t early[] = { 1, 1, 0, 100, 0, 0, 0xa4, 0x81, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1 };
     ck_assert_int_eq(row_ino_decode(early, sizeof early, &b, NULL, &err), ERR_DAMAGE);
-    /* the same with 0 before: says nothing */
-    static const uint8_t idle[] = { 1, 1, 0, 100, 0, 0, 0, 0, 0xa4, 0x81, 0, 0 };
+    /* the same with 0 later: says nothing */
+    static const uint8_t idle[] = { 1, 1, 0, 100, 0, 0, 0xa4, 0x81, 0, 0, 0, 0 };
     ck_assert_int_eq(row_ino_decode(idle, sizeof idle, &b, NULL, &err), ERR_DAMAGE);
     /* a symlink whose target is not as long as its size */
-    static const uint8_t link[] = { 1, 8, 0, 100, 3, 0, 0, 0, 0xff, 0xa1, 0, 0, 'a', 'b' };
+    static const uint8_t link[] = { 1, 8, 0, 100, 0, 0, 0xff, 0xa1, 0, 0, 3, 0, 'a', 'b' };
     ck_assert_int_eq(row_ino_decode(link, sizeof link, &b, NULL, &err), ERR_DAMAGE);
 }
 END_TEST
@@ -492,6 +492,7 @@ static void parsed(uint8_t *k, size_t len, char table, struct key_parts *o)
 
 START_TEST(keys_parse)
 {
+    const struct hash128 hash = { { 9, 8, 7, 6, 5, 4, 3, 2, 1 } };
     static const char name[] = "a\nb\xff c";
     size_t nl = sizeof name - 1, len;
     uint8_t k[KV_KEY_MAX + 1];
@@ -538,6 +539,10 @@ START_TEST(keys_parse)
     NAMED();
     PARSED(key_series(k, 93), 'e');
     ck_assert_uint_eq(o.begin, 93);
+    PARSED(key_chunk(k, &hash), 'h');
+    ck_assert_uint_eq(o.place, get_be64(hash.b));
+    PARSED(key_place(k, 5), 'n');
+    ck_assert_uint_eq(o.place, 5);
     PARSED(key_meta(k, "applied"), '!');
     ck_assert(o.name_len == 7 && memcmp(o.name, "applied", 7) == 0);
     /* none */
