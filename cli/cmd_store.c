@@ -187,7 +187,7 @@ static int status_json(const struct place *p)
 }
 
 /* The one optional STORE argument, or --store. */
-static int place_of(const char *name, int argc, char **argv, struct place *p, int *code)
+int session_place(const char *name, int argc, char **argv, struct place *p, int *code)
 {
     struct err err = { 0 };
     int r;
@@ -210,7 +210,7 @@ int cmd_status(int argc, char **argv)
     while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
         if (o == -2)
             return code;
-    if (place_of("status", argc, argv, &p, &code))
+    if (session_place("status", argc, argv, &p, &code))
         return code;
     code = out_json ? status_json(&p) : session_ask(&p, session_request("status"), emit_status, NULL);
     locate_release(&p);
@@ -425,7 +425,7 @@ int cmd_check(int argc, char **argv)
             return code;
         read_data = true;
     }
-    if (place_of("check", argc, argv, &p, &code))
+    if (session_place("check", argc, argv, &p, &code))
         return code;
     r = session_open(p.store, SESSION_LOOK, &ses, &err);
     if (err_exit(r) == err_exit(ERR_DAMAGE) || r == ERR_IO || r == ERR_ROFS || r == ERR_NOENT) {

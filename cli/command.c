@@ -71,9 +71,10 @@ const struct command commands[] = {
     { "config", "show|set [STORE] [NAME=VALUE...]", "settings of a store",
       "  show [STORE]                    all of them\n"
       "  set [STORE] NAME=VALUE...       NAME= goes back to the default\n", cmd_config },
+    { "reclaim", "[STORE]", "pack what the log has, now (it happens by itself when there is quiet)", "", cmd_reclaim },
     { "check", "[STORE] [--read-data]", "verify; never changes anything",
       "  --read-data          also read and verify every byte of file data\n", cmd_check },
-    { "dump", "FILE", "print a log segment, a superblock or a retained set", "", cmd_dump },
+    { "dump", "FILE", "print a log segment, a pack, an archive file, a superblock or a retained set", "", cmd_dump },
     { "version", "", "the version of this program and of the format it writes", "", cmd_version },
     { "help", "[COMMAND]", "this, or the options of a command", "", cmd_help },
 };

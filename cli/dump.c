@@ -1,6 +1,8 @@
 #include "cli/dump.h"
 
 #include "cli/cli.h"
+#include "cli/dump_internal.h"
+#include "cli/dump_pack.h"
 #include "cli/dump_record.h"
 #include "store/base/super.h"
 #include "store/core/moment.h"
@@ -15,9 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct file { const char *path; int fd; uint64_t size; };
-
-static void show(json_t *o)
+void dump_show(json_t *o)
 {
     if (out_json)
         out_object(o);
@@ -26,12 +26,12 @@ static void show(json_t *o)
     json_decref(o);
 }
 
-static void num(json_t *o, const char *key, uint64_t v)
+void dump_num(json_t *o, const char *key, uint64_t v)
 {
     json_object_set_new(o, key, json_integer((json_int_t)v));
 }
 
-static void hex(json_t *o, const char *key, const uint8_t *p, size_t len)
+void dump_hex(json_t *o, const char *key, const uint8_t *p, size_t len)
 {
     char buf[80];
 
@@ -40,7 +40,7 @@ static void hex(json_t *o, const char *key, const uint8_t *p, size_t len)
     json_object_set_new(o, key, json_string(buf));
 }
 
-static void when(json_t *o, const char *key, int64_t wall_ns)
+void dump_when(json_t *o, const char *key, int64_t wall_ns)
 {
     char buf[40];
 
@@ -48,7 +48,7 @@ static void when(json_t *o, const char *key, int64_t wall_ns)
     json_object_set_new(o, key, json_string(buf));
 }
 
-static int64_t read_at(const struct file *f, void *buf, size_t len, uint64_t off, struct err *err)
+int64_t dump_read(const struct dump_in *f, void *buf, size_t len, uint64_t off, struct err *err)
 {
     size_t got = 0;
 
@@ -73,34 +73,34 @@ static void show_header(const struct segment_header *h)
     json_t *o = json_object();
 
     json_object_set_new(o, "file", json_string("segment"));
-    num(o, "version", h->version);
-    num(o, "version_min", h->version_min);
-    num(o, "compat", h->compat);
-    num(o, "ro_compat", h->ro_compat);
-    num(o, "incompat", h->incompat);
-    hex(o, "lineage", h->lineage, 16);
-    hex(o, "site", h->site, 16);
-    num(o, "hash_alg", h->hash_alg);
-    num(o, "generation", h->gen);
-    num(o, "first_lsn", h->first);
-    num(o, "capacity_bytes", h->capacity);
-    num(o, "epoch", h->epoch);
-    num(o, "previous_generation", h->prev_gen);
-    num(o, "previous_first_lsn", h->prev_first);
-    num(o, "cut_lsn", h->cut);
-    num(o, "previous_lsn", h->prev_lsn);
-    when(o, "created", h->created_wall_ns);
-    show(o);
+    dump_num(o, "version", h->version);
+    dump_num(o, "version_min", h->version_min);
+    dump_num(o, "compat", h->compat);
+    dump_num(o, "ro_compat", h->ro_compat);
+    dump_num(o, "incompat", h->incompat);
+    dump_hex(o, "lineage", h->lineage, 16);
+    dump_hex(o, "site", h->site, 16);
+    dump_num(o, "hash_alg", h->hash_alg);
+    dump_num(o, "generation", h->gen);
+    dump_num(o, "first_lsn", h->first);
+    dump_num(o, "capacity_bytes", h->capacity);
+    dump_num(o, "epoch", h->epoch);
+    dump_num(o, "previous_generation", h->prev_gen);
+    dump_num(o, "previous_first_lsn", h->prev_first);
+    dump_num(o, "cut_lsn", h->cut);
+    dump_num(o, "previous_lsn", h->prev_lsn);
+    dump_when(o, "created", h->created_wall_ns);
+    dump_show(o);
 }
 
 /* Nothing but zeros from ${off} on: reserved space that was never written. */
-static int rest_is_zero(const struct file *f, uint64_t off, bool *zero, struct err *err)
+static int rest_is_zero(const struct dump_in *f, uint64_t off, bool *zero, struct err *err)
 {
     static uint8_t buf[1 << 16];
 
     *zero = true;
     while (off < f->size && *zero) {
-        int64_t n = read_at(f, buf, sizeof buf, off, err);
+        int64_t n = dump_read(f, buf, sizeof buf, off, err);
 
         if (n < 0)
             return (int)n;
@@ -113,26 +113,26 @@ static int rest_is_zero(const struct file *f, uint64_t off, bool *zero, struct e
     return 0;
 }
 
-static void show_end(const char *how, uint64_t off, uint64_t lsn, uint64_t records)
+void dump_end(const char *how, uint64_t off, uint64_t lsn, uint64_t records)
 {
     json_t *o = json_object();
 
     json_object_set_new(o, "end", json_string(how));
-    num(o, "file_offset", off);
-    num(o, "lsn", lsn);
-    num(o, "records", records);
-    show(o);
+    dump_num(o, "file_offset", off);
+    dump_num(o, "lsn", lsn);
+    dump_num(o, "records", records);
+    dump_show(o);
 }
 
 /* One frame at ${off}: its record into ${rec}, backed by *buf. 1 a record, 0 none (*how says why), < 0 damage. */
-static int read_frame(const struct file *f, const struct segment_header *h, uint64_t off, struct record *rec, uint8_t **buf,
+static int read_frame(const struct dump_in *f, const struct segment_header *h, uint64_t off, struct record *rec, uint8_t **buf,
                       struct frame *fr, const char **how, struct err *err)
 {
     uint8_t raw[FRAME_BYTES];
     uint64_t lsn = h->first + (off - SEGMENT_HEADER_BYTES);
     uint32_t bad;
     bool zero;
-    int64_t n = off >= f->size ? 0 : read_at(f, raw, sizeof raw, off, err);
+    int64_t n = off >= f->size ? 0 : dump_read(f, raw, sizeof raw, off, err);
     int r;
 
     if (n < 0)
@@ -159,7 +159,7 @@ static int read_frame(const struct file *f, const struct segment_header *h, uint
     *buf = malloc(fr->rec_len + 1u);
     if (!*buf)
         return err_set(err, ERR_NOMEM, "%s: no memory for a record of %u bytes", f->path, fr->rec_len);
-    n = read_at(f, *buf, fr->rec_len, off + FRAME_BYTES, err);
+    n = dump_read(f, *buf, fr->rec_len, off + FRAME_BYTES, err);
     if (n < 0)
         return (int)n;
     if (n < fr->rec_len)
@@ -179,7 +179,7 @@ static int read_frame(const struct file *f, const struct segment_header *h, uint
     return 1;
 }
 
-static int dump_segment(const struct file *f, const struct segment_header *h, struct err *err)
+static int dump_segment(const struct dump_in *f, const struct segment_header *h, struct err *err)
 {
     uint64_t off = SEGMENT_HEADER_BYTES, records = 0;
     const char *how = "";
@@ -197,9 +197,9 @@ static int dump_segment(const struct file *f, const struct segment_header *h, st
         r = read_frame(f, h, off, &rec, &buf, &fr, &how, err);
         if (r == 1) {
             o = dump_record(&rec);
-            num(o, "file_offset", off);
-            num(o, "durable_lsn", fr.durable);
-            show(o);
+            dump_num(o, "file_offset", off);
+            dump_num(o, "durable_lsn", fr.durable);
+            dump_show(o);
             records++;
             off += frame_span(fr.rec_len);
         }
@@ -208,7 +208,7 @@ static int dump_segment(const struct file *f, const struct segment_header *h, st
             break;
     }
     if (r == 0)
-        show_end(how, off, h->first + (off - SEGMENT_HEADER_BYTES), records);
+        dump_end(how, off, h->first + (off - SEGMENT_HEADER_BYTES), records);
     return r;
 }
 
@@ -220,30 +220,30 @@ static void dump_super(const struct super *sb)
     const char *p = sb->config, *end = sb->config + sb->config_len;
 
     json_object_set_new(o, "file", json_string("superblock"));
-    num(o, "generation", sb->gen);
-    hex(o, "lineage", sb->lineage, 16);
-    hex(o, "site", sb->site, 16);
+    dump_num(o, "generation", sb->gen);
+    dump_hex(o, "lineage", sb->lineage, 16);
+    dump_hex(o, "site", sb->site, 16);
     json_object_set_new(o, "role", json_string(sb->role == ROLE_STANDBY ? "standby" : "primary"));
-    num(o, "hash_alg", sb->hash_alg);
-    num(o, "key_id", sb->key_id);
-    when(o, "created", sb->created_wall_ns);
-    hex(o, "machine", sb->machine, 16);
-    num(o, "directory_device", sb->dev);
-    num(o, "directory_inode", sb->ino);
+    dump_num(o, "hash_alg", sb->hash_alg);
+    dump_num(o, "key_id", sb->key_id);
+    dump_when(o, "created", sb->created_wall_ns);
+    dump_hex(o, "machine", sb->machine, 16);
+    dump_num(o, "directory_device", sb->dev);
+    dump_num(o, "directory_inode", sb->ino);
     json_object_set_new(o, "clean", json_boolean(sb->clean));
-    num(o, "durable_lsn", sb->durable);
-    num(o, "last_lsn", sb->last_lsn);
-    hex(o, "last_hash", sb->last_hash.b, 16);
-    num(o, "segment_generation", sb->segment_gen);
-    show(o);
+    dump_num(o, "durable_lsn", sb->durable);
+    dump_num(o, "last_lsn", sb->last_lsn);
+    dump_hex(o, "last_hash", sb->last_hash.b, 16);
+    dump_num(o, "segment_generation", sb->segment_gen);
+    dump_show(o);
     for (uint32_t i = 0; i < sb->n_epochs; i++) {
         o = json_object();
-        num(o, "epoch", sb->epochs[i].number);
-        hex(o, "site", sb->epochs[i].site, 16);
-        hex(o, "id", sb->epochs[i].id, 16);
-        hex(o, "lineage", sb->epochs[i].lineage, 16);
-        num(o, "first_lsn", sb->epochs[i].first_lsn);
-        show(o);
+        dump_num(o, "epoch", sb->epochs[i].number);
+        dump_hex(o, "site", sb->epochs[i].site, 16);
+        dump_hex(o, "id", sb->epochs[i].id, 16);
+        dump_hex(o, "lineage", sb->epochs[i].lineage, 16);
+        dump_num(o, "first_lsn", sb->epochs[i].first_lsn);
+        dump_show(o);
     }
     while (p < end) {
         size_t n = strcspn(p, "\n"), left = (size_t)(end - p);
@@ -251,7 +251,7 @@ static void dump_super(const struct super *sb)
         n = n < left ? n : left;
         o = json_object();
         json_object_set_new(o, "setting", json_stringn(p, n));
-        show(o);
+        dump_show(o);
         p += n + 1;
     }
 }
@@ -262,27 +262,27 @@ static void dump_retained(const struct retained *r, const uint8_t lineage[16])
     json_t *o = json_object();
 
     json_object_set_new(o, "file", json_string("retained set"));
-    num(o, "generation", r->gen);
-    hex(o, "lineage", lineage, 16);
-    num(o, "horizon_lsn", r->horizon);
-    num(o, "points", r->n);
-    show(o);
+    dump_num(o, "generation", r->gen);
+    dump_hex(o, "lineage", lineage, 16);
+    dump_num(o, "horizon_lsn", r->horizon);
+    dump_num(o, "points", r->n);
+    dump_show(o);
     for (uint32_t i = 0; i < r->n; i++) {
         const struct retained_point *p = &r->point[i];
 
         o = json_object();
-        num(o, "point_lsn", p->lsn);
+        dump_num(o, "point_lsn", p->lsn);
         json_object_set_new(o, "kind", json_string(kinds[p->kind <= RETAIN_HOLD ? p->kind : 0]));
-        when(o, "placed", p->placed_ns);
+        dump_when(o, "placed", p->placed_ns);
         if (p->until_ns)
-            when(o, "until", p->until_ns);
-        hex(o, "owner", p->owner, 16);
-        show(o);
+            dump_when(o, "until", p->until_ns);
+        dump_hex(o, "owner", p->owner, 16);
+        dump_show(o);
     }
 }
 
 /* What a file is called says what it should be; its own bytes are asked first. */
-static int none_of_them(const struct file *f, const struct err *seg, const struct err *sup, const struct err *ret, struct err *err)
+static int none_of_them(const struct dump_in *f, const struct err *seg, const struct err *sup, const struct err *ret, struct err *err)
 {
     const char *base = strrchr(f->path, '/');
     uint64_t first, gen;
@@ -294,13 +294,13 @@ static int none_of_them(const struct file *f, const struct err *seg, const struc
         return err_set(err, sup->code, "%s: %s", f->path, sup->msg);
     if (strncmp(base, "retained.", 9) == 0)
         return err_set(err, ret->code, "%s: %s", f->path, ret->msg);
-    return err_set(err, ERR_USAGE, "%s: expected a log segment, a superblock or a retained set, found none of them", f->path);
+    return err_set(err, ERR_USAGE, "%s: expected a log segment, an archive file, a pack, a superblock or a retained set, found none of them", f->path);
 }
 
 int dump_file(const char *path, struct err *err)
 {
     enum { READ_MAX = RETAINED_FILE_MAX };     /* holds any of these whole, or the head of a segment */
-    struct file f = { .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC) };
+    struct dump_in f = { .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC) };
     struct segment_header h;
     struct super *sb = malloc(sizeof *sb);
     struct retained ret = { 0 };
@@ -313,19 +313,23 @@ int dump_file(const char *path, struct err *err)
     if (f.fd < 0 || fstat(f.fd, &st)) {
         r = err_from_errno(err, errno, "%s", path);
     } else if (!S_ISREG(st.st_mode)) {
-        r = err_set(err, ERR_USAGE, "%s: expected a file, found something else; name one of log/*.seg, super.0, super.1, retained.0, "
-                    "retained.1", path);
+        r = err_set(err, ERR_USAGE, "%s: expected a file, found something else; name one of log/*.seg, archive/*.arc, packs/*.pack, super.0, super.1, "
+                    "retained.0, retained.1", path);
     } else if (!sb || !buf) {
         r = err_set(err, ERR_NOMEM, "%s: no memory", path);
     }
     if (r)
         goto out;
     f.size = (uint64_t)st.st_size;
-    n = read_at(&f, buf, READ_MAX, 0, err);
+    n = dump_read(&f, buf, READ_MAX, 0, err);
     if (n < 0) {
         r = (int)n;
     } else if (segment_header_decode(buf, (size_t)n, &h, &seg) == 0) {
         r = dump_segment(&f, &h, err);
+    } else if (dump_is_archive(&f, buf, (size_t)n)) {
+        r = dump_archive(&f, err);
+    } else if (dump_is_pack(&f, buf, (size_t)n)) {
+        r = dump_pack(&f, err);
     } else if (super_decode(buf, (size_t)n, sb, &sup) == 0) {
         dump_super(sb);
     } else if (retained_decode(buf, (size_t)n, lineage, &ret, &rete) == 0) {

@@ -5,8 +5,8 @@
 #include "store/base/err.h"
 
 /*
- * dump_file(path, err): print what ${path} is: a log segment (header, then its records one a line), a superblock or a
- * retained set. Stops at damage. Errors: DAMAGE with the exact place; USAGE it is none of these; NOENT, IO.
+ * dump_file(path, err): print what ${path} is: a log segment (header, then its records one a line), an archive file (head, then
+ * each frame and its records), a superblock or a retained set. Stops at damage. Errors: DAMAGE with the exact place; USAGE it is none of these; NOENT, IO.
  */
 int dump_file(const char *path, struct err *err);
 

@@ -59,6 +59,8 @@ void session_put_bytes(json_t *req, const char *key, const char *bytes);
 
 /* Ready-made receivers. emit_objects: every item as a line of JSON; draws progress. */
 int session_emit_objects(void *arg, const char *type, const json_t *item, const void *bin, size_t len);
+/* session_place(name, argc, argv, p, code): the one optional STORE argument of command ${name}, or --store. On failure *${code} is the exit code. */
+int session_place(const char *name, int argc, char **argv, struct place *p, int *code);
 /* session_progress(item): draw. */
 void session_progress(const json_t *item);
 

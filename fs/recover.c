@@ -1,6 +1,7 @@
 #include "fs/recover.h"
 
 #include "fs/park.h"
+#include "store/pack/history.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -130,7 +131,7 @@ static bool answer_from_log(struct fs *fs, const struct found *f)
 
     if (f->slot->unique != f->unique || f->slot->lsn == 0 || f->slot->lsn < mem_head(fs->mem)->mount_lsn)
         return false;
-    if (log_read_record(store_log(fs->store), f->slot->lsn, false, &rec, &buf, NULL) < 0)
+    if (history_record(store_history(fs->store), f->slot->lsn, &rec, &buf, NULL) < 0)
         return false;
     mine = rec.unique == f->unique && fits(&rec, head_of(f)->opcode);
     if (mine)

@@ -6,6 +6,7 @@
 #include "fs/past.h"
 #include "fs/recover.h"
 #include "fs/snapdir.h"
+#include "store/maint/upkeep.h"
 #include "store/svc/server.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@ struct worker {
     struct log_recovery recovery;
     struct svc_server *server;
     struct svc_hooks svc;
+    struct upkeep *upkeep;
 };
 
 /* ---- hooks of the store ---- */
@@ -336,6 +338,7 @@ static int release(struct worker *w, bool clean)
         if (rc < 0)
             fs_log("%s: %s", fs->o->store, err.msg);
     }
+    upkeep_stop(w->upkeep);
     rc = store_close(fs->store, &err);
     if (rc < 0)
         fs_log("closing %s: %s", fs->o->store, err.msg);
@@ -461,6 +464,11 @@ static int read_requests(struct worker *w)
     return end;
 }
 
+static void say(const char *line)
+{
+    fs_log("%s", line);
+}
+
 static int serve(struct worker *w)
 {
     struct err err = { 0 };
@@ -472,6 +480,8 @@ static int serve(struct worker *w)
         return WORKER_FATAL;
     }
     start_server(w);
+    if (!w->fs.o->read_only && upkeep_start(w->fs.store, say, &w->upkeep, &err) < 0)
+        fs_log("%s; nothing is packed", err.msg);
     (void)ctl_send(w->ctl, CTL_SERVING, -1, NULL);
     end = read_requests(w);
     close(w->done[1]);

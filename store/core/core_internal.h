@@ -10,6 +10,8 @@
 #include "store/core/store.h"
 #include "store/index/asof.h"
 #include "store/index/index.h"
+#include "store/pack/history.h"
+#include "store/pack/packs.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -26,6 +28,7 @@ enum {
     LISTING_LIVE_BYTES = 256 << 10, /* of one: a change makes it worthless */
     LISTING_PAST_BYTES = 4 << 20,   /* each reads the directory's history */
     WATCHES       = 32,
+    WALLS         = 1024,           /* clocks of past moments remembered */
     HEAD_STACK    = 8192,           /* heads up to this many bytes need no malloc */
     CLONE_PIECES_MAX = 16384,       /* of one record */
 };
@@ -40,6 +43,8 @@ struct store {
     struct io_file *lock_file;
     struct super sb;                /* mark_lock */
     struct log *log;
+    struct history *history;        /* records of the log, and of the archive before it */
+    struct packs *packs;            /* data that left the log */
     struct kv *kv;
     struct retained retained;
 
@@ -66,11 +71,13 @@ struct store {
     pthread_t applier, committer;
 
     pthread_mutex_t mark_lock;      /* snapshots and settings, one at a time; taken before lock; guards sb */
+    pthread_mutex_t maint_lock;     /* one packing at a time; before all others; see store_maint_begin */
     pthread_mutex_t watch_lock;     /* a leaf; held while they are written to, so that none is closed meanwhile */
     int watch[WATCHES], n_watch;    /* watch_lock */
     pthread_mutex_t list_lock;
     struct listing *listing[LISTINGS];   /* list_lock */
     uint64_t list_clock;                 /* list_lock */
+    struct { uint64_t lsn; int64_t ns; } wall[WALLS];    /* list_lock; of records that the archive has: to ask it is to expand a frame */
 };
 
 /* ---- identity.c ---- */

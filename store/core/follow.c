@@ -58,6 +58,29 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
         before.current = sb->current;
         *sb = before;
     }
+    history_epochs(s->history, sb);
+    return rc;
+}
+
+/*
+ * A row whose record never came, and something else is there: the primary of before goes on, and the row would part us from it at the next
+ * open. Gone from both superblocks before that record is in the log.
+ */
+static int forget_row(struct store *s, const struct record *rec, struct err *err)
+{
+    struct super *sb = &s->sb;
+    int rc = 0;
+    pthread_mutex_lock(&s->mark_lock);
+    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= rec->lsn) {
+        struct epoch_row row = sb->epochs[--sb->n_epochs];
+        rc = super_write(s->io, sb, err);
+        if (rc == 0)
+            rc = super_write(s->io, sb, err);
+        if (rc < 0)
+            sb->epochs[sb->n_epochs++] = row;
+        history_epochs(s->history, sb);
+    }
+    pthread_mutex_unlock(&s->mark_lock);
     return rc;
 }
 
@@ -149,8 +172,8 @@ static int take(struct store *s, const struct record *rec, const uint8_t *head, 
     int rc = store_await(s, &backlog);
     if (rc == 0)
         rc = is_next(s, rec, err);
-    if (rc == 0 && rec->type == REC_EPOCH)
-        rc = enter_epoch(s, rec, err);
+    if (rc == 0)
+        rc = rec->type == REC_EPOCH ? enter_epoch(s, rec, err) : forget_row(s, rec, err);
     if (rc < 0)
         return err != NULL && err->code != 0 ? rc : err_set(err, rc, "%s", err_text(rc));
     pthread_mutex_lock(&s->lock);

@@ -67,19 +67,19 @@ static int time_row(struct store *s, const struct run *run, int64_t wall, uint64
 static int last_record(struct store *s, uint64_t from, uint64_t until, int64_t wall, uint64_t max, uint64_t *lsn, int64_t *at,
                        struct err *err)
 {
-    struct log_iter *it = NULL;
+    struct history_iter *it = NULL;
     struct record rec;
-    int rc = log_iter_new(s->log, from, until, 0, &it, err);
+    int rc = history_iter_new(s->history, from, until, &it, err);
     *lsn = 0;
     if (rc < 0)
         return rc;
-    while ((rc = log_iter_next(it, &rec, err)) == 1) {
+    while ((rc = history_next(it, &rec, NULL, err)) == 1) {
         if (rec.wall_ns > wall || rec.lsn > max)
             break;
         *lsn = rec.lsn;
         *at = rec.wall_ns;
     }
-    log_iter_free(it);
+    history_iter_free(it);
     return rc < 0 ? rc : 0;
 }
 
@@ -177,27 +177,49 @@ static int wall_in_run(void *arg, const struct run *run, struct err *err)
     return rc < 0 ? rc : got != 0 ? 1 : 0;
 }
 
-int moment_wall(struct store *s, uint64_t lsn, int64_t *wall_ns, struct err *err)
+int moment_record_wall(struct store *s, uint64_t lsn, int64_t *wall_ns)
 {
+    bool archived = lsn < log_first(s->log);
+    size_t i = (size_t)(lsn / 8 % WALLS);
     struct record rec;
     void *buf = NULL;
+    int rc = 1;
+    pthread_mutex_lock(&s->list_lock);
+    if (archived && s->wall[i].lsn == lsn) {
+        *wall_ns = s->wall[i].ns;
+        rc = 0;
+    }
+    pthread_mutex_unlock(&s->list_lock);
+    if (rc == 0)
+        return 0;
+    rc = history_record(s->history, lsn, &rec, &buf, NULL);
+    if (rc < 0)
+        return rc;
+    *wall_ns = rec.wall_ns;
+    free(buf);
+    pthread_mutex_lock(&s->list_lock);
+    s->wall[i].lsn = lsn;
+    s->wall[i].ns = *wall_ns;
+    pthread_mutex_unlock(&s->list_lock);
+    return 0;
+}
+
+int moment_wall(struct store *s, uint64_t lsn, int64_t *wall_ns, struct err *err)
+{
     struct walk w = { .s = s, .lsn = lsn };
     uint64_t head = log_head(s->log);
     if (lsn == AT_LIVE || lsn >= head)
         log_last(s->log, &lsn, &(struct hash128){ 0 });
-    int rc = lsn < LOG_FIRST_ADDR ? ERR_NOENT : log_read_record(s->log, lsn, false, &rec, &buf, NULL);
-    if (rc == 0) {
-        *wall_ns = rec.wall_ns;
-        free(buf);
+    int rc = lsn < LOG_FIRST_ADDR ? ERR_NOENT : moment_record_wall(s, lsn, wall_ns);
+    if (rc == 0)
         return 0;
-    }
     w.lsn = lsn;
     rc = read_applied(s, lsn, NULL);
     if (rc < 0)
         return err_set(err, rc, "moment @%" PRIu64 ": %s", lsn, err_text(rc));
     rc = runs(s, wall_in_run, &w, err);
     if (rc == 0)
-        return err_set(err, ERR_NOMOMENT, "moment @%" PRIu64 ": before the first one, @%" PRIu64, lsn, log_first(s->log));
+        return err_set(err, ERR_NOMOMENT, "moment @%" PRIu64 ": before the first one, @%" PRIu64, lsn, history_first(s->history));
     *wall_ns = w.wall;
     return rc < 0 ? rc : 0;
 }
@@ -308,7 +330,7 @@ static int future(struct store *s, const char *text, struct err *err)
 static int too_early(struct store *s, const char *text, struct err *err)
 {
     char name[80];
-    lsn_text(s, log_first(s->log), name, sizeof name);
+    lsn_text(s, history_first(s->history), name, sizeof name);
     return err_set(err, ERR_NOMOMENT, "%.64s: before the first moment of this store, %s", text, name);
 }
 
@@ -346,7 +368,7 @@ int moment_resolve(struct store *s, const char *text, uint64_t *lsn, struct err 
         got = spec.lsn;
         if (got >= log_head(s->log))
             return future(s, text, err);
-        if (got < log_first(s->log))
+        if (got < history_first(s->history))
             return too_early(s, text, err);
         break;
     case MOMENT_TIME:

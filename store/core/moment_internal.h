@@ -33,6 +33,9 @@ struct store;
 /* moment_find(s, wall, now, lsn, err): the last record at or before a time, in the newest run that contains it; the newest run
  * reaches up to ${now}. NOENT: in no run (nothing is said in ${err}). What was done must be in the index. */
 int moment_find(struct store *s, int64_t wall, int64_t now, uint64_t *lsn, struct err *err);
+/* moment_record_wall(s, lsn, wall_ns): the clock of the record at ${lsn}; of one that left the log remembered, since the archive is slow to ask.
+ * Errors: as history_record. */
+int moment_record_wall(struct store *s, uint64_t lsn, int64_t *wall_ns);
 /* moment_outside(s, lsn, err): inside a series, *${lsn} becomes the moment before it. */
 int moment_outside(struct store *s, uint64_t *lsn, struct err *err);
 

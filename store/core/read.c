@@ -5,6 +5,7 @@
 
 #include "store/base/slow.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -391,6 +392,16 @@ int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64
     return rc;
 }
 
+int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err)
+{
+    int rc = lsn >= log_first(s->log) ? log_read_data(s->log, lsn, dstart, doff, len, out, nowait, err) : ERR_NOENT;
+    if (rc != ERR_NOENT || lsn >= log_first(s->log))
+        return rc;
+    rc = packs_read(s->packs, lsn, doff, len, out, nowait, err);
+    return rc != ERR_NOENT ? rc : err_set(err, ERR_DAMAGE, "data of the record at address %" PRIu64 ", [%" PRIu32 ", +%" PRIu32
+                                          "): expected in the log or in a pack, found in neither", lsn, doff, len);
+}
+
 static int read_block(struct store *s, uint64_t at, const struct row_ino *row, uint64_t ino, uint64_t pos, uint8_t *buf,
                       uint32_t len, bool nowait, struct err *err)
 {
@@ -403,10 +414,10 @@ static int read_block(struct store *s, uint64_t at, const struct row_ino *row, u
         if (f >= t)
             continue;
         memset(buf + (done - from), 0, f - done);
-        rc = log_read_data(s->log, p->lsn, p->dstart, p->doff + (f - p->off), t - f, buf + (f - from), nowait || slow_hook != NULL, err);
+        rc = store_read_data(s, p->lsn, p->dstart, p->doff + (f - p->off), t - f, buf + (f - from), nowait || slow_hook != NULL, err);
         if (rc == ERR_WAIT && !nowait) {
             slow_now();
-            rc = log_read_data(s->log, p->lsn, p->dstart, p->doff + (f - p->off), t - f, buf + (f - from), false, err);
+            rc = store_read_data(s, p->lsn, p->dstart, p->doff + (f - p->off), t - f, buf + (f - from), false, err);
         }
         done = t;
     }

@@ -342,13 +342,49 @@ int store_flush(struct store *s, struct err *err)
         return rc;
     pthread_mutex_lock(&s->drain_lock);
     rc = flush_poll(s, true, e);
-    if (rc == 0 && atomic_load(&s->persisted) < atomic_load(&s->applied)) {
+    if (rc == 0 && (atomic_load(&s->persisted) < atomic_load(&s->applied) || s->unflushed_bytes > 0)) {    /* also rows no record made */
         rc = flush_start(s, e);
         if (rc == 0)
             rc = flush_poll(s, true, e);
     }
     pthread_mutex_unlock(&s->drain_lock);
     return rc < 0 ? store_fail(s, rc, e) : 0;
+}
+
+int store_put_rows(struct store *s, void (*fill)(void *arg, struct kv *kv, struct kv_batch *b), void *arg, struct err *err)
+{
+    struct err own = { 0 };
+    struct kv_batch *b;
+    int rc = atomic_load(&s->failed);
+    if (rc != 0)
+        return err_set(err, rc, "the store has failed");
+    b = s->kv->ops->batch_new(s->kv);
+    if (b == NULL)
+        return err_set(err, ERR_NOMEM, "index: out of memory");
+    fill(arg, s->kv, b);
+    pthread_mutex_lock(&s->drain_lock);
+    rc = kv_write(s->kv, b, &own);
+    if (rc == 0)
+        s->unflushed_bytes += s->kv->ops->batch_bytes(b);
+    pthread_mutex_unlock(&s->drain_lock);
+    s->kv->ops->batch_free(b);
+    if (rc < 0) {
+        err_set(err, rc, "%s", own.msg);
+        return store_fail(s, rc, &own);      /* RocksDB takes nothing any more */
+    }
+    return 0;
+}
+
+int store_roll(struct store *s, struct err *err)
+{
+    struct err own = { 0 };
+    int rc = atomic_load(&s->failed);
+    if (rc != 0)
+        return err_set(err, rc, "the store has failed");
+    rc = log_roll(s->log, &own);
+    if (rc < 0)
+        err_set(err, rc, "%s", own.msg);
+    return rc < 0 && log_poisoned(s->log) ? store_fail(s, rc, &own) : rc;
 }
 
 /* ---- waiting ---- */

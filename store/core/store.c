@@ -11,6 +11,7 @@
  *   INCARNATION, REAP       records like others
  */
 #include "store/core/core_internal.h"
+#include "store/core/moment_internal.h"
 
 #include "store/log/frame.h"
 
@@ -65,20 +66,21 @@ static int open_index(struct store *s, struct log_recovery *rec, struct err *err
     return rc;
 }
 
-/* The index must be of this very log: the last record it applied is there, with the same hash. */
+/* The index must be of this very history: the last record it applied is there, with the same hash. */
 static int check_index(struct store *s, const struct log_recovery *rec, struct err *err)
 {
     const struct row_meta *m = &s->ix.meta;
     struct record last;
     void *buf = NULL;
-    if (m->last_lsn == 0 || m->last_lsn < log_first(s->log))
+    if (m->last_lsn == 0)
         return 0;
     if (m->applied > log_head(s->log))
         return err_set(err, ERR_DAMAGE, "index: it has applied up to @%" PRIu64 ", but the log ends at @%" PRIu64
                        "; records are lost, see spare check", m->applied, log_head(s->log));
     if (rec->damaged && m->last_lsn >= rec->damage_from && m->last_lsn < rec->damage_to)
         return 0;
-    int rc = log_read_record(s->log, m->last_lsn, false, &last, &buf, err);
+    log_last(s->log, &last.lsn, &last.hash);     /* after a clean stop it is this one: it may lie in a file of the archive that is damaged */
+    int rc = last.lsn == m->last_lsn ? 0 : history_record(s->history, m->last_lsn, &last, &buf, err);
     if (rc == 0 && !hash128_eq(&last.hash, &m->last_hash))
         rc = err_set(err, ERR_DAMAGE, "index: its last record @%" PRIu64 " is not the one in the log; the index is of another "
                      "history, rebuild it", m->last_lsn);
@@ -104,16 +106,16 @@ static int end_at_damage(struct store *s, struct log_recovery *rec, const struct
 
 static int replay(struct store *s, struct log_recovery *recovery, struct err *err)
 {
-    struct log_iter *it = NULL;
+    struct history_iter *it = NULL;
     struct record rec;
-    uint64_t from = s->ix.meta.applied != 0 ? s->ix.meta.applied : log_first(s->log);
-    if (from < log_first(s->log) || (s->ix.meta.applied == 0 && from != LOG_FIRST_ADDR))
-        return err_set(err, ERR_DAMAGE, "index: it has applied up to @%" PRIu64 ", and the log begins at @%" PRIu64 "; rebuild the index",
-                       s->ix.meta.applied, log_first(s->log));
-    int rc = log_iter_new(s->log, from, log_head(s->log), 0, &it, err);
+    uint64_t first = history_first(s->history), from = s->ix.meta.applied != 0 ? s->ix.meta.applied : first;
+    if (from < first || (s->ix.meta.applied == 0 && from != LOG_FIRST_ADDR))
+        return err_set(err, ERR_DAMAGE, "index: it has applied up to @%" PRIu64 ", and archive and log begin at @%" PRIu64 "; records are lost",
+                       s->ix.meta.applied, first);
+    int rc = history_iter_new(s->history, from, log_head(s->log), &it, err);
     if (rc < 0)
         return rc;
-    while ((rc = log_iter_next(it, &rec, err)) == 1) {
+    while ((rc = history_next(it, &rec, NULL, err)) == 1) {
         rc = index_apply(&s->ix, &rec, err);
         if (rc == 0 && (s->ix.pending_ops >= DRAIN_OPS || index_pending_bytes(&s->ix) > BACKLOG_BYTES / 4))
             rc = run_drain(s, err);
@@ -123,7 +125,7 @@ static int replay(struct store *s, struct log_recovery *recovery, struct err *er
     if (rc == ERR_DAMAGE && !s->opt.writable)
         rc = end_at_damage(s, recovery, err);
 out:
-    log_iter_free(it);
+    history_iter_free(it);
     return rc < 0 ? rc : store_apply(s, err);
 }
 
@@ -174,6 +176,8 @@ static void store_free(struct store *s)
         }
     if (s->ix.kv != NULL)
         index_release(&s->ix);
+    history_close(s->history);
+    packs_close(s->packs);
     if (s->log != NULL)
         log_close(s->log);
     if (s->kv != NULL)
@@ -183,6 +187,7 @@ static void store_free(struct store *s)
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
+    pthread_mutex_destroy(&s->maint_lock);
     pthread_mutex_destroy(&s->watch_lock);
     pthread_mutex_destroy(&s->list_lock);
     pthread_cond_destroy(&s->work);
@@ -209,6 +214,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutex_init(&s->mark_lock, NULL);
+    pthread_mutex_init(&s->maint_lock, NULL);
     pthread_mutex_init(&s->watch_lock, NULL);
     pthread_mutex_init(&s->list_lock, NULL);
     pthread_condattr_init(&attr);
@@ -228,7 +234,16 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
 
 static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
 {
+    struct packs_options po = { .epochs = s->sb.epochs, .n_epochs = s->sb.n_epochs, .key_id = s->sb.key_id, .cache_bytes = s->opt.memory_bytes / 8 };
+    memcpy(po.lineage, s->sb.lineage, 16);
+    memcpy(po.key, s->sb.key, 32);
     int rc = log_open(s->io, &s->sb, &s->opt.log, s->opt.writable, s->ix.meta.applied, &s->log, rec, err);
+    if (rc == 0)                         /* a row whose record never came counts for nothing */
+        po.n_epochs = (uint32_t)(identity_epoch_held(s) - s->sb.epochs) + 1;
+    if (rc == 0)
+        rc = history_open(s->io, s->log, &s->sb, &s->history, err);
+    if (rc == 0)
+        rc = packs_open(s->io, &po, &s->packs, err);
     if (rc == 0)
         rc = check_index(s, rec, err);
     if (rc < 0)
@@ -394,7 +409,7 @@ void store_info(struct store *s, struct store_info *info)
     info->head = log_head(s->log);
     info->written = log_written(s->log);
     info->durable = log_durable(s->log);
-    info->first = log_first(s->log);
+    info->first = history_first(s->history);
     info->shown = atomic_load(&s->shown);
     info->applied = atomic_load(&s->applied);
     info->persisted = atomic_load(&s->persisted);
@@ -413,12 +428,9 @@ void store_info(struct store *s, struct store_info *info)
     info->cache_misses = s->ix.cache.misses;
     pthread_mutex_unlock(&s->lock);
     info->memory_bytes += s->kv->ops->memory(s->kv);
-    info->log_bytes = info->head - info->first;
-    struct record rec;
-    void *buf = NULL;
-    if (log_read_record(s->log, info->first, false, &rec, &buf, NULL) == 0)
-        info->oldest_wall_ns = rec.wall_ns;
-    free(buf);
+    info->memory_bytes += packs_memory(s->packs);
+    info->log_bytes = info->head - log_first(s->log);
+    (void)moment_record_wall(s, info->first, &info->oldest_wall_ns);
 }
 
 struct io *store_io(struct store *s)
@@ -434,6 +446,36 @@ struct kv *store_kv(struct store *s)
 struct log *store_log(struct store *s)
 {
     return s->log;
+}
+
+struct history *store_history(struct store *s)
+{
+    return s->history;
+}
+
+struct packs *store_packs(struct store *s)
+{
+    return s->packs;
+}
+
+const uint8_t *store_hash_key(struct store *s)
+{
+    return s->sb.key;                    /* never changes */
+}
+
+uint64_t store_retained_gen(struct store *s)
+{
+    return s->retained.gen;
+}
+
+void store_maint_begin(struct store *s)
+{
+    pthread_mutex_lock(&s->maint_lock);
+}
+
+void store_maint_end(struct store *s)
+{
+    pthread_mutex_unlock(&s->maint_lock);
 }
 
 const char *store_dir(struct store *s)

@@ -33,6 +33,8 @@
 #include <stdint.h>
 
 struct store;
+struct history;
+struct packs;
 
 /* A moment: everything up to and including this LSN. AT_LIVE is the tree as it is. */
 #define AT_LIVE UINT64_MAX
@@ -137,7 +139,22 @@ struct store_info {
 void store_info(struct store *s, struct store_info *info);
 struct io *store_io(struct store *s);
 struct kv *store_kv(struct store *s);       /* reads only */
-struct log *store_log(struct store *s);     /* reads only */
+struct log *store_log(struct store *s);     /* reads; and log_drop, by who packs */
+struct history *store_history(struct store *s);
+struct packs *store_packs(struct store *s);
+/* What packing needs to know: the hash key of the lineage, 32 bytes; the generation of the retained set. */
+const uint8_t *store_hash_key(struct store *s);
+uint64_t store_retained_gen(struct store *s);
+/* store_maint_begin, store_maint_end: around work on packs and archive: one at a time. */
+void store_maint_begin(struct store *s);
+void store_maint_end(struct store *s);
+/* store_put_rows(s, fill, arg, err): rows that no record makes, of tables that apply does not know, as ${fill} puts them: hints. They become
+ * durable with a later flush, or never. */
+int store_put_rows(struct store *s, void (*fill)(void *arg, struct kv *kv, struct kv_batch *b), void *arg, struct err *err);
+/* store_roll(s, err): begin a new segment, so that what there is can be packed. */
+int store_roll(struct store *s, struct err *err);
+/* store_read_data(s, lsn, dstart, doff, len, out, nowait, err): data of a record, wherever they are now: as log_read_data. */
+int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err);
 const char *store_dir(struct store *s);
 
 /* ---- progress ---- */

@@ -142,7 +142,7 @@ static const char *what_at(struct scan *c, uint64_t lsn, bool gone, int64_t *wal
     struct record rec;
     void *buf = NULL;
     const char *how = gone ? "delete" : "rename";
-    if (log_read_record(c->s->log, lsn, false, &rec, &buf, NULL) < 0)
+    if (history_record(c->s->history, lsn, &rec, &buf, NULL) < 0)
         return how;                      /* packed or damaged: the rows alone say that it happened */
     *wall = rec.wall_ns;
     if (gone)

@@ -37,6 +37,7 @@ enum {
     L0_NEVER         = 1 << 20,   /* slowdown and stop: back-pressure is the applier's, not RocksDB's */
     READ_AROUND      = 32 << 10,  /* a cold look into the past: costs a third more than a block, and its neighbours are asked for next */
     FLUSH_POLL_US    = 200,
+    ZSTD_WINDOW_DEFAULT = -14, ZSTD_LEVEL = 5,
     INFO_LOG_ERROR   = 3,
     INDEX_TWO_LEVEL  = rocksdb_block_based_table_index_type_two_level_index_search,
     TIER_CACHED      = 1,         /* ReadTier::kBlockCacheTier: "Result incomplete" where the disk would have to be read */
@@ -559,6 +560,8 @@ static rocksdb_options_t *options_new(rocksdb_cache_t *cache, bool create, int c
      * the past reads 2.0 blocks instead of 2.4; untar takes 3 % more of the worker's time, for names that are not there yet. */
     rocksdb_options_set_optimize_filters_for_hits(o, 1);
     rocksdb_options_set_compression(o, compression);
+    if (compression == rocksdb_zstd_compression)     /* 3 % less than at the default; above 5 little is gained */
+        rocksdb_options_set_compression_options(o, ZSTD_WINDOW_DEFAULT, ZSTD_LEVEL, 0, 0);
     rocksdb_options_set_keep_log_file_num(o, 1);
     rocksdb_options_set_info_log_level(o, INFO_LOG_ERROR);
     rocksdb_options_set_stats_dump_period_sec(o, 0);

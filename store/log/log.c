@@ -242,6 +242,7 @@ void log_unlink(struct log *log, uint64_t first, uint64_t gen)
 
     segment_name(first, gen, name);
     io_unlink(log->io, name, NULL);
+    log->swept = false;
 }
 
 static bool our_lineage(const struct log *log, const uint8_t lineage[16])
@@ -391,6 +392,7 @@ static struct log *log_alloc(struct io *io, const struct super *sb, const struct
         log->epoch = sb->epochs[sb->n_epochs - 1].number;
         memcpy(log->epoch_id, sb->epochs[sb->n_epochs - 1].id, 16);
     }
+    pthread_mutex_init(&log->drop_lock, NULL);
     pthread_mutex_init(&log->make_lock, NULL);
     pthread_mutex_init(&log->mutex, NULL);
     pthread_cond_init(&log->changed, NULL);
@@ -505,7 +507,8 @@ static int check_least(struct log *log, const struct log_recovery *rec, struct e
     uint64_t lsn = log->opt.least_lsn;
     struct record r;
     void *buf = NULL;
-    bool there = lsn <= rec->last_lsn && log_read_record(log, lsn, false, &r, &buf, NULL) == 0 && r.incarnation == log->opt.least_writer;
+    /* What was let go of had been durable. */
+    bool there = lsn < log_first(log) || (lsn <= rec->last_lsn && log_read_record(log, lsn, false, &r, &buf, NULL) == 0 && r.incarnation == log->opt.least_writer);
 
     free(buf);
     return there ? 0 : err_set(err, ERR_IO, "log: operations that had been answered are lost, the disk did not keep them: it ends with the "
@@ -593,6 +596,7 @@ void log_close(struct log *log)
     pthread_cond_destroy(&log->changed);
     pthread_mutex_destroy(&log->mutex);
     pthread_mutex_destroy(&log->make_lock);
+    pthread_mutex_destroy(&log->drop_lock);
     free(log);
 }
 

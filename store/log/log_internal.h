@@ -1,7 +1,7 @@
 /*
  * log_internal.h: what the files of the log share. DESIGN.md has the invariants.
  *
- * Lock order: make_lock, then mutex. The mutex is a leaf: no I/O and no other
+ * Lock order: drop_lock, make_lock, then mutex. The mutex is a leaf: no I/O and no other
  * lock is taken while it is held. A field's comment names its lock; fields
  * without one do not change after log_open.
  */
@@ -51,7 +51,9 @@ struct log {
     bool     writable;
     uint64_t max_gen;           /* make_lock; largest generation ever seen */
 
+    pthread_mutex_t drop_lock;  /* letting segments go; before make_lock */
     pthread_mutex_t make_lock;  /* making segments */
+    bool     swept;             /* make_lock; log/ has no file that a newer one covers, and none comes back with a power cut */
     struct io_file *next;       /* make_lock; a segment prepared as LOG_NEXT, or NULL */
     uint64_t next_capacity;     /* make_lock */
 

@@ -164,13 +164,27 @@ static void decode_fixed(const uint8_t *buf, struct record *rec)
     memcpy(rec->hash.b, buf + RH_HASH, sizeof rec->hash.b);
 }
 
+int record_decode_args(const uint8_t *args, size_t len, struct record *rec, struct err *err)
+{
+    struct rd rd = rd_init(args, len);
+    const char *why = record_args_get(&rd, rec);
+
+    if (why == NULL && !rd_done(&rd))
+        why = rd.bad ? "arguments end too early" : "bytes behind the arguments";
+    if (why == NULL)
+        why = record_check(rec);
+    if (why != NULL)
+        return err_set(err, ERR_BADREC, "record of type %u: %s", rec->type, why);
+    return 0;
+}
+
 int record_decode(const uint8_t *buf, size_t len, struct record *rec, struct err *err)
 {
     struct record r;
     struct hash128 found;
     struct rd rd;
     uint32_t head_len, args_len, n_sums;
-    const char *why;
+    int rc;
 
     if (len < REC_HEAD_BYTES)
         return err_set(err, ERR_TRUNCATED, "record of %zu bytes: shorter than a head", len);
@@ -200,14 +214,9 @@ int record_decode(const uint8_t *buf, size_t len, struct record *rec, struct err
         return err_set(err, ERR_BADREC, "record of type %u: reserved bytes are not zero", r.type);
     r.head_len = head_len;
     r.sums = n_sums > 0 ? buf + REC_HEAD_BYTES : NULL;
-    rd = rd_init(buf + REC_HEAD_BYTES + 8 * (size_t)n_sums, args_len);
-    why = record_args_get(&rd, &r);
-    if (why == NULL && !rd_done(&rd))
-        why = rd.bad ? "arguments end too early" : "bytes behind the arguments";
-    if (why == NULL)
-        why = record_check(&r);
-    if (why != NULL)
-        return err_set(err, ERR_BADREC, "record of type %u: %s", r.type, why);
+    rc = record_decode_args(buf + REC_HEAD_BYTES + 8 * (size_t)n_sums, args_len, &r, err);
+    if (rc != 0)
+        return rc;
     *rec = r;
     return 0;
 }

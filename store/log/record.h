@@ -194,6 +194,13 @@ void record_sums(const void *data, size_t len, uint64_t *sums);
 int record_decode(const uint8_t *buf, size_t len, struct record *rec, struct err *err);
 
 /*
+ * record_decode_args(args, len, rec, err):
+ * Decode and validate the arguments alone: the ${len} bytes of them at ${args}, into rec->u. The other fields of ${rec} are
+ * the caller's; type, flags, data_len, lsn and ino are looked at. Errors: BADREC as above; rec->u is then undefined.
+ */
+int record_decode_args(const uint8_t *args, size_t len, struct record *rec, struct err *err);
+
+/*
  * record_check_data(rec, data, off, len):
  * Verify data bytes [off, off + len) of ${rec} given at ${data}; ${off} is a multiple of
  * 16 KiB and len a multiple of it unless it ends at data_len. 0 or ERR_DAMAGE with the

@@ -35,6 +35,7 @@
     X(config,   false, "")                                                                     \
     X(config_set, true, "name value")                                                          \
     X(check,    false, "read_data")                                                            \
+    X(reclaim,  true,  "")                                                                     \
     X(wait,     false, "until on timeout_ms")                                             \
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source")                                                               \

@@ -1,10 +1,11 @@
 /*
- * Changes below a directory, newest first, read from the log itself. Segments are gone through from the newest
+ * Changes below a directory, newest first, read from the log and the archive. Their files are gone through from the newest
  * back, and each keeps only the last `limit` changes, so memory is bounded and a short answer reads little.
  */
 #include "store/svc/svc_internal.h"
 
 #include "store/core/version.h"
+#include "store/pack/history.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -26,10 +27,12 @@ struct walk {
     uint64_t seen[SEEN_SLOTS];  /* inodes whose current burst is already listed; a collision lists one twice */
 };
 
-static int add_segment(void *arg, const struct log_segment_info *s)
+static int add_span(struct segs *v, uint64_t first, uint64_t end)
 {
-    struct segs *v = arg;
-
+    if (v->n > 0 && first < v->end[v->n - 1])
+        first = v->end[v->n - 1];        /* the archive has the beginning of the log too */
+    if (first >= end)
+        return 0;
     if (v->n == v->cap) {
         size_t cap = v->cap ? 2 * v->cap : 16;
         uint64_t *a = realloc(v->first, cap * sizeof *a), *b;
@@ -43,9 +46,19 @@ static int add_segment(void *arg, const struct log_segment_info *s)
         v->end = b;
         v->cap = cap;
     }
-    v->first[v->n] = s->first;
-    v->end[v->n++] = s->end;
+    v->first[v->n] = first;
+    v->end[v->n++] = end;
     return 0;
+}
+
+static int add_file(void *arg, const struct history_file *f)
+{
+    return add_span(arg, f->first, f->end);
+}
+
+static int add_segment(void *arg, const struct log_segment_info *s)
+{
+    return add_span(arg, s->first, s->end);
 }
 
 static bool below(const struct walk *w, const char *path)
@@ -191,11 +204,11 @@ static void clear_ring(struct walk *w)
 
 static int one_segment(struct walk *w, uint64_t first, uint64_t until, uint64_t from, uint64_t to, struct err *err)
 {
-    struct log_iter *it = NULL;
+    struct history_iter *it = NULL;
     struct record rec;
-    int r = log_iter_new(store_log(w->q->s), first, until, 0, &it, err);
+    int r = history_iter_new(store_history(w->q->s), first, until, &it, err);
 
-    while (r == 0 && (r = log_iter_next(it, &rec, err)) == 1) {
+    while (r == 0 && (r = history_next(it, &rec, NULL, err)) == 1) {
         r = 0;
         if (rec.lsn > to)
             break;
@@ -204,14 +217,14 @@ static int one_segment(struct walk *w, uint64_t first, uint64_t until, uint64_t 
         if (w->q->stopped)
             break;
     }
-    log_iter_free(it);
+    history_iter_free(it);
     return r;
 }
 
 int svc_log_dir(struct svc_req *q, const char *path, uint64_t from, uint64_t to, uint64_t limit, struct err *err)
 {
     struct walk *w = calloc(1, sizeof *w);
-    struct segs v = { 0 };
+    struct segs v = { 0 }, held = { 0 };
     uint64_t until, left = limit ? limit : CHANGES_DEFAULT;
     char *dir = NULL;
     int r;
@@ -235,7 +248,11 @@ int svc_log_dir(struct svc_req *q, const char *path, uint64_t from, uint64_t to,
     if (r)
         goto out;
     until = log_durable(store_log(q->s));
-    r = log_segments(store_log(q->s), add_segment, &v);
+    r = log_segments(store_log(q->s), add_segment, &held);    /* first: what leaves it meanwhile is in the archive by then */
+    if (r == 0)
+        r = history_files(store_history(q->s), add_file, &v);
+    for (size_t i = 0; r == 0 && i < held.n; i++)
+        r = add_span(&v, held.first[i], held.end[i]);
     if (r)
         goto out;
     for (size_t i = v.n; i-- > 0 && left > 0 && !q->stopped;) {
@@ -265,5 +282,7 @@ out:
     free(dir);
     free(v.first);
     free(v.end);
+    free(held.first);
+    free(held.end);
     return r;
 }

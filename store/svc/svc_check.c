@@ -2,6 +2,9 @@
  * The request "check": verify superblock, retained set, log and rows, and say what was looked at. Never changes
  * anything; goes on behind what it finds, so that one run names all of it.
  */
+#include "store/pack/archive.h"
+#include "store/pack/history.h"
+#include "store/pack/packs.h"
 #include "store/svc/svc_internal.h"
 
 #include "store/core/version.h"
@@ -184,7 +187,7 @@ static int check_data(struct svc_check *c, struct log *log, const struct record 
     int r = log_read_record(log, rec->lsn, true, &full, &buf, &e);
 
     free(buf);
-    if (r >= 0)
+    if (r >= 0 || (r == ERR_NOENT && rec->lsn < log_first(log)))     /* let go of meanwhile: what has it now is checked later */
         return 0;
     name_file(c, rec, file, sizeof file);
     return svc_finding(c, "data", "%s (LSN %llu: %s, written at offset %llu)", e.msg[0] ? e.msg : err_text(r),
@@ -237,6 +240,8 @@ static int check_segment(struct svc_check *c, struct log *log, const struct span
                 break;
             continue;
         }
+        if (r == ERR_NOENT && at < log_first(log))
+            r = 0;                       /* let go of meanwhile */
         if (r != ERR_DAMAGE)
             break;
         log_iter_free(it);
@@ -288,6 +293,78 @@ out:
     return r;
 }
 
+/* ---- what left the log ---- */
+
+struct past_files { struct svc_check *c; struct store *s; uint64_t n, bytes, records, end; };
+
+static int check_archive_file(void *arg, const struct history_file *f)
+{
+    struct past_files *p = arg;
+    struct archive *a = NULL;
+    struct err e = { 0 }, warn = { 0 };
+    int r;
+
+    if (p->n > 0 && f->first != p->end && (r = svc_finding(p->c, "archive", "archive: expected a file with the records from @%llu on, found none "
+                                                           "before @%llu", (unsigned long long)p->end, (unsigned long long)f->first)) != 0)
+        return r;
+    p->end = f->end;
+    r = archive_open(store_io(p->s), f->first, f->own_end, f->gen, &a, &warn, &e);
+
+    if (r == 0) {
+        p->records += archive_head(a)->n_records;
+        r = archive_check(a, &e);
+    }
+    archive_close(a);
+    p->n++;
+    if (warn.code != 0 && (r = svc_finding(p->c, "archive", "%s", warn.msg)) != 0)
+        return r;
+    return r < 0 ? svc_finding(p->c, "archive", "%s", e.msg[0] ? e.msg : err_text(r)) : 0;
+}
+
+static void bad_pack(void *arg, const struct err *e)
+{
+    struct past_files *p = arg;
+
+    (void)svc_finding(p->c, "pack", "%s", e->msg);
+}
+
+static int check_pack(void *arg, const struct packs_info *i)
+{
+    struct past_files *p = arg;
+    struct err e = { 0 };
+    int64_t r = packs_check(store_packs(p->s), i->gen, bad_pack, p, &e);
+
+    p->n++;
+    p->bytes += i->bytes;
+    return r < 0 ? svc_finding(p->c, "pack", "%s: %s", i->name, e.msg[0] ? e.msg : err_text((int)r)) : p->c->failed;
+}
+
+static int check_past_files(struct svc_check *c, struct err *err)
+{
+    struct past_files p = { .c = c, .s = c->q->s };
+    uint64_t held = log_first(store_log(p.s)), packed = packs_end(store_packs(p.s));
+    int r = history_files(store_history(p.s), check_archive_file, &p);
+
+    if (r == 0 && held > LOG_FIRST_ADDR && p.end < held)
+        r = svc_finding(c, "archive", "archive: expected records up to @%llu, where the log begins, found them up to @%llu", (unsigned long long)held,
+                        (unsigned long long)p.end);
+    if (r == 0 && held > LOG_FIRST_ADDR && packed < held)
+        r = svc_finding(c, "pack", "packs: expected data of addresses up to @%llu, where the log begins, found packs up to @%llu",
+                        (unsigned long long)held, (unsigned long long)packed);
+    if (r == 0 && p.n > 0)
+        r = svc_looked(c, "archive files", p.n);
+    if (r == 0 && p.n > 0)
+        r = svc_looked(c, "archive records", p.records);
+    p.n = 0;
+    if (r == 0 && c->read_data)
+        r = packs_list(store_packs(p.s), check_pack, &p, err);
+    if (r == 0 && p.n > 0)
+        r = svc_looked(c, "packs", p.n);
+    if (r == 0 && p.bytes > 0)
+        r = svc_looked(c, "bytes of packs", p.bytes);
+    return r;
+}
+
 static int result(struct svc_check *c, const char *dir, struct err *err)
 {
     json_t *o = json_object();
@@ -321,6 +398,8 @@ int svc_op_check(struct svc_req *q, struct err *err)
         r = svc_finding(&c, "log", "%s", rec->damage.msg);
     if (r == 0)
         r = svc_check_log(&c, store_log(q->s), log_written(store_log(q->s)), err);
+    if (r == 0)
+        r = check_past_files(&c, err);
     if (r == 0)
         r = svc_check_rows(&c, err);
     if (r == 0)

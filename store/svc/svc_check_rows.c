@@ -2,6 +2,7 @@
  * check, second part: every row of the index decodes, and lies within the log; svc_check_tree.c then looks at
  * what the current rows say about each other. Memory does not grow with the store: one pass over the rows.
  */
+#include "store/pack/history.h"
 #include "store/svc/svc_internal.h"
 
 #include <stdio.h>
@@ -16,7 +17,7 @@ static const struct { char tag; const char *what; bool history; } tables[] = {
     { 'P', "past parents", true }, { 'm', "block maps", false }, { 'M', "past block maps", true },
     { 'a', "attributes", false }, { 'A', "past attributes", true }, { 'o', "unlinked open files", false },
     { 't', "times", false }, { 'r', "runs of the clock", false }, { 's', "snapshots", false }, { 'e', "series", false },
-    { '!', "counters", false },
+    { 'h', "hints for packing: chunks", false }, { 'n', "hints for packing: names", false }, { '!', "counters", false },
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 
@@ -87,6 +88,10 @@ static int value_check(const struct rows *t, const struct key_parts *k, const ui
         return r;
     case '!':
         return k->name_len == 7 && memcmp(k->name, "applied", 7) == 0 ? row_meta_decode(val, len, &meta, err) : 0;
+    case 'h': case 'n':
+        r = row_u64_decode(val, len, birth, err);
+        *birth = 0;                      /* a chunk's number: the row has no birth */
+        return r;
     default:
         return row_u64_decode(val, len, birth, err);
     }
@@ -151,7 +156,7 @@ int svc_check_rows(struct svc_check *c, struct err *err)
     struct kv_iter *it = NULL;
     struct row_meta meta;
     struct err e = { 0 };
-    struct rows t = { .c = c, .first = log_first(store_log(c->q->s)) };
+    struct rows t = { .c = c, .first = history_first(store_history(c->q->s)) };
     uint8_t lower = 0, upper = 0xff;
     int r;
 

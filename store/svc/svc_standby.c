@@ -1,6 +1,7 @@
 /* svc_standby.c: the standbys a store knows, and the requests that list, add and remove them. */
 #include "store/svc/svc_standby.h"
 
+#include "store/pack/history.h"
 #include "store/svc/svc_internal.h"
 
 #include <inttypes.h>
@@ -114,19 +115,18 @@ enum { OPS_MAX = 200000 };
 
 static void measure(struct store *s, uint64_t acked, struct lag *lag)
 {
-    struct log *log = store_log(s);
-    struct log_iter *it = NULL;
+    struct history_iter *it = NULL;
     struct record rec;
-    uint64_t head = log_written(log);
+    uint64_t head = log_written(store_log(s));
 
     memset(lag, 0, sizeof *lag);
     if (acked >= head)
         return;
     lag->bytes = head - acked;
     lag->unknown = true;
-    if (log_iter_new(log, acked, head, 0, &it, NULL) < 0)
+    if (history_iter_new(store_history(s), acked, head, &it, NULL) < 0)
         return;
-    while (lag->ops < OPS_MAX && log_iter_next(it, &rec, NULL) == 1) {
+    while (lag->ops < OPS_MAX && history_next(it, &rec, NULL, NULL) == 1) {
         if (lag->ops++ == 0)
             lag->seconds = (double)(io_wall_ns(store_io(s)) - rec.wall_ns) / 1e9;
     }
@@ -134,7 +134,7 @@ static void measure(struct store *s, uint64_t acked, struct lag *lag)
     lag->more_ops = lag->ops == OPS_MAX;
     if (lag->seconds < 0)
         lag->seconds = 0;                /* a clock went back */
-    log_iter_free(it);
+    history_iter_free(it);
 }
 
 static bool live_link(const struct svc_req *q, const char *target, struct link_info *info)
@@ -166,7 +166,7 @@ const char *svc_standby_state(const struct svc_req *q, json_t *list, double *rpo
             b.acked = info.durable;
             b.heard_s = info.heard_wall_ns / 1000000000;
         }
-        measure(q->s, b.acked > 0 ? b.acked : log_first(store_log(q->s)), &lag);
+        measure(q->s, b.acked > 0 ? b.acked : history_first(store_history(q->s)), &lag);
         state = memcmp(b.site, never, 16) == 0 && !live ? "Local only" : !live ? "Standby away" : info.stalled || lag.unknown ? "RPO not met"
               : lag.seconds > 10 ? (info.applied == 0 ? "Bootstrapping" : "Catching up") : "Protected";
         o = json_object();

@@ -2,6 +2,7 @@
 #include "store/sync/link_internal.h"
 
 #include "store/log/frame.h"
+#include "store/pack/history.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ struct shipping {
     struct super super;         /* backs own */
     char zone[PROTO_ZONE_MAX + 1];
     struct proto_msg msg;
-    struct log_iter *it;        /* stands at it_at, ends at it_until */
+    struct log_iter *it;        /* one of these stands at it_at, ends at it_until */
+    struct history_iter *old;
     uint64_t it_at, it_until;
     uint8_t *batch, *packed;
     size_t batch_cap, packed_cap;
@@ -43,43 +45,80 @@ static int room(uint8_t **buf, size_t *cap, size_t need, struct err *err)
     return 0;
 }
 
+static void close_iters(struct shipping *h)
+{
+    log_iter_free(h->it);
+    history_iter_free(h->old);
+    h->it = NULL;
+    h->old = NULL;
+}
+
+/* Records with their data out of the log where it has them; what it let go of is put together from archive and packs, byte for byte. */
 static int open_iter(struct shipping *h, struct err *err)
 {
     struct log *log = store_log(h->l.s);
+    uint64_t held = log_first(log);
 
-    if (h->it != NULL && h->it_at == h->m.sent && h->it_at < h->it_until)
+    if ((h->it != NULL || h->old != NULL) && h->it_at == h->m.sent && h->it_at < h->it_until)
         return 0;
-    log_iter_free(h->it);
-    h->it = NULL;
+    close_iters(h);
     h->it_at = h->m.sent;
     h->it_until = h->m.durable < h->m.until ? h->m.durable : h->m.until;
-    return log_iter_new(log, h->it_at, h->it_until, LOG_ITER_DATA, &h->it, err);
+    if (h->it_at >= held)
+        return log_iter_new(log, h->it_at, h->it_until, LOG_ITER_DATA, &h->it, err);
+    if (h->it_until > held)
+        h->it_until = held;
+    return history_iter_new(store_history(h->l.s), h->it_at, h->it_until, &h->old, err);
+}
+
+/* The next record to the end of h->batch, which has room for it: 1, 0 the end of what the iterators were made for, < 0. */
+static int put_record(struct shipping *h, struct proto_records *k, struct record *rec, struct err *err)
+{
+    const uint8_t *head = NULL;
+    uint8_t *to;
+    int rc = h->old != NULL ? history_next(h->old, rec, &head, err) : log_iter_next(h->it, rec, err);
+
+    if (rc != 1)
+        return rc == ERR_NOENT && h->it != NULL ? 0 : rc;    /* let go of since: it is in archive and packs */
+    rc = room(&h->batch, &h->batch_cap, (size_t)k->bytes + rec->head_len + rec->data_len + BATCH_BYTES, err);
+    if (rc < 0)
+        return rc;
+    to = h->batch + k->bytes;
+    if (h->it != NULL) {
+        memcpy(to, log_iter_raw(h->it) + FRAME_BYTES, rec->head_len + rec->data_len);
+        return 1;
+    }
+    memcpy(to, head, rec->head_len);
+    if (rec->data_len > 0)
+        rc = store_read_data(h->l.s, rec->lsn, record_dstart(rec->head_len), 0, rec->data_len, to + rec->head_len, false, err);
+    return rc < 0 ? rc : 1;
 }
 
 /* The records behind s->sent into h->batch: a batch, or up to what is durable. */
 static int read_batch(struct shipping *h, struct proto_records *k, struct err *err)
 {
-    struct record rec;
+    unsigned again = 3;        /* it is let go of while it is read: seldom more than once */
     int rc = open_iter(h, err);
 
     memset(k, 0, sizeof *k);
     while (rc == 0 && k->n < BATCH_RECORDS && k->bytes < BATCH_BYTES) {
+        struct record rec = { 0 };
         uint32_t len;
 
-        rc = log_iter_next(h->it, &rec, err);
+        rc = put_record(h, k, &rec, err);
         if (rc != 1) {                   /* the end of what it was made for, or a failure */
-            log_iter_free(h->it);
-            h->it = NULL;
+            close_iters(h);
+            if (rc == 0 && k->n == 0 && again-- > 0) {    /* between archive and log, or let go of in between */
+                rc = open_iter(h, err);
+                continue;
+            }
             break;
         }
+        rc = 0;
         len = rec.head_len + rec.data_len;
-        rc = room(&h->batch, &h->batch_cap, (size_t)k->bytes + len + BATCH_BYTES, err);
-        if (rc == 0) {
-            memcpy(h->batch + k->bytes, log_iter_raw(h->it) + FRAME_BYTES, len);
-            k->bytes += len;
-            k->n++;
-            k->end = h->it_at = rec.lsn + frame_span(len);
-        }
+        k->bytes += len;
+        k->n++;
+        k->end = h->it_at = rec.lsn + frame_span(len);
     }
     if (rc == 0 && k->n == 0)
         rc = err_set(err, ERR_DAMAGE, "log: expected a record below what is durable, found none");
@@ -133,7 +172,7 @@ static void look_up(struct shipping *h)
     struct record rec = { 0 };
     void *buf = NULL;
     struct err err = { 0 };
-    int rc = log_read_record(store_log(h->l.s), h->m.look_lsn, false, &rec, &buf, &err);
+    int rc = history_record(store_history(h->l.s), h->m.look_lsn, &rec, &buf, &err);
 
     if (rc == ERR_IO || rc == ERR_NOMEM)
         ship_fail(&h->m, true, &err);
@@ -260,7 +299,7 @@ static void fill_own(struct shipping *h)
     o->key_id = h->super.key_id;
     o->role = h->super.role;
     o->incarnation = h->super.incarnation;
-    o->first = log_first(store_log(h->l.s));
+    o->first = history_first(store_history(h->l.s));
     o->begins = LOG_FIRST_ADDR;
     o->n_epochs = h->super.n_epochs;
     o->epochs = h->super.epochs;
@@ -290,7 +329,7 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
         link_last_words(&h->l.c);
     }
     link_end(&h->l, rc);
-    log_iter_free(h->it);
+    close_iters(h);
     ZSTD_freeCCtx(h->zstd);
     free(h->batch);
     free(h->packed);

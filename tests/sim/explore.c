@@ -4,6 +4,8 @@
  */
 #include "tests/sim/rig.h"
 
+#include "store/pack/history.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,8 @@
 void explore_hook(void *arg, enum hook_call call)
 {
     struct rig *r = arg;
-    if (r->n_point == POINTS_MAX || r->point_gap == 0 || rng_below(&r->cut_rng, r->point_gap) != 0)
+    unsigned gap = r->cur == MOP_N_KINDS + STEP_PACK ? 4 * r->point_gap : r->point_gap;       /* it has many calls */
+    if (r->n_point == POINTS_MAX || r->point_gap == 0 || rng_below(&r->cut_rng, gap) != 0)
         return;
     struct point *p = &r->point[r->n_point++];
     *p = (struct point){ .sim = simio_clone(r->w.sim), .disk = kv_twin_disk_clone(r->w.disk), .acked = r->acked,
@@ -80,7 +83,7 @@ uint64_t last_operation(struct store *s, uint64_t lsn)
     for (;;) {
         struct record rec;
         void *buf = NULL;
-        int rc = log_read_record(store_log(s), lsn, false, &rec, &buf, NULL);
+        int rc = history_record(store_history(s), lsn, &rec, &buf, NULL);
         bool marker = rc == 0 && rec.prev_lsn != 0 &&
                       (rec.type == REC_INCARNATION || rec.type == REC_REAP || rec.type == REC_SERIES_END || rec.type == REC_MOUNT);
         free(buf);
@@ -144,6 +147,27 @@ static int first_try(struct rig *r, struct world *w)
     return 0;
 }
 
+/* A store that was recovered, and is cut off once more while it packs: what was found under its name may not have been durable. */
+static int cut_packing(struct rig *r, struct world *w)
+{
+    struct log_recovery rec;
+    struct err err = { 0 };
+    int rc = world_open(r, w, &rec, &err);
+    if (rc < 0)
+        return rig_viol(r, "open: %s %s", err_name(rc), err.msg);
+    simio_cut_at(w->sim, 1 + rng_below(&r->cut_rng, 80));
+    r->st->packing_cut++;
+    rc = pack_some(r->st, &r->cut_rng, w->s, &err);
+    if (rc < 0 && !simio_dead(w->sim))
+        return rig_viol(r, "packing a recovered store: %s %s", err_name(rc), err.msg);
+    world_drop(w);
+    if (rng_below(&r->cut_rng, 4) == 0)
+        simio_kill(w->sim);
+    else
+        simio_cut(w->sim, rng_next(&r->cut_rng), (enum simio_cut_mode)rng_below(&r->cut_rng, SIMIO_N_CUT_MODES));
+    return 0;
+}
+
 /* Opened for reading only, the same is there, and not a byte changes. */
 static int read_only(struct rig *r, struct world *w, const struct point *p)
 {
@@ -187,7 +211,16 @@ static int state(struct rig *r, struct world *w, const struct point *p, bool kil
 {
     struct log_recovery rec;
     struct err err = { 0 };
+    if (rng_below(&r->cut_rng, 8) == 0)
+        world_lose_index(r, w);
     int rc = twice ? first_try(r, w) : rng_below(&r->cut_rng, 12) == 0 ? read_only(r, w, p) : 0;
+    if (rc != 0)
+        return rc;
+    bool packing = p->op == MOP_N_KINDS + STEP_PACK;
+    if (rng_below(&r->cut_rng, packing && kill ? 2 : packing ? 6 : 40) == 0) {
+        rc = cut_packing(r, w);
+        twice = true;
+    }
     if (rc != 0)
         return rc;
     memset(&err, 0, sizeof err);
@@ -207,6 +240,8 @@ static int state(struct rig *r, struct world *w, const struct point *p, bool kil
     rc = oracle_recovered(r, w->s, lsn, 10);
     if (rc == 0)
         rc = config_is(r, w->s, p->config);
+    if (rc == 0 && rng_below(&r->cut_rng, 16) == 0)
+        rc = pack_recovered(r, w, lsn);
     if (rc == 0 && rng_below(&r->cut_rng, 8) == 0)
         rc = write_after(r, w, lsn);
     return rc;
@@ -223,6 +258,7 @@ static int explore(struct rig *r, const struct point *p)
         struct world w = { .sim = simio_clone(p->sim), .disk = kv_twin_disk_clone(p->disk) };
         hook_init(&w.hook, simio_io(w.sim));
         hook_plant(&w.hook, r->cfg->bug);
+        w.hook.lies = r->w.hook.lies;
         simio_set_space(w.sim, 0);       /* what a full disk refuses is no violation */
         if (kill)
             simio_kill(w.sim);

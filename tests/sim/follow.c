@@ -6,6 +6,8 @@
 #include "tests/sim/rig.h"
 
 #include "store/log/frame.h"
+#include "store/maint/upkeep.h"
+#include "store/pack/history.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -38,12 +40,13 @@ static int fits(struct standby *b)
     if (log_head(store_log(b->w.s)) < b->synced)
         return rig_viol(r, "standby: it ends @%" PRIu64 ", @%" PRIu64 " was durable", log_head(store_log(b->w.s)), b->synced);
     if (last == 0)
-        return 0;
-    rc = log_read_record(store_log(a), last, false, &theirs, &buf, &err);
+        return log_head(store_log(b->w.s)) == LOG_FIRST_ADDR ? 0 : rig_viol(r, "standby: no last record, though it ends @%" PRIu64, log_head(store_log(b->w.s)));
+    rc = history_record(store_history(a), last, &theirs, &buf, &err);
     free(buf);
     if (rc < 0 || !hash128_eq(&theirs.hash, &hash))
         return rig_viol(r, "standby: its last record @%" PRIu64 " is not the primary's %s", last, err.msg);
-    rc = log_read_record(store_log(b->w.s), last, true, &mine, &buf, &err);
+    rc = last >= log_first(store_log(b->w.s)) ? log_read_record(store_log(b->w.s), last, true, &mine, &buf, &err)
+                                              : history_record(store_history(b->w.s), last, &mine, &buf, &err);
     free(buf);
     if (rc < 0)
         return rig_viol(r, "standby: its last record @%" PRIu64 ": %s", last, err.msg);
@@ -70,21 +73,32 @@ static int load(struct standby *b)
     struct rig *r = b->r;
     struct log *log = store_log(r->w.s);
     struct log_iter *it = NULL;
+    struct history_iter *old = NULL;
+    const uint8_t *head = NULL;
     struct record rec;
     struct err err = { 0 };
     unsigned n = 1 + (unsigned)rng_below(b->rng, 40);
-    int rc = log_iter_new(log, log_head(store_log(b->w.s)), log_durable(log), LOG_ITER_DATA, &it, &err);
+    uint64_t from = log_head(store_log(b->w.s));
+    bool of_log = from >= log_first(log) && rng_chance(b->rng, 50);      /* else put together of archive, packs and log */
+    int rc = of_log ? log_iter_new(log, from, log_durable(log), LOG_ITER_DATA, &it, &err)
+                    : history_iter_new(store_history(r->w.s), from, log_durable(log), &old, &err);
     b->len = 0;
-    while (rc == 0 && n-- > 0 && log_iter_next(it, &rec, &err) == 1) {
+    while (rc == 0 && n-- > 0 && (of_log ? log_iter_next(it, &rec, &err) : history_next(old, &rec, &head, &err)) == 1) {
         size_t len = (size_t)rec.head_len + rec.data_len;
         if (b->len + len > PIECE_MAX)
             break;
-        memcpy(b->piece + b->len, log_iter_raw(it) + FRAME_BYTES, len);
+        memcpy(b->piece + b->len, of_log ? log_iter_raw(it) + FRAME_BYTES : head, of_log ? len : rec.head_len);
+        if (!of_log && rec.data_len > 0)
+            rc = store_read_data(r->w.s, rec.lsn, record_dstart(rec.head_len), 0, rec.data_len, b->piece + b->len + rec.head_len, false, &err);
+        r->st->shipped_old += rec.lsn < log_first(log);
         b->len += len;
         b->piece_end = rec.lsn + frame_span((uint32_t)len);
     }
     log_iter_free(it);
-    return err.code != 0 ? rig_viol(r, "standby: reading the primary's log: %s", err.msg) : 0;
+    history_iter_free(old);
+    if (err.code != 0)
+        return rig_viol(r, "standby: reading the primary's log: %s", err.msg);
+    return b->len > 0 || from >= log_durable(log) ? 0 : rig_viol(r, "standby: the primary has no record @%" PRIu64 ", though it is durable up to @%" PRIu64, from, log_durable(log));
 }
 
 static int crash(struct standby *b)
@@ -98,6 +112,8 @@ static int crash(struct standby *b)
     simio_set_space(b->w.sim, 0);
     simio_fail_clear(b->w.sim);
     b->cuts++;
+    if (rng_chance(b->rng, 20))
+        world_lose_index(b->r, &b->w);
     return open_standby(b);
 }
 
@@ -135,11 +151,18 @@ static int one_piece(struct standby *b)
         rc = store_sync(s, &err);
     if (rc == 0 && rng_chance(b->rng, 20))
         rc = store_flush(s, &err);
+    if (rc == 0 && rng_chance(b->rng, 25)) {
+        if (trouble && rng_chance(b->rng, 30))
+            simio_cut_at(b->w.sim, 1 + rng_below(b->rng, 60));
+        b->r->st->packs_standby++;
+        rc = pack_some(b->r->st, b->rng, s, &err);
+    }
     head = log_durable(store_log(s));
     if (rc == 0 && head > b->synced)
         b->synced = head;
     if (rc == ERR_NOSPC) {
         simio_set_space(b->w.sim, 0);
+        simio_cut_at(b->w.sim, 0);
         return fits(b);
     }
     if (rc < 0 && !simio_dead(b->w.sim) && rc != ERR_POISONED)
@@ -148,6 +171,27 @@ static int one_piece(struct standby *b)
         return crash(b);
     simio_cut_at(b->w.sim, 0);
     return 0;
+}
+
+/* What is of two epochs is packed, and the index is made of it. */
+static int packed_promoted(struct standby *b, uint64_t last)
+{
+    struct log_recovery rec;
+    struct err err = { 0 };
+    int rc = upkeep_pack(b->w.s, NULL, NULL, NULL, &err);
+    if (rc < 0)
+        return rig_viol(b->r, "promoted: packing: %s %s", err_name(rc), err.msg);
+    world_drop(&b->w);
+    simio_cut(b->w.sim, rng_next(b->rng), (enum simio_cut_mode)rng_below(b->rng, SIMIO_N_CUT_MODES));
+    world_lose_index(b->r, &b->w);
+    rc = world_open(b->r, &b->w, &rec, &err);
+    if (rc < 0)
+        return rig_viol(b->r, "promoted, packed, without an index: %s %s", err_name(rc), err.msg);
+    struct mhash got;                    /* the live tree has changed since */
+    rc = oracle_digest(b->r, b->w.s, last, &got);
+    if (rc == 0 && !mhash_eq(got, history_at(b->r, last)->digest))
+        rc = rig_viol(b->r, "promoted, packed: the moment @%" PRIu64 " is another one", last);
+    return rc == 0 ? rig_check(b->r, b->w.s) : rc;
 }
 
 /* With the primary gone, the standby is one. */
@@ -198,7 +242,7 @@ static int promote(struct standby *b)
     rc = oracle_recovered(r, b->w.s, last, 4);
     if (rc == 0 && (rc = store_setattr(b->w.s, &c, r->gen.root, &touch, &row, &none)) < 0)
         return rig_viol(r, "promoted: a change was answered %s", err_name(rc));
-    return rc;
+    return rc == 0 && rng_chance(b->rng, 50) ? packed_promoted(b, last) : rc;
 }
 
 int rig_standby(struct rig *r)
@@ -223,8 +267,13 @@ int rig_standby(struct rig *r)
         rc = rig_viol(r, "standby: create: %s %s", err_name(rc), err.msg);
     else
         rc = open_standby(&b);
-    while (rc == 0 && log_head(store_log(b.w.s)) < info.durable)
+    if (rc == 0 && rng_chance(b.rng, 30) && (rc = pack_some(r->st, b.rng, r->w.s, &err)) < 0)
+        rc = rig_viol(r, "packing the primary: %s %s", err_name(rc), err.msg);
+    while (rc == 0 && log_head(store_log(b.w.s)) < info.durable) {
         rc = one_piece(&b);
+        if (rc == 0 && rng_chance(b.rng, 4) && (rc = pack_some(r->st, b.rng, r->w.s, &err)) < 0)
+            rc = rig_viol(r, "packing the primary under a stream: %s %s", err_name(rc), err.msg);
+    }
     if (rc == 0)
         rc = fits(&b);
     if (rc == 0)

@@ -1,10 +1,11 @@
 /* hook.c: see hook.h. The disk's half; the index's half is hook_kv.c. */
 #include "tests/sim/hook.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct hfile { struct io_file f; struct io_file *inner; bool log, next; };
+struct hfile { struct io_file f; struct io_file *inner; bool log, next, old; };
 
 static struct hook *of(struct io *io) { return (struct hook *)io; }
 static struct hook *of_file(struct io_file *f) { return (struct hook *)f->io; }
@@ -47,6 +48,7 @@ static void saw(struct hook *h, enum hook_call c)
         h->before(h->arg, c);
 }
 
+static bool in_old(const char *path) { return strncmp(path, "packs", 5) == 0 || strncmp(path, "archive", 7) == 0; }
 static bool in_log(const char *path) { return strncmp(path, "log", 3) == 0; }
 
 static struct io_file *wrap(struct hook *h, struct io_file *inner, const char *path)
@@ -57,6 +59,7 @@ static struct io_file *wrap(struct hook *h, struct io_file *inner, const char *p
     f->f.io = &h->io;
     f->inner = inner;
     f->log = in_log(path);
+    f->old = in_old(path);
     f->next = strcmp(path, "log/next") == 0;
     return &f->f;
 }
@@ -158,7 +161,7 @@ static int h_fdatasync(struct io_file *f, struct err *err)
             return 0;
         if (h->bug == BUG_NEXT_SYNC_IGNORED && ((struct hfile *)f)->next)
             return 0;
-    } else if (h->bug == BUG_SUPER_SYNC_IGNORED) {
+    } else if (h->bug == BUG_SUPER_SYNC_IGNORED || (h->bug == BUG_PACK_SYNC_IGNORED && ((struct hfile *)f)->old)) {
         return 0;
     }
     return io_fdatasync(in(f), err);
@@ -203,15 +206,24 @@ static int h_link(struct io *io, const char *from, const char *to, struct err *e
 
 static int h_unlink(struct io *io, const char *path, struct err *err)
 {
-    saw(of(io), HOOK_UNLINK);
-    return io_unlink(of(io)->inner, path, err);
+    struct hook *h = of(io);
+    saw(h, HOOK_UNLINK);
+    if (h->bug == BUG_DROP_ORDER && in_log(path) && strcmp(path, "log/next") != 0 && h->held_name[0] == '\0') {
+        snprintf(h->held_name, sizeof h->held_name, "%s", path);
+        return 0;
+    }
+    int rc = io_unlink(h->inner, path, err);
+    if (h->held_name[0] != '\0')
+        (void)io_unlink(h->inner, h->held_name, NULL);
+    h->held_name[0] = '\0';
+    return rc;
 }
 
 static int h_syncdir(struct io *io, const char *path, struct err *err)
 {
     struct hook *h = of(io);
     saw(h, HOOK_SYNCDIR);
-    if (h->bug == BUG_SYNCDIR_IGNORED)
+    if (h->bug == BUG_SYNCDIR_IGNORED || (h->bug == BUG_PACK_NAME_IGNORED && in_old(path)))
         return 0;
     return io_syncdir(h->inner, path, err);
 }
@@ -257,6 +269,7 @@ void hook_init(struct hook *h, struct io *inner)
 
 void hook_release(struct hook *h)
 {
+    free(h->hint);
     free(h->held);
     h->held = NULL;
 }

@@ -40,7 +40,10 @@ enum hook_call {
     X(HISTORY_BLIND,      "one in eight scans of the history of a name finds nothing")         \
     X(CLOCK_OTHER,        "a record's clock is not the one of its operation")                  \
     X(ACK_EARLY,          "fsync answers before anything is durable")                          \
-    X(ACK_FILE,           "fsync of a file syncs only if it was the last one changed")
+    X(ACK_FILE,           "fsync of a file syncs only if it was the last one changed")      \
+    X(PACK_SYNC_IGNORED,  "packs and archive files get their names before their bytes are synced") \
+    X(PACK_NAME_IGNORED,  "segments go before the names of pack and archive file are durable") \
+    X(DROP_ORDER,         "of two segments that go the newer one goes first")
 
 enum bug {
     BUG_NONE,
@@ -61,6 +64,11 @@ struct hook {
     uint64_t count[HOOK_N_CALLS];
     enum bug bug;
     uint64_t bug_calls;
+    bool lies;                       /* one in two hints of packing is another one's: no bug, since they may be worth nothing */
+    uint64_t hints;
+    uint8_t *hint; size_t hint_len;
+    /* DROP_ORDER */
+    char held_name[64];
     /* WRITES_SWAPPED */
     struct io_file *held_file;
     uint8_t *held;

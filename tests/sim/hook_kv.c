@@ -28,7 +28,31 @@ void hook_plant(struct hook *h, enum bug bug)
 
 static int k_get(struct kv *kv, const void *key, size_t klen, uint8_t **val, size_t *vlen, struct err *err)
 {
-    return kv_get(of(kv)->inner, key, klen, val, vlen, err);
+    struct hook *h = of(kv)->h;
+    int rc = kv_get(of(kv)->inner, key, klen, val, vlen, err);
+    uint8_t *other = h->hint;
+    size_t len = h->hint_len;
+    if (!h->lies || klen == 0 || (((const char *)key)[0] != 'h' && ((const char *)key)[0] != 'n') || (rc != 0 && rc != ERR_NOENT))
+        return rc;
+    if (rc == 0) {                       /* for the next lie */
+        h->hint = malloc(*vlen + 1);
+        if (h->hint == NULL)
+            abort();
+        memcpy(h->hint, *val, *vlen);
+        h->hint_len = *vlen;
+    }
+    if (other == NULL || ++h->hints % 2 != 0) {
+        if (rc == 0)
+            free(other);
+        return rc;
+    }
+    if (rc == 0)
+        free(*val);
+    else
+        h->hint = NULL;
+    *val = other;
+    *vlen = len;
+    return 0;
 }
 
 static int k_get_persisted(struct kv *kv, const void *key, size_t klen, uint8_t **val, size_t *vlen, struct err *err)

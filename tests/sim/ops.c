@@ -95,15 +95,18 @@ static uint32_t some_name(struct gen *g, const struct model *m, uint64_t dir, un
     return gen_name(g, (unsigned)rng_below(&g->rng, 64), buf);
 }
 
-static void fill(struct gen *g, struct mop *op, uint32_t len)
+static void fill(struct gen *g, struct mop *op, uint32_t len, bool common)
 {
     op->dlen = len;
     op->data = m_alloc(len + 1u);
-    uint64_t v = rng_next(&g->rng);
+    struct rng from = { rng_next(&g->rng) };
+    if (common)
+        from.s = from.s % 3;             /* bytes that others have too */
+    uint64_t v = rng_next(&from), each = !common && rng_chance(&g->rng, 10) ? 8 : 64;    /* each word once: cannot be compressed */
     for (uint32_t i = 0; i < len; i++) {
         op->data[i] = (uint8_t)(v >> (i % 8 * 8));
-        if (i % 64 == 63)
-            v = rng_next(&g->rng);
+        if (i % each == each - 1)
+            v = rng_next(&from);
     }
     if (len > 0 && rng_chance(&g->rng, 3))
         memset(op->data, 0, len);
@@ -161,7 +164,7 @@ static void gen_create(struct gen *g, const struct model *m, struct mop *op)
         op->mode |= S_IFDIR;
     } else if (t < 17) {
         op->mode = S_IFLNK | 0777;
-        fill(g, op, 1 + (uint32_t)rng_below(&g->rng, rng_chance(&g->rng, 10) ? 4000 : 40));
+        fill(g, op, 1 + (uint32_t)rng_below(&g->rng, rng_chance(&g->rng, 10) ? 4000 : 40), false);
         for (uint32_t i = 0; i < op->dlen; i++)
             op->data[i] = (uint8_t)('a' + op->data[i] % 26);
     } else if (t < 18) {
@@ -277,7 +280,7 @@ static void gen_xattr(struct gen *g, const struct model *m, struct mop *op)
         which = 1;
     strcpy(op->name, names[which]);
     if (op->kind == MOP_SETXATTR) {
-        fill(g, op, (uint32_t)rng_below(&g->rng, rng_chance(&g->rng, 5) ? 5000 : 60));
+        fill(g, op, (uint32_t)rng_below(&g->rng, rng_chance(&g->rng, 5) ? 5000 : 60), false);
         op->flags = rng_chance(&g->rng, 75) ? 0 : 1 + (uint32_t)rng_below(&g->rng, 2);
     }
 }
@@ -332,12 +335,14 @@ void gen_op(struct gen *g, const struct model *m, struct mop *op)
         break;
     case MOP_RENAME: gen_rename(g, m, op); break;
     case MOP_SETATTR: gen_setattr(g, m, op); break;
-    case MOP_WRITE:
+    case MOP_WRITE: {
         op->ino = some_file(g, m);
         op->off = rng_chance(&g->rng, 20) ? M_APPEND : gen_off(g, size_of(m, op->ino));
-        fill(g, op, some_len(g));
+        bool common = rng_chance(&g->rng, 20);
+        fill(g, op, common ? 20u << (4 * rng_below(&g->rng, 3)) : some_len(g), common);
         op->kill = op->uid != 0;
         break;
+    }
     case MOP_FALLOCATE: gen_fallocate(g, m, op); break;
     case MOP_CLONE: gen_clone(g, m, op); break;
     case MOP_SETXATTR:

@@ -87,6 +87,9 @@ static int reopen(struct rig *r, uint64_t least)
     simio_set_space(r->w.sim, 0);
     simio_set_wall(r->w.sim, r->now_ns);
     r->opt.keep_orphans = rng_chance(&r->rng, 25);       /* as when a worker is replaced */
+    if (r->lose_index || rng_chance(&r->rng, 10))
+        world_lose_index(r, &r->w);
+    r->lose_index = false;
     int rc = world_open(r, &r->w, &rec, &err);
     if (rc < 0)
         return rig_viol(r, "open after a crash: %s %s", err_name(rc), err.msg);
@@ -158,7 +161,7 @@ static int after_failure(struct rig *r)
         return rig_viol(r, "the store failed for no reason: %s", err_name(info.failed));
     if (explore_points(r) != 0)
         return -1;
-    return crash(r, !simio_dead(r->w.sim) && rng_chance(&r->rng, 50));
+    return crash(r, rng_chance(&r->rng, simio_dead(r->w.sim) ? 25 : 50));
 }
 
 static int do_fsync(struct rig *r)
@@ -223,9 +226,9 @@ static void full(struct rig *r)
 static enum step_kind some_step(struct rig *r)
 {
     static const struct { enum step_kind k; unsigned w; } table[] = {
-        { STEP_READ, 230 }, { STEP_APPLY, 150 }, { STEP_SYNC, 90 }, { STEP_FLUSH, 100 }, { STEP_FSYNC, 200 }, { STEP_CLOSE, 20 },
-        { STEP_KILL, 25 }, { STEP_CUT, 25 }, { STEP_CRASH_IN_CALL, 30 }, { STEP_FAULT, 50 }, { STEP_FULL, 20 }, { STEP_CLOCK, 30 },
-        { STEP_CONFIG, 20 }, { STEP_MOUNTED, 9 }, { STEP_BURST, 1 },
+        { STEP_READ, 210 }, { STEP_APPLY, 110 }, { STEP_SYNC, 80 }, { STEP_FLUSH, 80 }, { STEP_FSYNC, 170 }, { STEP_CLOSE, 20 },
+        { STEP_KILL, 25 }, { STEP_CUT, 25 }, { STEP_CRASH_IN_CALL, 30 }, { STEP_FAULT, 45 }, { STEP_FULL, 20 }, { STEP_CLOCK, 25 },
+        { STEP_CONFIG, 20 }, { STEP_MOUNTED, 9 }, { STEP_BURST, 1 }, { STEP_PACK, 110 }, { STEP_REBUILD, 20 },
     };
     unsigned n = (unsigned)rng_below(&r->rng, 1000);
     for (size_t i = 0;; i++) {
@@ -308,6 +311,10 @@ static int other_step(struct rig *r)
     case STEP_CONFIG: return config(r);
     case STEP_MOUNTED: return mounted(r);
     case STEP_BURST: return burst(r);
+    case STEP_PACK: return rig_pack(r);
+    case STEP_REBUILD:
+        r->lose_index = true;
+        return rng_chance(&r->rng, 40) ? clean_close(r) : crash(r, rng_chance(&r->rng, 50));
     case STEP_MAKE:
     case STEP_N_KINDS: break;
     }
@@ -348,12 +355,12 @@ static int start(struct rig *r)
     struct log_recovery rec;
     const struct store_init init = { .root_uid = 1000, .root_gid = 100, .root_mode = 0755 };
     /* a store is made with a first segment of 64 MiB: reserving it is right, but slow here, hence rare */
-    static const uint64_t segments[] = { 0, 1 << 13, 1 << 15, 1 << 17 };
+    static const uint64_t segments[] = { 0, 1 << 12, 1 << 13, 1 << 14, 1 << 17 };
     r->now_ns = START_NS + (int64_t)rng_below(&r->rng, 1000000000);
     simio_set_wall(r->w.sim, r->now_ns);
     const uint32_t ahead = r->seed % 3 == 0 ? 1u << (13 + r->seed % 4) : 0;
     r->opt = (struct store_options){ .writable = true, .memory_bytes = rng_chance(&r->rng, 50) ? 0 : 1 << 16,
-                                     .log = { .segment_bytes = segments[rng_below(&r->rng, 4)], .preallocate = rng_chance(&r->rng, 6), .zero_ahead = ahead, .zero_after = 1 } };
+                                     .log = { .segment_bytes = segments[rng_below(&r->rng, 5)], .preallocate = rng_chance(&r->rng, 6), .zero_ahead = ahead, .zero_after = 1 } };
     if (r->seed % 16 == 0 && explore_make(r, &init) != 0)
         return -1;
     int rc = store_create(&r->w.hook.io, NULL, &init, &err);
@@ -390,6 +397,7 @@ int rig_run(uint64_t seed, const struct sim_config *cfg, struct sim_stats *st, c
     hook_plant(&r->w.hook, cfg->bug);    /* what was made before is sound */
     r->w.hook.before = explore_hook;
     r->w.hook.arg = r;
+    r->w.hook.lies = seed % 2 == 0;
     for (r->step = 1; r->step <= steps && rc == 0; r->step++) {
         rc = step(r);
         if (cfg->verbose && r->doing[0] != '\0')
@@ -400,6 +408,8 @@ int rig_run(uint64_t seed, const struct sim_config *cfg, struct sim_stats *st, c
         r->cur = MOP_N_KINDS + STEP_CLOSE;
         snprintf(r->doing, sizeof r->doing, "the last close");
         rc = clean_close(r);
+        if (rc == 0 && rng_chance(&r->cut_rng, 30))
+            rc = rig_check(r, r->w.s);
         snprintf(r->doing, sizeof r->doing, "the standby");
         if (rc == 0 && r->w.s != NULL && !r->faulty)
             rc = rig_standby(r);

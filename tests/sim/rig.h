@@ -38,7 +38,7 @@ struct point {
     enum hook_call call;
 };
 #define STEP_TABLE(X) X(READ) X(APPLY) X(SYNC) X(FLUSH) X(FSYNC) X(CLOSE) X(KILL) X(CUT) X(CRASH_IN_CALL) X(FAULT) X(FULL) X(CLOCK) \
-                      X(CONFIG) X(MOUNTED) X(BURST) X(MAKE)
+                      X(CONFIG) X(MOUNTED) X(BURST) X(PACK) X(REBUILD) X(MAKE)
 enum step_kind {
 #define X(name) STEP_##name,
     STEP_TABLE(X)
@@ -52,6 +52,8 @@ struct sim_stats {
     uint64_t by_op[OP_KINDS], by_call[HOOK_N_CALLS], states_by_op[OP_KINDS], states_by_call[HOOK_N_CALLS];
     uint64_t states_by_mode[SIMIO_N_CUT_MODES + 1];     /* last: kill */
     uint64_t steps[STEP_N_KINDS], done[MOP_N_KINDS], faults_hit;
+    uint64_t pack_calls, packs, packs_wide, dropped, chunks, known, deltas;      /* packs_wide: of several segments; dropped: segments */
+    uint64_t pack_stopped, pack_failed, pack_again, packed_after, packing_cut, packs_standby, rebuilt, checks, shipped_old;
 };
 
 struct sim_config {
@@ -80,6 +82,7 @@ struct rig {
     uint64_t answered;           /* LSN of the last answered operation */
     bool faulty;                 /* a fault is armed: operations may fail with IO, NOSPC, POISONED */
     bool full;                   /* the disk is small */
+    bool lose_index;             /* the next open finds none */
     uint64_t config;             /* the value last set, and answered */
     int  cur;                    /* what is being done now, for points */
     struct point point[POINTS_MAX]; unsigned n_point, point_gap;
@@ -96,6 +99,8 @@ int rig_viol(struct rig *r, const char *fmt, ...) __attribute__((format(printf, 
 int world_open(struct rig *r, struct world *w, struct log_recovery *rec, struct err *err);
 void world_drop(struct world *w);             /* as a crash of the process */
 void world_free(struct world *w);
+/* world_lose_index(r, w): not open: its index is gone, and is made anew from archive and log when it is opened. */
+void world_lose_index(struct rig *r, struct world *w);
 
 /* exec.c: one operation on the store and the model. history_cut: forget what comes after ${lsn}. history_add: see there. */
 int exec_op(struct rig *r, struct mop *op);
@@ -118,6 +123,15 @@ int oracle_compare(struct rig *r, struct store *s, uint64_t at, const struct mod
 int oracle_object(struct rig *r, struct store *s, uint64_t at, const struct model *m, const struct mino *i);
 /* oracle_recovered: ${s} was recovered up to ${lsn}: live tree, every moment by digest, ${contents} of them by content. */
 int oracle_recovered(struct rig *r, struct store *s, uint64_t lsn, unsigned contents);
+
+/*
+ * packing.c. pack_some(st, rng, s, err): packs, all of it, or some of the steps; 0, also when it was stopped as it should be; else as packer_step.
+ * rig_pack: one step of the main run. pack_recovered: a copy that was recovered to ${lsn} packs all there is. rig_check: a store's own check finds nothing.
+ */
+int pack_some(struct sim_stats *st, struct rng *rng, struct store *s, struct err *err);
+int rig_pack(struct rig *r);
+int pack_recovered(struct rig *r, struct world *w, uint64_t lsn);
+int rig_check(struct rig *r, struct store *s);
 
 /* follow.c: the log of the run's store, which is open, to a standby; then that is promoted. */
 int rig_standby(struct rig *r);

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PLANT_SEEDS = 1000 };
+enum { PLANT_SEEDS = 1000, REACHED_SEEDS = 1000 };
 
 struct args { uint64_t from, to; double seconds; bool stats, plant, list; struct sim_config cfg; };
 
@@ -48,7 +48,12 @@ static void print_stats(const struct sim_stats *s)
            ", recoveries cut off %" PRIu64 ", worked on after recovery %" PRIu64 "\n",
            s->crashes, s->lost, s->torn, s->twice, s->written_after);
     printf("opened for reading only %" PRIu64 ", opens that met an error %" PRIu64 "\n", s->read_only, s->open_faults);
-    printf("states of a standby %" PRIu64 "\n", s->standby_states);
+    printf("states of a standby %" PRIu64 ", records of archive and packs sent to one %" PRIu64 "\n", s->standby_states, s->shipped_old);
+    printf("packing %" PRIu64 ", of a standby %" PRIu64 ", of a recovered store %" PRIu64 ", of one that is cut off again %" PRIu64 "; packs %" PRIu64 ", of several segments %" PRIu64 "; segments dropped %" PRIu64
+           "; stopped %" PRIu64 ", failed %" PRIu64 ", done again %" PRIu64 "\n", s->pack_calls, s->packs_standby, s->packed_after, s->packing_cut, s->packs, s->packs_wide, s->dropped,
+           s->pack_stopped, s->pack_failed, s->pack_again);
+    printf("chunks %" PRIu64 ", as differences %" PRIu64 ", there already %" PRIu64 "; indexes made anew %" PRIu64 "; a store's own check %" PRIu64 "\n",
+           s->chunks, s->deltas, s->known, s->rebuilt, s->checks);
     printf("crash states %" PRIu64 ": moments by digest %" PRIu64 ", by content %" PRIu64 "\n", s->states, s->moments, s->contents);
     printf("%-16s %12s %12s %12s\n", "during", "times done", "cut points", "states");
     for (int k = 0; k < OP_KINDS; k++)
@@ -59,6 +64,28 @@ static void print_stats(const struct sim_stats *s)
         printf("%-16s %12s %12" PRIu64 " %12" PRIu64 "\n", hook_name((enum hook_call)k), "", s->by_call[k], s->states_by_call[k]);
     for (int k = 0; k <= SIMIO_N_CUT_MODES; k++)
         printf("%-16s %12s %12s %12" PRIu64 "\n", mode[k], "", "", s->states_by_mode[k]);
+}
+
+/* What a run of many seeds must have done, each of it: says what it has not. */
+static int reached(const struct sim_stats *s)
+{
+    const struct { const char *what; uint64_t n; } v[] = {
+        { "packs", s->packs }, { "packs of several segments", s->packs_wide }, { "segments dropped", s->dropped }, { "packing stopped", s->pack_stopped },
+        { "packing failed", s->pack_failed }, { "packing again", s->pack_again }, { "packing of a recovered store", s->packed_after },
+        { "packing cut off again", s->packing_cut }, { "packing of a standby", s->packs_standby }, { "a known chunk", s->known }, { "a difference", s->deltas }, { "an index made anew", s->rebuilt },
+        { "a check", s->checks }, { "a record of the archive to a standby", s->shipped_old }, { "a recovery cut off", s->twice }, { "an open for reading", s->read_only },
+    };
+    int missing = 0;
+    for (size_t k = 0; k < sizeof v / sizeof *v; k++)
+        if (v[k].n == 0)
+            missing += printf("NEVER REACHED: %s\n", v[k].what) > 0;
+    for (int k = 0; k < OP_KINDS; k++)
+        if (k != MOP_N_KINDS + STEP_MAKE && (k < MOP_N_KINDS ? s->done[k] : s->steps[k - MOP_N_KINDS]) == 0)
+            missing += printf("NEVER REACHED: %s\n", kind_name(k)) > 0;
+    for (int k = 0; k < HOOK_N_CALLS; k++)
+        if (k != HOOK_LINK && s->by_call[k] == 0)
+            missing += printf("NEVER REACHED: a cut before %s\n", hook_name((enum hook_call)k)) > 0;
+    return missing;
 }
 
 /* Every planted bug must be seen; returns how many were not. */
@@ -152,6 +179,8 @@ int main(int argc, char **argv)
     }
     if (a.stats)
         print_stats(&st);
+    if (rc == 0 && !a.plant && a.cfg.bug == BUG_NONE && a.cfg.steps == 0 && st.seeds >= REACHED_SEEDS)
+        rc = reached(&st) > 0;
     t = now_s() - t;
     printf("%" PRIu64 " seeds, %" PRIu64 " crash states, %" PRIu64 " moments, %.1f s, %.0f states/s, %d violations\n",
            st.seeds, st.states, st.moments, t, (double)st.states / (t > 0 ? t : 1), a.plant ? 0 : rc != 0);

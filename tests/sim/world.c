@@ -29,6 +29,13 @@ void world_drop(struct world *w)
     w->twin = NULL;
 }
 
+void world_lose_index(struct rig *r, struct world *w)
+{
+    kv_twin_disk_free(w->disk);
+    w->disk = kv_twin_disk_new();
+    r->st->rebuilt++;
+}
+
 void world_free(struct world *w)
 {
     world_drop(w);

@@ -3,6 +3,7 @@
  * standby as it was, and able to go on by itself.
  */
 #include "store/log/frame.h"
+#include "store/maint/upkeep.h"
 #include "tests/lib/teststore.h"
 
 #include <check.h>
@@ -238,6 +239,45 @@ START_TEST(an_epoch_that_was_cut_off_may_come_again_or_another)
 }
 END_TEST
 
+/* The row of another primary's epoch came, its record did not; then the one of before goes on. */
+START_TEST(an_epoch_that_never_came_does_not_part_it_from_the_one_of_before)
+{
+    struct err err = { 0 };
+    struct record rec = epoch(2, 0);
+    uint64_t n = 1, head;
+
+    ck_assert_int_eq(send_all(&err), 0);
+    ck_assert_int_eq(store_sync(b, &err), 0);
+    head = log_head(store_log(b));
+    while (n_epochs() == 1) {
+        rec = epoch(2, 0);
+        simio_cut_at(sim, n);
+        (void)send_one(&rec, 0, &err);
+        store_drop(b);
+        simio_cut(sim, n++, SIMIO_CUT_DROP_ALL);
+        b = open_b(false);
+    }
+    ck_assert_uint_eq(log_head(store_log(b)), head);
+    for (int i = 0; i < 4; i++) {
+        static const char *const names[] = { "two", "three", "four", "five" };
+
+        ts_save(&a, names[i], names[i]);
+        ck_assert_msg(send_all(&err) == 0, "%s", err.msg);
+        ck_assert_uint_eq(n_epochs(), 1);
+        if (i < 3)
+            ck_assert_msg(upkeep_pack(b, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+        content_is(b, names[i], names[i]);
+        ck_assert_int_eq(store_close(b, &err), 0);
+        if (i == 2) {                    /* made anew from the archive */
+            kv_twin_disk_free(disk);
+            disk = kv_twin_disk_new();
+        }
+        b = open_b(false);
+        content_is(b, names[i], names[i]);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("follow");
@@ -250,6 +290,7 @@ int main(void)
     tcase_add_test(t, what_is_not_the_next_record_changes_nothing);
     tcase_add_test(t, rows_are_left_for_a_promotion_here);
     tcase_add_test(t, an_epoch_that_was_cut_off_may_come_again_or_another);
+    tcase_add_test(t, an_epoch_that_never_came_does_not_part_it_from_the_one_of_before);
     suite_add_tcase(s, t);
     sr = srunner_create(s);
     srunner_run_all(sr, CK_ENV);

@@ -1,0 +1,265 @@
+/* packer.c: see packer.h. The steps, in their order, are in packer_step. */
+#include "store/maint/pack_internal.h"
+
+#include "store/log/frame.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- which addresses ---- */
+
+enum { ASK_RECORDS = 1024 };      /* after so many it is asked whether to go on */
+
+struct choice { uint64_t from, upto, end, bytes; unsigned n; };
+
+static int take_segment(void *arg, const struct log_segment_info *s)
+{
+    struct choice *c = arg;
+
+    if (s->end <= c->from)
+        return 0;
+    if (s->end > c->upto || c->n == WINDOW_SEGMENTS)
+        return 1;
+    c->end = s->end;
+    c->n++;
+    return 0;
+}
+
+/* What can leave the log: durable, in the persisted index. */
+static uint64_t settled(struct store *s, uint64_t upto)
+{
+    struct store_info info;
+
+    store_info(s, &info);
+    upto = upto < info.durable ? upto : info.durable;
+    return upto < info.persisted ? upto : info.persisted;
+}
+
+/*
+ * The next window: 1, 0 none. The archive is written first, so that after a crash it may be one file ahead: then that file says what the window is, and
+ * *${archived} is set.
+ */
+static int choose(struct store *s, uint64_t upto, struct window *w, bool *archived, struct err *err)
+{
+    struct store_info info;
+    uint64_t packed = packs_end(store_packs(s)), arc = history_end(store_history(s));
+    struct choice c = { .from = packed > 0 ? packed : history_first(store_history(s)), .upto = settled(s, upto) };
+
+    store_info(s, &info);
+    if (!info.writable)
+        return err_set(err, ERR_ROFS, "packing: the store is opened for reading only");
+    w->first = c.from;
+    *archived = arc > c.from;
+    if (*archived) {
+        w->end = arc;
+        return 1;
+    }
+    if (c.from < log_first(store_log(s)) || (packed > 0 && arc < packed))
+        return err_set(err, ERR_DAMAGE, "archive: expected records up to @%" PRIu64 ", which is where packs end, found them up to @%" PRIu64, c.from, arc);
+    (void)log_segments(store_log(s), take_segment, &c);
+    w->end = c.end;
+    return c.end > w->first;
+}
+
+/* ---- records ---- */
+
+static void epoch_id_of(struct store *s, uint32_t number, uint8_t id[16])
+{
+    struct store_info info;
+
+    memset(id, 0, 16);
+    store_info(s, &info);
+    for (uint32_t i = 0; i < info.super.n_epochs; i++)
+        if (info.super.epochs[i].number == number)
+            memcpy(id, info.super.epochs[i].id, 16);
+}
+
+/* The next segment border behind ${from}. */
+static uint64_t border(struct store *s, uint64_t from)
+{
+    struct choice c = { .from = from, .upto = UINT64_MAX, .n = WINDOW_SEGMENTS - 1 };
+
+    (void)log_segments(store_log(s), take_segment, &c);
+    return c.end;
+}
+
+int told_to_stop(const struct packer_options *opt, struct err *err)
+{
+    return opt->stop != NULL && opt->stop(opt->arg) ? err_set(err, ERR_BUSY, "packing: told to stop") : 0;
+}
+
+/* The records of the window. It ends early, with a segment, where it has become large enough (unless it is ${fixed}). */
+static int collect(struct store *s, const struct packer_options *opt, struct window *w, bool fixed, struct err *err)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+    uint64_t end = fixed ? UINT64_MAX : border(s, w->first);
+    uint32_t epoch = 0;
+    int rc = history_iter_new(store_history(s), w->first, w->end, &it, err);
+
+    while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1) {
+        if (rec.lsn >= end && w->n > WINDOW_EXTENTS) {
+            w->end = end;
+            break;
+        }
+        if (rec.lsn >= end)
+            end = border(s, rec.lsn);
+        epoch = rec.epoch;
+        rc = window_add(w, &rec) < 0 ? err_set(err, ERR_NOMEM, "packing: out of memory") : 0;
+        if (rc == 0 && w->records % ASK_RECORDS == 0)
+            rc = told_to_stop(opt, err);
+    }
+    history_iter_free(it);
+    epoch_id_of(s, epoch, w->epoch_id);
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- the steps ---- */
+
+static int copy_records(struct store *s, const struct packer_options *opt, const struct window *w, struct archive_writer *arc, struct err *err)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+    const uint8_t *head;
+    int rc = history_iter_new(store_history(s), w->first, w->end, &it, err);
+
+    for (uint64_t n = 1; rc == 0 && (rc = history_next(it, &rec, &head, err)) == 1; n++) {
+        rc = archive_add(arc, &rec, head, err);
+        if (rc == 0 && n % ASK_RECORDS == 0)
+            rc = told_to_stop(opt, err);
+    }
+    history_iter_free(it);
+    return rc < 0 ? rc : 0;
+}
+
+struct generation { bool (*parse)(const char *name, uint64_t *first, uint64_t *end, uint64_t *gen); uint64_t free; };
+
+static int above(void *arg, const char *name)
+{
+    struct generation *g = arg;
+    uint64_t first, end, gen;
+
+    if (g->parse(name, &first, &end, &gen) && gen >= g->free)
+        g->free = gen + 1;
+    return 0;
+}
+
+/* A generation that no file has: where a sync of the directory failed, the name of that try may be there, and nobody knows of it. */
+static int free_gen(struct store *s, const char *dir, bool (*parse)(const char *, uint64_t *, uint64_t *, uint64_t *), uint64_t *gen, struct err *err)
+{
+    struct generation g = { parse, *gen };
+    int rc = io_list(store_io(s), dir, above, &g, err);
+
+    *gen = g.free;
+    return rc == ERR_NOENT ? 0 : rc;
+}
+
+static int write_archive(struct store *s, const struct packer_options *opt, const struct window *w, struct packer_result *res, struct err *err)
+{
+    struct archive_writer *arc = NULL;
+    struct archive_head h = { .gen = history_next_gen(store_history(s)), .first = w->first, .end = w->end, .retained_gen = store_retained_gen(s) };
+    struct store_info info;
+    struct io_stat st;
+    char name[ARCHIVE_NAME_MAX];
+    int rc;
+
+    store_info(s, &info);
+    memcpy(h.lineage, info.super.lineage, 16);
+    memcpy(h.site, info.super.site, 16);
+    rc = free_gen(s, "archive", archive_parse, &h.gen, err);
+    if (rc == 0)
+        rc = archive_new(store_io(s), &h, &arc, err);
+    if (rc == 0)
+        rc = copy_records(s, opt, w, arc, err);
+    if (rc < 0) {
+        archive_drop(arc);
+        return rc;
+    }
+    rc = archive_finish(arc, w->epoch_id, err);
+    archive_name(w->first, w->end, h.gen, name);
+    if (rc < 0 && rc != ERR_EXIST)
+        io_unlink(store_io(s), name, NULL);     /* it may have its name, which may not last: nobody may count on it, and the next try needs the name */
+    if (rc == 0)
+        rc = history_added(store_history(s), w->first, w->end, h.gen, err);
+    if (rc == 0 && io_stat_path(store_io(s), name, &st, NULL) == 0)
+        res->archive_bytes = st.size;
+    return rc;
+}
+
+static int write_pack(struct store *s, const struct packer_options *opt, struct window *w, struct packer_result *res, struct err *err)
+{
+    struct packs *ps = store_packs(s);
+    struct pack_head h = { .gen = packs_next_gen(ps), .first = w->first, .end = w->end, .retained_gen = store_retained_gen(s) }, made = { 0 };
+    struct pack_writer *pack = NULL;
+    struct filled *filled = NULL;
+    struct store_info info;
+    int rc = window_arrange(w, s, err);
+
+    store_info(s, &info);
+    memcpy(h.lineage, info.super.lineage, 16);
+    memcpy(h.site, info.super.site, 16);
+    h.key_id = info.super.key_id;
+    if (rc == 0)
+        rc = free_gen(s, "packs", pack_parse, &h.gen, err);
+    if (rc == 0)
+        rc = pack_new(store_io(s), &h, &pack, err);
+    if (rc == 0)
+        rc = fill_pack(s, opt, w, pack, res, &filled, err);
+    if (rc < 0) {
+        pack_drop(pack);
+        return rc;
+    }
+    rc = pack_finish(pack, w->epoch_id, &made, err);
+    if (rc == 0)
+        rc = packs_added(ps, &made, err);
+    if (rc == 0)
+        rc = fill_remember(filled, s, err);
+    res->pack_bytes = made.size;
+    fill_free(filled);
+    return rc;
+}
+
+/* Lets go of what packs and archive have, and the persisted index is past. */
+static int drop(struct store *s, struct err *err)
+{
+    uint64_t packed = packs_end(store_packs(s)), archived = history_end(store_history(s)), upto = packed < archived ? packed : archived;
+
+    int rc;
+
+    upto = settled(s, upto);
+    if (upto <= log_first(store_log(s)))
+        return 0;
+    rc = io_syncdir(store_io(s), "packs", err);      /* a name that was there when the store was opened: who made it may have been killed before this */
+    return rc == 0 ? log_drop(store_log(s), upto, err) : rc;
+}
+
+int packer_step(struct store *s, const struct packer_options *opt, uint64_t upto, struct packer_result *res, struct err *err)
+{
+    static const struct packer_options none;
+    const struct packer_options *o = opt != NULL ? opt : &none;
+    struct packer_result own, *r = res != NULL ? res : &own;
+    struct window w = { 0 };
+    bool archived = false;
+    int more, rc;
+
+    memset(r, 0, sizeof *r);
+    store_maint_begin(s);
+    more = choose(s, upto, &w, &archived, err);
+    rc = more < 0 ? more : 0;
+    if (more > 0) {
+        rc = collect(s, o, &w, archived, err);
+        if (rc == 0)                     /* an archive that was there when the store was opened may have a name that does not last */
+            rc = archived ? io_syncdir(store_io(s), "archive", err) : write_archive(s, o, &w, r, err);
+        if (rc == 0)
+            rc = write_pack(s, o, &w, r, err);
+        r->first = w.first;
+        r->end = w.end;
+        r->records = w.records;
+        r->data_bytes = w.data_bytes;
+        window_release(&w);
+    }
+    if (rc == 0)
+        rc = drop(s, err);
+    store_maint_end(s);
+    return rc < 0 ? rc : more > 0;
+}

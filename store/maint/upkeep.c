@@ -1,0 +1,193 @@
+/*
+ * upkeep.c: when to pack. Two reasons: nobody has changed anything for a while, and there is enough to be worth it; or the log has grown so long that it does not
+ * wait for that. While somebody works, a step goes on in the pauses.
+ */
+#include "store/maint/upkeep.h"
+
+#include "store/maint/packer.h"
+#include "store/pack/packs.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LOOK_MS = 1000, QUIET_MS = 10000, PAUSE_MS = 2, PAUSES = 50, WORK_MS = 50, NICE = 19, AGAIN_MS = 60000 };
+#define WORTH_BYTES (1ull << 20)         /* less than this in the log is left there */
+#define LONG_BYTES  (4ull << 30)         /* more than this is packed in the pauses */
+
+struct upkeep {
+    struct store *s;
+    void (*say)(const char *line);
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;                 /* lock */
+    bool stop;                           /* lock */
+    uint64_t head;                       /* at the last look */
+    uint64_t still_ms;                   /* for so long it has not moved */
+    uint64_t wait_ms;                    /* after a failure: not before */
+    uint64_t paused_ms;                  /* CLOCK_MONOTONIC, end of the last pause */
+    bool failing;
+};
+
+static bool stopping(struct upkeep *u)
+{
+    bool stop;
+
+    pthread_mutex_lock(&u->lock);
+    stop = u->stop;
+    pthread_mutex_unlock(&u->lock);
+    return stop;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* Until nobody changes anything, but not for ever. */
+static int wait_for_pause(struct upkeep *u)
+{
+    const struct timespec t = { 0, PAUSE_MS * 1000000L };
+
+    for (int i = 0; i < PAUSES; i++) {
+        uint64_t head = log_head(store_log(u->s));
+
+        if (stopping(u))
+            return 1;
+        if (head == u->head)
+            return 0;
+        u->head = head;
+        u->still_ms = 0;
+        nanosleep(&t, NULL);
+    }
+    return stopping(u);
+}
+
+/* Asked between two chunks, of which there are many: it pauses after a while of work only. */
+static int pause_or_stop(void *arg)
+{
+    struct upkeep *u = arg;
+    int stop;
+
+    if (now_ms() - u->paused_ms < WORK_MS)
+        return stopping(u);
+    stop = wait_for_pause(u);
+    u->paused_ms = now_ms();
+    return stop;
+}
+
+int upkeep_pack(struct store *s, int (*stop)(void *arg), void *arg, int (*each)(void *arg, const struct packer_result *r), struct err *err)
+{
+    struct packer_options opt = { .stop = stop, .arg = arg };
+    struct packer_result r;
+    uint64_t upto;
+    int rc = store_roll(s, err);         /* first: of a store opened for reading it says so, and a sync would fail the store */
+
+    upto = log_head(store_log(s));
+    if (rc == 0)
+        rc = store_sync(s, err);
+    if (rc == 0)
+        rc = store_flush(s, err);
+    while (rc == 0 && (rc = packer_step(s, &opt, upto, &r, err)) == 1)
+        rc = each != NULL ? each(arg, &r) : 0;
+    return rc == 0 ? store_flush(s, err) : rc;       /* hints: nothing else would make them durable in a store at rest */
+}
+
+static void told(struct upkeep *u, int rc, const struct err *err)
+{
+    char line[ERR_MSG_MAX + 64];
+
+    if (rc < 0 && rc != ERR_BUSY) {
+        if (!u->failing && u->say != NULL) {
+            snprintf(line, sizeof line, "packing: %s; the log keeps what it has, tried again every minute", err->msg[0] ? err->msg : err_text(rc));
+            u->say(line);
+        }
+        u->failing = true;
+        u->wait_ms = AGAIN_MS;
+    } else if (rc == 0 && u->failing) {
+        u->failing = false;
+        if (u->say != NULL)
+            u->say("packing: goes on");
+    }
+}
+
+static void look(struct upkeep *u)
+{
+    uint64_t head = log_head(store_log(u->s)), unpacked;
+    struct err err = { 0 };
+
+    u->still_ms = head == u->head ? u->still_ms + LOOK_MS : 0;
+    u->head = head;
+    u->wait_ms = u->wait_ms > LOOK_MS ? u->wait_ms - LOOK_MS : 0;
+    unpacked = packs_end(store_packs(u->s));
+    unpacked = head - (unpacked > 0 ? unpacked : LOG_FIRST_ADDR);
+    if (u->wait_ms == 0 && ((u->still_ms >= QUIET_MS && unpacked >= WORTH_BYTES) || unpacked >= LONG_BYTES))
+        told(u, upkeep_pack(u->s, pause_or_stop, u, NULL, &err), &err);
+}
+
+static void *upkeep_main(void *arg)
+{
+    struct upkeep *u = arg;
+    struct timespec ts;
+
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);    /* of this thread alone */
+    pthread_mutex_lock(&u->lock);
+    while (!u->stop) {
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        ts.tv_sec += LOOK_MS / 1000;
+        if (pthread_cond_timedwait(&u->wake, &u->lock, &ts) == 0)
+            continue;
+        pthread_mutex_unlock(&u->lock);
+        look(u);
+        pthread_mutex_lock(&u->lock);
+    }
+    pthread_mutex_unlock(&u->lock);
+    return NULL;
+}
+
+int upkeep_start(struct store *s, void (*say)(const char *line), struct upkeep **out, struct err *err)
+{
+    struct upkeep *u = calloc(1, sizeof *u);
+    pthread_condattr_t attr;
+    int e;
+
+    if (u == NULL)
+        return err_set(err, ERR_NOMEM, "upkeep: out of memory");
+    u->s = s;
+    u->say = say;
+    u->head = log_head(store_log(s));
+    pthread_mutex_init(&u->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&u->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    e = pthread_create(&u->thread, NULL, upkeep_main, u);
+    if (e != 0) {
+        free(u);
+        return err_from_errno(err, e, "upkeep: cannot start a thread");
+    }
+    *out = u;
+    return 0;
+}
+
+void upkeep_stop(struct upkeep *u)
+{
+    if (u == NULL)
+        return;
+    pthread_mutex_lock(&u->lock);
+    u->stop = true;
+    pthread_cond_signal(&u->wake);
+    pthread_mutex_unlock(&u->lock);
+    pthread_join(u->thread, NULL);
+    pthread_mutex_destroy(&u->lock);
+    pthread_cond_destroy(&u->wake);
+    free(u);
+}

@@ -1,0 +1,554 @@
+/*
+ * pack_write.c: making a pack. Frames go to packs/next as they come, what describes them stays in memory until the end.
+ *
+ * packs/next made anew | frames | tables, zeros, tables, head | head at 0 | hash | sync | renamed | directory synced. Before the rename: a
+ * file without meaning, removed when the next one is made. After it: a whole pack, with or without its name.
+ */
+#include "store/log/record.h"
+#include "store/pack/pack.h"
+#include "store/pack/squeeze.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NEXT "packs/next"
+enum { BUFFER = 256 << 10, READ_BACK = 1 << 20, BLOCK_LEVEL = 9 };
+
+struct pack_writer {
+    struct io *io;
+    struct io_file *file;
+    struct pack_head h;
+    struct squeeze *z;
+    uint8_t *buf;                    /* BUFFER bytes that are not in the file yet, and how many are */
+    size_t fill;
+    uint64_t at;                     /* where the next byte goes, behind those */
+    struct hash128_state sum;        /* of all bytes behind the first head, as they were given */
+    uint8_t *squeezed;               /* PACK_STORED_MAX: a frame's */
+    struct pack_frame *frame;
+    struct pack_chunk *chunk;        /* as they come; by number at the end */
+    struct pack_addr *addr;
+    uint32_t n_frames, cap_frames, n_chunks, cap_chunks, n_addrs, cap_addrs;
+    struct pack_block *block;        /* made at the end, and their bytes */
+    uint32_t n_blocks, cap_blocks;
+    uint8_t *body;
+    size_t body_len, body_cap;
+};
+
+static int no_memory(struct err *err)
+{
+    return err_set(err, ERR_NOMEM, "pack: out of memory");
+}
+
+/* Room for ${more} further entries of ${size} bytes behind ${n}, of at most UINT32_MAX. */
+static int grow(void *array, uint32_t n, uint32_t more, uint32_t *cap, size_t size, struct err *err)
+{
+    void **p = array, *bigger;
+    uint64_t want = (uint64_t)n + more, to = *cap ? *cap : 64;
+
+    if (want <= *cap)
+        return 0;
+    while (to < want)
+        to *= 2;
+    bigger = to <= UINT32_MAX ? realloc(*p, to * size) : NULL;
+    if (bigger == NULL)
+        return no_memory(err);
+    *p = bigger;
+    *cap = (uint32_t)to;
+    return 0;
+}
+
+/* ---- bytes ---- */
+
+static int put_at(struct pack_writer *w, const void *p, size_t len, uint64_t at, struct err *err)
+{
+    struct iovec iov = { (void *)(uintptr_t)p, len };
+
+    return len ? io_pwritev(w->file, &iov, 1, at, err) : 0;
+}
+
+static int flush(struct pack_writer *w, struct err *err)
+{
+    int rc = put_at(w, w->buf, w->fill, w->at - w->fill, err);
+
+    w->fill = 0;
+    return rc;
+}
+
+static int put(struct pack_writer *w, const void *p, size_t len, struct err *err)
+{
+    int rc = w->fill + len > BUFFER ? flush(w, err) : 0;
+
+    hash128_update(&w->sum, p, len);
+    if (rc == 0 && len > BUFFER) {
+        rc = put_at(w, p, len, w->at, err);
+    } else if (rc == 0 && len > 0) {
+        memcpy(w->buf + w->fill, p, len);
+        w->fill += len;
+    }
+    w->at += len;
+    return rc;
+}
+
+/* ---- begin, end ---- */
+
+static void release(struct pack_writer *w)
+{
+    if (w->file)
+        io_close(w->file);
+    squeeze_free(w->z);
+    free(w->buf);
+    free(w->squeezed);
+    free(w->frame);
+    free(w->chunk);
+    free(w->addr);
+    free(w->block);
+    free(w->body);
+    free(w);
+}
+
+void pack_drop(struct pack_writer *w)
+{
+    struct io *io = w ? w->io : NULL;
+
+    if (w == NULL)
+        return;
+    release(w);
+    io_unlink(io, NEXT, NULL);      /* what is left of it has no meaning */
+}
+
+static int open_next(struct pack_writer *w, struct err *err)
+{
+    int rc = io_mkdir(w->io, "packs", err);
+
+    /* Also where it is there: who made it may have been killed before this. */
+    if (rc == 0 || rc == ERR_EXIST)
+        rc = io_syncdir(w->io, ".", err);
+    if (rc)
+        return rc;
+    rc = io_unlink(w->io, NEXT, err);
+    if (rc != 0 && rc != ERR_NOENT)
+        return rc;
+    return io_open(w->io, NEXT, IO_RDWR | IO_CREATE, &w->file, err);
+}
+
+int pack_new(struct io *io, const struct pack_head *h, struct pack_writer **out, struct err *err)
+{
+    static const uint8_t none[PACK_HEAD_BYTES];
+    struct pack_writer *w = aligned_alloc(_Alignof(struct pack_writer), sizeof *w);     /* its hash wants 64 */
+    int rc;
+
+    *out = NULL;
+    if (w == NULL)
+        return no_memory(err);
+    memset(w, 0, sizeof *w);
+    w->io = io;
+    w->h = *h;
+    w->z = squeeze_new();
+    w->buf = malloc(BUFFER);
+    w->squeezed = malloc(PACK_STORED_MAX);
+    rc = w->z && w->buf && w->squeezed ? open_next(w, err) : no_memory(err);
+    if (rc) {
+        w->file = NULL;
+        release(w);
+        return rc;
+    }
+    rc = put(w, none, sizeof none, err);    /* the head's place */
+    hash128_init(&w->sum);
+    if (rc) {
+        pack_drop(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+/* ---- frames ---- */
+
+/* 0, or INVAL: a frame that could not be read back. *${len}: its expanded bytes. */
+static int check_frame(enum pack_frame_kind kind, const struct pack_chunk *chunk, uint32_t n, const struct pack_base *base, uint32_t *len,
+                       struct err *err)
+{
+    *len = 0;
+    if (n == 0 || n > PACK_ENTRIES_MAX || (kind == PACK_DELTA) != (base != NULL) || (base && n != 1))
+        return err_set(err, ERR_INVAL, "pack: a frame of kind %d with %" PRIu32 " chunks", (int)kind, n);
+    for (uint32_t i = 0; i < n; i++) {
+        if (chunk[i].number == 0 || chunk[i].number > INT64_MAX)
+            return err_set(err, ERR_INVAL, "pack: chunk number %" PRIu64, chunk[i].number);
+        if (chunk[i].len == 0 || chunk[i].len > PACK_CHUNK_MAX || chunk[i].len > PACK_FRAME_MAX - *len)
+            return err_set(err, ERR_INVAL, "pack: chunk %" PRIu64 " is %" PRIu32 " bytes, behind %" PRIu32 " in its frame",
+                           chunk[i].number, chunk[i].len, *len);
+        *len += chunk[i].len;
+    }
+    if (base && (base->number == 0 || base->number > INT64_MAX || base->depth >= PACK_DEPTH_MAX || base->len == 0 ||
+                 base->len > PACK_CHUNK_MAX))
+        return err_set(err, ERR_INVAL, "pack: chunk %" PRIu64 " of depth %d, %" PRIu32 " bytes, is no base", base->number, base->depth,
+                       base->len);
+    return 0;
+}
+
+static int squeeze_failed(int64_t rc, struct err *err)
+{
+    return err_set(err, (int)rc, "pack: a frame could not be compressed");
+}
+
+static int64_t squeeze_frame(struct pack_writer *w, int level, const uint8_t *bytes, uint32_t len, const struct pack_base *base)
+{
+    return squeeze(w->z, level, bytes, len, base ? base->bytes : NULL, base ? base->len : 0, w->squeezed, PACK_STORED_MAX);
+}
+
+int pack_put_frame(struct pack_writer *w, enum pack_frame_kind kind, int level, struct pack_chunk *chunk, uint32_t n, const uint8_t *bytes,
+                   const struct pack_base *base, uint32_t *stored, struct err *err)
+{
+    struct pack_frame f = { .at = w->at };
+    int64_t got = 0;
+    uint32_t off = 0;
+    int rc = check_frame(kind, chunk, n, base, &f.expanded, err);
+
+    if (rc == 0)
+        rc = grow(&w->chunk, w->n_chunks, n, &w->cap_chunks, sizeof *w->chunk, err);
+    if (rc == 0)
+        rc = grow(&w->frame, w->n_frames, 1, &w->cap_frames, sizeof *w->frame, err);
+    if (rc)
+        return rc;
+    if (kind != PACK_RAW)
+        got = squeeze_frame(w, level, bytes, f.expanded, base);
+    if (got < 0)
+        return squeeze_failed(got, err);
+    /* What does not get smaller lies there as it is. A delta stays one: others may count on its depth. */
+    f.kind = (uint8_t)(kind == PACK_ZSTD && got >= f.expanded ? PACK_RAW : kind);
+    f.stored = f.kind == PACK_RAW ? f.expanded : (uint32_t)got;
+    if (f.kind == PACK_DELTA) {
+        f.base = base->number;
+        f.depth = (uint8_t)(base->depth + 1);
+    }
+    rc = put(w, f.kind == PACK_RAW ? bytes : w->squeezed, f.stored, err);
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < n; i++) {
+        chunk[i].frame = w->n_frames;
+        chunk[i].off = off;
+        off += chunk[i].len;
+        w->chunk[w->n_chunks++] = chunk[i];
+    }
+    w->frame[w->n_frames++] = f;
+    if (stored)
+        *stored = f.stored;
+    return 0;
+}
+
+int64_t pack_try(struct pack_writer *w, int level, const uint8_t *bytes, uint32_t len, const struct pack_base *base, struct err *err)
+{
+    int64_t got = squeeze_frame(w, level, bytes, len, base);
+
+    return got < 0 ? squeeze_failed(got, err) : got;
+}
+
+/* ---- addresses ---- */
+
+int pack_put_addr(struct pack_writer *w, const struct pack_addr *a, struct err *err)
+{
+    int rc;
+
+    if (a->lsn < w->h.first || a->lsn >= w->h.end || a->lsn % 8 != 0 || a->len == 0 || a->len > PACK_CHUNK_MAX ||
+        a->doff > REC_DATA_MAX || a->doff + a->len > REC_DATA_MAX || a->chunk == 0 || a->chunk > INT64_MAX ||
+        a->chunk_off > PACK_CHUNK_MAX - a->len)
+        return err_set(err, ERR_INVAL, "pack: an entry for address %" PRIu64 ", data %" PRIu32 " + %" PRIu32 ", chunk %" PRIu64
+                       " at %" PRIu32, a->lsn, a->doff, a->len, a->chunk, a->chunk_off);
+    rc = grow(&w->addr, w->n_addrs, 1, &w->cap_addrs, sizeof *w->addr, err);
+    if (rc == 0)
+        w->addr[w->n_addrs++] = *a;
+    return rc;
+}
+
+/* ---- what was put fits together ---- */
+
+static int by_number(const void *x, const void *y)
+{
+    const struct pack_chunk *a = x, *b = y;
+
+    return (a->number > b->number) - (a->number < b->number);
+}
+
+static int by_address(const void *x, const void *y)
+{
+    const struct pack_addr *a = x, *b = y;
+
+    if (a->lsn != b->lsn)
+        return a->lsn < b->lsn ? -1 : 1;
+    return (a->doff > b->doff) - (a->doff < b->doff);
+}
+
+/* A chunk of this pack, once they are sorted; NULL: it is not of this one. */
+static const struct pack_chunk *find_chunk(const struct pack_writer *w, uint64_t number)
+{
+    struct pack_chunk key = { .number = number };
+
+    return w->n_chunks ? bsearch(&key, w->chunk, w->n_chunks, sizeof key, by_number) : NULL;
+}
+
+/* Each number once, and each base above its deltas. */
+static int settle_chunks(struct pack_writer *w, struct err *err)
+{
+    if (w->n_chunks > 1)
+        qsort(w->chunk, w->n_chunks, sizeof *w->chunk, by_number);
+    for (uint32_t i = 1; i < w->n_chunks; i++)
+        if (w->chunk[i - 1].number == w->chunk[i].number)
+            return err_set(err, ERR_INVAL, "pack: chunk %" PRIu64 " was put twice", w->chunk[i].number);
+    for (uint32_t i = 0; i < w->n_frames; i++) {
+        const struct pack_frame *f = &w->frame[i];
+        const struct pack_chunk *base = f->kind == PACK_DELTA ? find_chunk(w, f->base) : NULL;
+
+        if (base && w->frame[base->frame].depth >= f->depth)
+            return err_set(err, ERR_INVAL, "pack: chunk %" PRIu64 " of depth %d is the base of one of depth %d", f->base,
+                           w->frame[base->frame].depth, f->depth);
+    }
+    return 0;
+}
+
+/* Without overlaps, each in its chunk where that is of this pack. */
+static int settle_addrs(struct pack_writer *w, struct err *err)
+{
+    if (w->n_addrs > 1)
+        qsort(w->addr, w->n_addrs, sizeof *w->addr, by_address);
+    for (uint32_t i = 0; i < w->n_addrs; i++) {
+        const struct pack_addr *a = &w->addr[i];
+        const struct pack_chunk *k = find_chunk(w, a->chunk);
+
+        if (i > 0 && a[-1].lsn == a->lsn && a[-1].doff + a[-1].len > a->doff)
+            return err_set(err, ERR_INVAL, "pack: two entries for byte %" PRIu32 " of the data at address %" PRIu64, a->doff, a->lsn);
+        if (k && (a->chunk_off > k->len || a->len > k->len - a->chunk_off))
+            return err_set(err, ERR_INVAL, "pack: the data at address %" PRIu64 " lie at %" PRIu32 " + %" PRIu32 " of chunk %" PRIu64
+                           ", which has %" PRIu32 " bytes", a->lsn, a->chunk_off, a->len, a->chunk, k->len);
+    }
+    return 0;
+}
+
+/* ---- tables ---- */
+
+/* Room in the body for ${len} more bytes. */
+static int body_room(struct pack_writer *w, size_t len, struct err *err)
+{
+    size_t to = 2 * (w->body_cap + len);
+    uint8_t *bigger;
+
+    if (w->body_cap - w->body_len >= len)
+        return 0;
+    bigger = realloc(w->body, to);
+    if (bigger == NULL)
+        return no_memory(err);
+    w->body = bigger;
+    w->body_cap = to;
+    return 0;
+}
+
+/* One more block: ${len} bytes at ${p}, expanded; 0: they did not fit in memory. */
+static int add_block(struct pack_writer *w, struct pack_block b, const uint8_t *p, size_t len, struct err *err)
+{
+    int64_t got;
+    int rc = len ? grow(&w->block, w->n_blocks, 1, &w->cap_blocks, sizeof *w->block, err) : no_memory(err);
+
+    if (rc == 0 && (len > PACK_BLOCK_BYTES_MAX || w->n_blocks == PACK_BLOCKS_MAX))
+        rc = err_set(err, ERR_INVAL, "pack: a block of %zu bytes, behind %" PRIu32 " others", len, w->n_blocks);
+    if (rc == 0)
+        rc = body_room(w, squeeze_bound(len), err);
+    if (rc)
+        return rc;
+    got = squeeze(w->z, BLOCK_LEVEL, p, len, NULL, 0, w->body + w->body_len, w->body_cap - w->body_len);
+    if (got > PACK_BLOCK_BYTES_MAX)
+        got = ERR_TOOLONG;
+    if (got < 0)
+        return squeeze_failed(got, err);
+    b.at = w->body_len;             /* from the first block, until their number is known */
+    b.stored = (uint32_t)got;
+    b.expanded = (uint32_t)len;
+    b.sum = hash64(w->body + w->body_len, (size_t)got);
+    w->block[w->n_blocks++] = b;
+    w->body_len += (size_t)got;
+    return 0;
+}
+
+/* Where the block that begins with entry ${i} of ${n} ends: what a record has is not split. */
+static uint32_t block_end(const struct pack_writer *w, enum pack_block_kind kind, uint32_t i, uint32_t n)
+{
+    uint32_t end = n - i > PACK_BLOCK_ENTRIES ? i + PACK_BLOCK_ENTRIES : n, whole = end;
+
+    if (kind != PACK_ADDRESSES || end == n)
+        return end;
+    while (whole > i && w->addr[whole - 1].lsn == w->addr[whole].lsn)
+        whole--;
+    if (whole > i)
+        return whole;
+    while (end < n && w->addr[end].lsn == w->addr[i].lsn)
+        end++;
+    return end;
+}
+
+static int add_blocks(struct pack_writer *w, enum pack_block_kind kind, uint32_t n, struct err *err)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0, to; rc == 0 && i < n; i = to) {
+        struct pack_block b = { .kind = (uint32_t)kind };
+        size_t cap, len = 0;
+        uint8_t *p;
+
+        to = block_end(w, kind, i, n);
+        b.entries = to - i;
+        if (b.entries > PACK_ENTRIES_MAX)
+            return err_set(err, ERR_INVAL, "pack: the record at address %" PRIu64 " has %" PRIu32 " entries", w->addr[i].lsn, b.entries);
+        cap = pack_block_bound(b.entries);
+        p = malloc(cap);
+        if (p && kind == PACK_FRAMES) {
+            b.least = i;
+            b.frames_at = w->frame[i].at;
+            len = pack_frames_encode(w->frame + i, b.entries, p, cap);
+        } else if (p && kind == PACK_CHUNKS) {
+            b.least = w->chunk[i].number;
+            len = pack_chunks_encode(w->chunk + i, b.entries, p, cap);
+        } else if (p) {
+            b.least = w->addr[i].lsn;
+            len = pack_addrs_encode(w->addr + i, b.entries, p, cap);
+        }
+        rc = add_block(w, b, p, len, err);
+        free(p);
+    }
+    return rc;
+}
+
+/* Directory and blocks, once. */
+static int put_tables(struct pack_writer *w, const uint8_t *dir, size_t len, struct err *err)
+{
+    int rc = put(w, dir, len, err);
+
+    return rc ? rc : put(w, w->body, w->body_len, err);
+}
+
+/* Everything behind the frames but the hash, and the head before them. */
+static int put_end(struct pack_writer *w, struct err *err)
+{
+    static const uint8_t zeros[PACK_TABLES_APART];
+    size_t len = pack_dir_bytes(w->n_blocks), tables = len + w->body_len, gap = tables < PACK_TABLES_APART ? PACK_TABLES_APART - tables : 0;
+    uint8_t head[PACK_HEAD_BYTES], *dir = malloc(len);
+    struct pack_block *check = NULL;
+    struct err why = { 0 };
+    int rc;
+
+    if (dir == NULL)
+        return no_memory(err);
+    w->h.tables_at = w->at;
+    w->h.tables2_at = w->at + tables + gap;
+    w->h.tables_bytes = tables;
+    w->h.n_blocks = w->n_blocks;
+    w->h.size = w->h.tables2_at + tables + PACK_HEAD_BYTES + sizeof(struct hash128);
+    for (uint32_t i = 0; i < w->n_blocks; i++)
+        w->block[i].at += len;
+    pack_dir_encode(w->block, w->n_blocks, dir);
+    pack_head_encode(&w->h, head);
+    /* What could not be read back must never get a name. */
+    rc = pack_head_decode(head, sizeof head, w->h.size, &w->h, NULL, &why);
+    if (rc == 0)
+        rc = pack_dir_decode(dir, len, &w->h, &check, &why);
+    if (rc)
+        rc = err_set(err, rc == ERR_NOMEM ? rc : ERR_INVAL, "pack: not written: %s", why.msg);
+    if (rc == 0)
+        rc = put_tables(w, dir, len, err);
+    if (rc == 0)
+        rc = put(w, zeros, gap, err);
+    if (rc == 0)
+        rc = put_tables(w, dir, len, err);
+    if (rc == 0)
+        rc = put(w, head, sizeof head, err);
+    if (rc == 0)
+        rc = flush(w, err);
+    if (rc == 0)
+        rc = put_at(w, head, sizeof head, 0, err);
+    free(check);
+    free(dir);
+    return rc;
+}
+
+/* The hash of all before: read back, since the head came last. What comes back must be what was given. */
+static int put_hash(struct pack_writer *w, struct err *err)
+{
+    uint64_t end = w->h.size - sizeof(struct hash128);
+    uint8_t *p = malloc(READ_BACK);
+    struct hash128_state all, body;
+    struct hash128 sum, given = hash128_final(&w->sum), found;
+    int rc = p ? 0 : no_memory(err);
+
+    hash128_init(&all);
+    hash128_init(&body);
+    for (uint64_t off = 0; rc == 0 && off < end; off += READ_BACK) {
+        size_t n = end - off < READ_BACK ? (size_t)(end - off) : READ_BACK, skip = off ? 0 : PACK_HEAD_BYTES;
+        int64_t got = io_pread(w->file, p, n, off, err);
+
+        if (got >= 0 && (size_t)got < n)
+            got = err_set(err, ERR_IO, NEXT ": offset %" PRIu64 ": expected %zu bytes that were written, found %" PRId64, off, n, got);
+        if (got < 0) {
+            rc = (int)got;
+            break;
+        }
+        hash128_update(&all, p, n);
+        hash128_update(&body, p + skip, n - skip);
+    }
+    free(p);
+    if (rc)
+        return rc;
+    found = hash128_final(&body);
+    if (!hash128_eq(&given, &found))
+        return err_set(err, ERR_IO, NEXT ": expected the %" PRIu64 " bytes that were written, found other ones", end);
+    sum = hash128_final(&all);
+    return put_at(w, sum.b, sizeof sum.b, end, err);
+}
+
+static int publish(struct pack_writer *w, struct err *err)
+{
+    char name[PACK_NAME_MAX];
+    struct io_stat st;
+    int rc = io_fdatasync(w->file, err);
+
+    pack_name(w->h.first, w->h.end, w->h.gen, name);
+    if (rc == 0) {
+        rc = io_stat_path(w->io, name, &st, err);
+        rc = rc == 0 ? err_set(err, ERR_EXIST, "%s is there already", name) : rc == ERR_NOENT ? 0 : rc;
+    }
+    if (rc == 0)
+        rc = io_rename(w->io, NEXT, name, err);
+    if (rc)
+        return rc;
+    rc = io_syncdir(w->io, "packs", err);
+    if (rc)
+        io_unlink(w->io, name, NULL);       /* whole, but nobody may count on it */
+    return rc;
+}
+
+int pack_finish(struct pack_writer *w, const uint8_t epoch_id[16], struct pack_head *out, struct err *err)
+{
+    int rc;
+
+    memcpy(w->h.epoch_id, epoch_id, 16);
+    rc = settle_chunks(w, err);
+    if (rc == 0)
+        rc = settle_addrs(w, err);
+    if (rc == 0)
+        rc = add_blocks(w, PACK_FRAMES, w->n_frames, err);
+    if (rc == 0)
+        rc = add_blocks(w, PACK_CHUNKS, w->n_chunks, err);
+    if (rc == 0)
+        rc = add_blocks(w, PACK_ADDRESSES, w->n_addrs, err);
+    if (rc == 0)
+        rc = put_end(w, err);
+    if (rc == 0)
+        rc = put_hash(w, err);
+    if (rc == 0)
+        rc = publish(w, err);
+    if (rc) {
+        pack_drop(w);
+        return rc;
+    }
+    if (out)
+        *out = w->h;
+    release(w);
+    return 0;
+}
