@@ -55,7 +55,7 @@ whole() { exits 0 "$SPARE" check m --read-data && prints 'packs' && prints 'arch
 check "check reads every pack" whole
 dumped() {
 	local f
-	for f in st/packs/*.pack st/archive/*.arc; do exits 0 "$SPARE" dump "$f" && [ "$(wc -l <out)" -ge 2 ] && exits 0 "$SPARE" dump "$f" --json && head -n 1 out | grep -q '^{' || return 1; done
+	for f in st/packs/*.pack st/archive/*.arc; do exits 0 "$SPARE" dump "$f" && [ -s out ] && exits 0 "$SPARE" dump "$f" --json && head -n 1 out | grep -q '^{' || return 1; done
 }
 check "dump prints packs and archive files" dumped
 no_index() {
