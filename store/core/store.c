@@ -24,7 +24,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100 };
+enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100,
+       PACK_CACHE_MIN = 4 << 20 };       /* with less the tables of one pack are read anew for each piece of a file of many */
 
 /* ---- opening ---- */
 
@@ -235,6 +236,8 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
 static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
 {
     struct packs_options po = { .epochs = s->sb.epochs, .n_epochs = s->sb.n_epochs, .key_id = s->sb.key_id, .cache_bytes = s->opt.memory_bytes / 8 };
+    if (po.cache_bytes < PACK_CACHE_MIN)
+        po.cache_bytes = PACK_CACHE_MIN;
     memcpy(po.lineage, s->sb.lineage, 16);
     memcpy(po.key, s->sb.key, 32);
     int rc = log_open(s->io, &s->sb, &s->opt.log, s->opt.writable, s->ix.meta.applied, &s->log, rec, err);

@@ -74,36 +74,27 @@ static void epoch_id_of(struct store *s, uint32_t number, uint8_t id[16])
             memcpy(id, info.super.epochs[i].id, 16);
 }
 
-/* The next segment border behind ${from}. */
-static uint64_t border(struct store *s, uint64_t from)
-{
-    struct choice c = { .from = from, .upto = UINT64_MAX, .n = WINDOW_SEGMENTS - 1 };
-
-    (void)log_segments(store_log(s), take_segment, &c);
-    return c.end;
-}
-
 int told_to_stop(const struct packer_options *opt, struct err *err)
 {
     return opt->stop != NULL && opt->stop(opt->arg) ? err_set(err, ERR_BUSY, "packing: told to stop") : 0;
 }
 
-/* The records of the window. It ends early, with a segment, where it has become large enough (unless it is ${fixed}). */
+/*
+ * The records of the window. It ends early, in the middle of a segment, where it has become large enough (unless it is ${fixed}): what a step takes in memory
+ * is for each write, and a segment may hold a quarter of a million. The segment goes when all of it was packed.
+ */
 static int collect(struct store *s, const struct packer_options *opt, struct window *w, bool fixed, struct err *err)
 {
     struct history_iter *it = NULL;
     struct record rec;
-    uint64_t end = fixed ? UINT64_MAX : border(s, w->first);
     uint32_t epoch = 0;
     int rc = history_iter_new(store_history(s), w->first, w->end, &it, err);
 
     while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1) {
-        if (rec.lsn >= end && w->n > WINDOW_EXTENTS) {
-            w->end = end;
+        if (w->n >= WINDOW_EXTENTS && !fixed) {
+            w->end = rec.lsn;
             break;
         }
-        if (rec.lsn >= end)
-            end = border(s, rec.lsn);
         epoch = rec.epoch;
         rc = window_add(w, &rec) < 0 ? err_set(err, ERR_NOMEM, "packing: out of memory") : 0;
         if (rc == 0 && w->records % ASK_RECORDS == 0)
