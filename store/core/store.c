@@ -235,7 +235,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
 
 static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
 {
-    struct packs_options po = { .epochs = s->sb.epochs, .n_epochs = s->sb.n_epochs, .key_id = s->sb.key_id, .cache_bytes = s->opt.memory_bytes / 8 };
+    struct packs_options po = { .epochs = s->sb.epochs, .n_epochs = s->sb.n_epochs, .key_id = s->sb.key_id, .cache_bytes = s->opt.memory_bytes / 16 };
     if (po.cache_bytes < PACK_CACHE_MIN)
         po.cache_bytes = PACK_CACHE_MIN;
     memcpy(po.lineage, s->sb.lineage, 16);

@@ -12,7 +12,7 @@
 
 enum {
     WINDOW_SEGMENTS = 16,            /* of one pack, at most */
-    WINDOW_EXTENTS  = 32 << 10,      /* writes of one window, at most: each takes about 300 bytes of memory while it is packed */
+    WINDOW_EXTENTS  = 16 << 10,      /* writes of one window, at most: each takes about 300 bytes of memory while it is packed */
     GROUP_BYTES     = 512 << 10,     /* chunks compressed together: to read one is to expand so much */
     SAMPLE_BYTES    = 4 << 10,       /* of a chunk, to see whether it can be compressed at all */
     DEPTH_SMALL     = 16, DEPTH_LARGE = 6, SMALL_CHUNK = 64 << 10,    /* differences on differences, at most */
