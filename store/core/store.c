@@ -40,7 +40,7 @@ static int index_refused(const struct store *s, const struct err *why, struct er
 static int open_index(struct store *s, struct log_recovery *rec, struct err *err)
 {
     char path[PATH_MAX];
-    struct kv_options ko = { .cache_bytes = s->opt.memory_bytes / 4, .read_only = !s->opt.writable };
+    struct kv_options ko = { .cache_bytes = s->opt.memory_bytes / 16 * 3, .read_only = !s->opt.writable };
     if (s->kv != NULL)
         return 0;
     if (s->dir == NULL)
