@@ -238,3 +238,19 @@ uint64_t get_be64(const uint8_t *p)
     memcpy(&v, p, 8);
     return be64toh(v);
 }
+
+bool hex_digits(const char *s, int n, uint64_t *out)
+{
+    uint64_t v = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (s[i] >= '0' && s[i] <= '9')
+            v = v << 4 | (uint64_t)(s[i] - '0');
+        else if (s[i] >= 'a' && s[i] <= 'f')
+            v = v << 4 | (uint64_t)(s[i] - 'a' + 10);
+        else
+            return false;
+    }
+    *out = v;
+    return true;
+}

@@ -56,6 +56,9 @@ void wr_be64(struct wr *w, uint64_t v);
 void wr_var(struct wr *w, uint64_t v);
 void wr_zero(struct wr *w, size_t len);
 
+/* hex_digits(s, n, out): exactly ${n} lower-case hexadecimal digits at ${s}, as in names of files; false for anything else. */
+bool hex_digits(const char *s, int n, uint64_t *out);
+
 /* Fixed-place access for patches of an encoded buffer. */
 void     put_u32(uint8_t *p, uint32_t v);
 void     put_u64(uint8_t *p, uint64_t v);

@@ -33,7 +33,7 @@ enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100,
 static int index_refused(const struct store *s, const struct err *why, struct err *err)
 {
     return err_set(err, ERR_DAMAGE, "%.500s; %s", why->msg, s->opt.writable ?
-                   "move index/ out of the store, and it is made anew from the log" :
+                   "move index/ out of the store, and it is made anew from archive and log" :
                    "where a power cut left it so, mounting the store (not ro) mends it");
 }
 

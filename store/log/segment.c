@@ -125,30 +125,13 @@ void segment_name(uint64_t first, uint64_t gen, char buf[SEGMENT_NAME_MAX])
     snprintf(buf, SEGMENT_NAME_MAX, "log/%016" PRIx64 "-%08" PRIx32 ".seg", first, (uint32_t)gen);
 }
 
-/* Exactly ${n} lower-case hexadecimal digits. */
-static bool parse_hex(const char *s, int n, uint64_t *out)
-{
-    uint64_t v = 0;
-
-    for (int i = 0; i < n; i++) {
-        if (s[i] >= '0' && s[i] <= '9')
-            v = v << 4 | (uint64_t)(s[i] - '0');
-        else if (s[i] >= 'a' && s[i] <= 'f')
-            v = v << 4 | (uint64_t)(s[i] - 'a' + 10);
-        else
-            return false;
-    }
-    *out = v;
-    return true;
-}
-
 bool segment_parse(const char *name, uint64_t *first, uint64_t *gen)
 {
     uint64_t f, g;
 
     if (strlen(name) != 16 + 1 + 8 + 4 || name[16] != '-' || strcmp(name + 25, ".seg") != 0)
         return false;
-    if (!parse_hex(name, 16, &f) || !parse_hex(name + 17, 8, &g))
+    if (!hex_digits(name, 16, &f) || !hex_digits(name + 17, 8, &g))
         return false;
     if (f == 0 || f % 8 != 0 || f > INT64_MAX || g == 0)
         return false;

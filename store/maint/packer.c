@@ -168,8 +168,6 @@ static int write_archive(struct store *s, const struct packer_options *opt, cons
     }
     rc = archive_finish(arc, w->epoch_id, err);
     archive_name(w->first, w->end, h.gen, name);
-    if (rc < 0 && rc != ERR_EXIST)
-        io_unlink(store_io(s), name, NULL);     /* it may have its name, which may not last: nobody may count on it, and the next try needs the name */
     if (rc == 0)
         rc = history_added(store_history(s), w->first, w->end, h.gen, err);
     if (rc == 0 && io_stat_path(store_io(s), name, &st, NULL) == 0)

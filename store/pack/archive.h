@@ -12,10 +12,11 @@
 #include "store/base/hash.h"
 #include "store/base/io.h"
 #include "store/log/record.h"
+#include "store/pack/names.h"
 
 #include <stdint.h>
 
-enum { ARCHIVE_HEAD_BYTES = 256, ARCHIVE_FRAME_HEAD_BYTES = 80, ARCHIVE_NAME_MAX = 64,
+enum { ARCHIVE_HEAD_BYTES = 256, ARCHIVE_FRAME_HEAD_BYTES = 80, ARCHIVE_NAME_MAX = NAMES_MAX,
        ARCHIVE_HASH_BYTES = 16,                /* the last ones of a file */
        ARCHIVE_TAIL_BYTES = ARCHIVE_HEAD_BYTES + ARCHIVE_HASH_BYTES,   /* behind the frames */
        ARCHIVE_FRAME_MAX = 1 << 24,            /* bytes of a frame, stored or expanded, as any program may write them */

@@ -177,38 +177,10 @@ int archive_frame_decode(const uint8_t *buf, size_t len, struct archive_frame *f
 
 void archive_name(uint64_t first, uint64_t end, uint64_t gen, char buf[ARCHIVE_NAME_MAX])
 {
-    snprintf(buf, ARCHIVE_NAME_MAX, "archive/%016" PRIx64 "-%016" PRIx64 "-%08" PRIx32 ".arc", first, end, (uint32_t)gen);
-}
-
-/* Exactly ${n} lower-case hexadecimal digits. */
-static bool parse_hex(const char *s, int n, uint64_t *out)
-{
-    uint64_t v = 0;
-
-    for (int i = 0; i < n; i++) {
-        if (s[i] >= '0' && s[i] <= '9')
-            v = v << 4 | (uint64_t)(s[i] - '0');
-        else if (s[i] >= 'a' && s[i] <= 'f')
-            v = v << 4 | (uint64_t)(s[i] - 'a' + 10);
-        else
-            return false;
-    }
-    *out = v;
-    return true;
+    names_put("archive", "arc", first, end, gen, buf);
 }
 
 bool archive_parse(const char *name, uint64_t *first, uint64_t *end, uint64_t *gen)
 {
-    uint64_t f, e, g;
-
-    if (strlen(name) != 16 + 1 + 16 + 1 + 8 + 4 || name[16] != '-' || name[33] != '-' || strcmp(name + 42, ".arc") != 0)
-        return false;
-    if (!parse_hex(name, 16, &f) || !parse_hex(name + 17, 16, &e) || !parse_hex(name + 34, 8, &g))
-        return false;
-    if (f == 0 || f % 8 != 0 || e % 8 != 0 || e <= f || e > INT64_MAX || g == 0)
-        return false;
-    *first = f;
-    *end = e;
-    *gen = g;
-    return true;
+    return names_parse(name, "arc", first, end, gen);
 }

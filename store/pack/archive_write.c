@@ -294,7 +294,10 @@ static int publish(struct archive_writer *w, struct err *err)
         return rc;
     io_close(w->file);
     w->file = NULL;                             /* nothing left to drop */
-    return io_syncdir(w->io, "archive", err);
+    rc = io_syncdir(w->io, "archive", err);
+    if (rc != 0)
+        io_unlink(w->io, name, NULL);           /* it may not last: nobody may count on it, and the next try needs the name */
+    return rc;
 }
 
 int archive_finish(struct archive_writer *w, const uint8_t epoch_id[16], struct err *err)

@@ -4,6 +4,7 @@
  */
 #include "store/pack/history.h"
 
+#include "store/base/slow.h"
 #include "store/log/frame.h"
 #include "store/pack/archive.h"
 
@@ -19,7 +20,6 @@ struct history {
     struct log *log;
     pthread_mutex_t mutex;
     struct history_file *file;       /* mutex; by first; `end` is where it counts to, which may be before its own end */
-    uint64_t *own_end;               /* mutex; as in its name */
     size_t n, cap;                   /* mutex */
     uint64_t max_gen;                /* mutex */
     uint8_t (*ids)[16];              /* mutex; epochs: id, and where the next one begins */
@@ -52,16 +52,12 @@ static int grow_locked(struct history *h)
 {
     size_t cap = h->cap > 0 ? 2 * h->cap : 32;
     struct history_file *f;
-    uint64_t *e;
 
     if (h->n + 2 <= h->cap)
         return 0;
     if ((f = realloc(h->file, cap * sizeof *f)) == NULL)
         return ERR_NOMEM;
     h->file = f;
-    if ((e = realloc(h->own_end, cap * sizeof *e)) == NULL)
-        return ERR_NOMEM;
-    h->own_end = e;
     h->cap = cap;
     return 0;
 }
@@ -70,7 +66,6 @@ static void remove_locked(struct history *h, size_t i)
 {
     h->n--;
     memmove(h->file + i, h->file + i + 1, (h->n - i) * sizeof *h->file);
-    memmove(h->own_end + i, h->own_end + i + 1, (h->n - i) * sizeof *h->own_end);
 }
 
 /* One that is newer than all there are. */
@@ -93,9 +88,7 @@ static int insert_locked(struct history *h, const struct history_file *f)
     while (i < h->n && h->file[i].first < f->first)
         i++;
     memmove(h->file + i + 1, h->file + i, (h->n - i) * sizeof *h->file);
-    memmove(h->own_end + i + 1, h->own_end + i, (h->n - i) * sizeof *h->own_end);
     h->file[i] = *f;
-    h->own_end[i] = f->end;
     h->n++;
     if (f->gen > h->max_gen)
         h->max_gen = f->gen;
@@ -111,6 +104,7 @@ static int name_of(void *arg, const char *name)
 
     if (!archive_parse(name, &f.first, &f.end, &f.gen))
         return 0;
+    f.own_end = f.end;
     if (l->n == l->cap) {
         size_t cap = l->cap > 0 ? 2 * l->cap : 32;
         struct history_file *v = realloc(l->v, cap * sizeof *v);
@@ -193,7 +187,6 @@ void history_close(struct history *h)
     pthread_mutex_destroy(&h->mutex);
     pthread_mutex_destroy(&h->look);
     free(h->file);
-    free(h->own_end);
     free(h->ids);
     free(h->until);
     free(h);
@@ -249,10 +242,8 @@ static bool file_at(struct history *h, size_t i, struct history_file *f)
 
     pthread_mutex_lock(&h->mutex);
     there = i < h->n;
-    if (there) {
+    if (there)
         *f = h->file[i];
-        f->own_end = h->own_end[i];
-    }
     pthread_mutex_unlock(&h->mutex);
     return there;
 }
@@ -270,7 +261,7 @@ int history_files(struct history *h, int (*fn)(void *arg, const struct history_f
 /* ---- records in order ---- */
 
 /* The file that has ${addr}: 1; 0 none. */
-static int file_of(struct history *h, uint64_t addr, struct history_file *f, uint64_t *own_end)
+static int file_of(struct history *h, uint64_t addr, struct history_file *f)
 {
     size_t lo = 0, hi;
     int there;
@@ -285,10 +276,8 @@ static int file_of(struct history *h, uint64_t addr, struct history_file *f, uin
             hi = mid;
     }
     there = lo > 0 && h->file[lo - 1].end > addr;
-    if (there) {
+    if (there)
         *f = h->file[lo - 1];
-        *own_end = h->own_end[lo - 1];
-    }
     pthread_mutex_unlock(&h->mutex);
     return there;
 }
@@ -308,7 +297,7 @@ static int timeline(struct history *h, const struct history_file *f, const struc
     pthread_mutex_unlock(&h->mutex);
     if (rc == 0)
         return 0;
-    archive_name(f->first, f->end, f->gen, name);
+    archive_name(f->first, f->own_end, f->gen, name);
     return err_set(err, rc, "%s: offset 96: expected an epoch of this store, found one of another", name);
 }
 
@@ -322,16 +311,17 @@ static int enter_archive(struct history_iter *it, struct err *err)
 {
     char name[ARCHIVE_NAME_MAX];
     struct history_file f;
-    uint64_t own_end, until = UINT64_MAX;
+    uint64_t until = UINT64_MAX;
     int rc;
 
     archive_close(it->arc);
     it->arc = NULL;
-    if (!file_of(it->h, it->pos, &f, &own_end))
+    if (!file_of(it->h, it->pos, &f))
         return no_file(it->pos, err);
-    rc = archive_open(it->h->io, f.first, own_end, f.gen, &it->arc, NULL, err);
+    slow_now();                          /* a disk, and the expansion of a frame */
+    rc = archive_open(it->h->io, f.first, f.own_end, f.gen, &it->arc, NULL, err);
     if (rc == ERR_NOENT) {               /* not "no such record" */
-        archive_name(f.first, own_end, f.gen, name);
+        archive_name(f.first, f.own_end, f.gen, name);
         return err_set(err, ERR_DAMAGE, "%s: expected a file of the archive, found none", name);
     }
     if (rc == 0)
@@ -475,6 +465,7 @@ int history_record(struct history *h, uint64_t lsn, struct record *rec, void **b
         return rc;
     if (lsn < history_first(h))
         return err_set(err, ERR_NOENT, "record @%" PRIu64 ": before the first one that is had", lsn);
+    slow_now();
     pthread_mutex_lock(&h->look);
     rc = look_up(h, lsn, &r, &head, err);
     if (rc == 1 && (copy = malloc(r.head_len)) == NULL)

@@ -269,40 +269,12 @@ int pack_dir_decode(const uint8_t *buf, size_t len, const struct pack_head *h, s
 
 void pack_name(uint64_t first, uint64_t end, uint64_t gen, char buf[PACK_NAME_MAX])
 {
-    snprintf(buf, PACK_NAME_MAX, "packs/%016" PRIx64 "-%016" PRIx64 "-%08" PRIx32 ".pack", first, end, (uint32_t)gen);
-}
-
-/* Exactly ${n} lower-case hexadecimal digits. */
-static bool parse_hex(const char *s, int n, uint64_t *out)
-{
-    uint64_t v = 0;
-
-    for (int i = 0; i < n; i++) {
-        if (s[i] >= '0' && s[i] <= '9')
-            v = v << 4 | (uint64_t)(s[i] - '0');
-        else if (s[i] >= 'a' && s[i] <= 'f')
-            v = v << 4 | (uint64_t)(s[i] - 'a' + 10);
-        else
-            return false;
-    }
-    *out = v;
-    return true;
+    names_put("packs", "pack", first, end, gen, buf);
 }
 
 bool pack_parse(const char *name, uint64_t *first, uint64_t *end, uint64_t *gen)
 {
-    uint64_t f, e, g;
-
-    if (strlen(name) != 16 + 1 + 16 + 1 + 8 + 5 || name[16] != '-' || name[33] != '-' || strcmp(name + 42, ".pack") != 0)
-        return false;
-    if (!parse_hex(name, 16, &f) || !parse_hex(name + 17, 16, &e) || !parse_hex(name + 34, 8, &g))
-        return false;
-    if (f == 0 || f % 8 != 0 || e % 8 != 0 || f >= e || e > INT64_MAX || g == 0)
-        return false;
-    *first = f;
-    *end = e;
-    *gen = g;
-    return true;
+    return names_parse(name, "pack", first, end, gen);
 }
 
 struct hash128 pack_hash(const uint8_t key[32], const void *p, size_t len)

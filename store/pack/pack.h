@@ -10,12 +10,13 @@
 #include "store/base/err.h"
 #include "store/base/hash.h"
 #include "store/base/io.h"
+#include "store/pack/names.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
-    PACK_HEAD_BYTES = 256, PACK_BLOCK_ENTRY_BYTES = 48, PACK_NAME_MAX = 64, PACK_TABLES_APART = 4096,
+    PACK_HEAD_BYTES = 256, PACK_BLOCK_ENTRY_BYTES = 48, PACK_NAME_MAX = NAMES_MAX, PACK_TABLES_APART = 4096,
     PACK_CHUNK_MAX = 1 << 20, PACK_FRAME_MAX = 4 << 20, PACK_STORED_MAX = (4 << 20) + (64 << 10),
     PACK_DEPTH_MAX = 64, PACK_BLOCK_BYTES_MAX = 4 << 20, PACK_BLOCKS_MAX = 16384, PACK_ENTRIES_MAX = 65536,
     PACK_BLOCK_ENTRIES = 4096,                               /* as this program writes them (a record's addresses are not split) */
