@@ -16,28 +16,42 @@ static int emit_reclaim(void *arg, const char *type, const json_t *o, const void
         return 0;
     }
     out_progress_end();
-    if (out_json)
+    if (out_json) {
         out_object(o);
-    else if (item_u64(o, "records") == 0)
+        return 0;
+    }
+    if (item_u64(o, "records") == 0)
         out_text("Nothing to pack.\n");
     else
         out_text("Packed %llu operations with %s of data: %s, and %s for what they were.\n", (unsigned long long)item_u64(o, "records"),
                  out_size(item_u64(o, "data_bytes"), was), out_size(item_u64(o, "pack_bytes"), now),
                  out_size(item_u64(o, "archive_bytes"), records));
+    if (item_u64(o, "rows_gone") == 0 && item_u64(o, "packs_gone") == 0)
+        out_text("Nothing to let go of: every moment that is kept needs what there is.\n");
+    else
+        out_text("Let go of %llu of %llu rows of the past; packs were %s, are %s.\n", (unsigned long long)item_u64(o, "rows_gone"),
+                 (unsigned long long)item_u64(o, "rows"), out_size(item_u64(o, "packs_bytes_before"), was), out_size(item_u64(o, "packs_bytes_after"), now));
     return 0;
 }
 
 int cmd_reclaim(int argc, char **argv)
 {
+    static const struct option longs[] = { { "now", no_argument, NULL, OPT_FIRST } };
+    bool now = false;
     struct place p;
+    json_t *req;
     int code = 0, o;
 
-    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
-        if (o == -2)
+    while ((o = cli_option(argc, argv, "", longs, 1, &code)) != -1) {
+        if (o != OPT_FIRST)
             return code;
+        now = true;
+    }
     if (session_place("reclaim", argc, argv, &p, &code))
         return code;
-    code = session_ask(&p, session_request("reclaim"), emit_reclaim, NULL);
+    req = session_request("reclaim");
+    json_object_set_new(req, "now", json_boolean(now));
+    code = session_ask(&p, req, emit_reclaim, NULL);
     locate_release(&p);
     return code;
 }

@@ -1,4 +1,4 @@
-/* Commands about a store as a whole: init, status, wait, config, check, version. */
+/* Commands about a store as a whole: init, status, wait, check, version. */
 #include "cli/cli.h"
 #include "cli/init.h"
 #include "cli/session.h"
@@ -74,8 +74,8 @@ int cmd_init(int argc, char **argv)
     }
     out_text("%s: new store\n", out_name(argv[optind]));
     out_text("  timezone     %s\n", want.timezone);
-    out_text("  history-max  %s (recorded; this version reclaims nothing, the store only grows)\n", out_size(want.history_max, a));
-    out_text("  keep-free    %s (below it, status says Space low)\n", out_size(want.keep_free, b));
+    out_text("  history-max  %s (beside what is in the tree; beyond it less of the past is kept)\n", out_size(want.history_max, a));
+    out_text("  keep-free    %s (with less, status says Space low, and less of the past is kept)\n", out_size(want.keep_free, b));
     out_text("Next: spare mount %s DIR\n", out_name(argv[optind]));
     return EXIT_OK;
 }
@@ -287,76 +287,6 @@ int cmd_wait(int argc, char **argv)
     code = session_ask(&p, req, emit_wait, NULL);
     locate_release(&p);
     free(target);
-    return code;
-}
-
-/* ---- config ---- */
-
-static int emit_setting(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
-{
-    const char *value = item_text(o, "value");
-    char size[32] = "";
-
-    (void)arg, (void)bin, (void)len;
-    if (strcmp(type, "item") != 0)
-        return 0;
-    if (out_json) {
-        out_object(o);
-        return 0;
-    }
-    if (strcmp(item_text(o, "unit"), "bytes") == 0 && *value)
-        out_size(strtoull(value, NULL, 10), size);
-    out_text("%-12s %-14s %s%s%s%s\n", item_text(o, "name"), *value ? value : "-", *size ? size : "", *size ? "; " : "",
-             item_text(o, "text"), item_true(o, "set") ? "" : " (default)");
-    return 0;
-}
-
-static int config_set(const struct place *p, int n, char **pairs)
-{
-    struct session *ses = NULL;
-    struct err err = { 0 };
-    int r = session_open(p->store, SESSION_WRITE, &ses, &err);
-
-    for (int i = 0; i < n && r == 0; i++) {
-        char *eq = strchr(pairs[i], '=');
-        json_t *req = session_request("config_set");
-
-        *eq = '\0';
-        session_put_bytes(req, "name", pairs[i]);
-        session_put_bytes(req, "value", eq[1] ? eq + 1 : NULL);
-        r = session_call(ses, req, emit_setting, NULL, &err);
-    }
-    r = session_end(ses, r, &err);
-    return r ? out_error(&err, r) : EXIT_OK;
-}
-
-int cmd_config(int argc, char **argv)
-{
-    struct place p;
-    struct err err = { 0 };
-    const char *verb, *store;
-    int code = 0, o, r;
-
-    while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
-        if (o == -2)
-            return code;
-    verb = optind < argc ? argv[optind++] : "show";
-    store = cli_store;
-    if (optind < argc && !strchr(argv[optind], '='))
-        store = argv[optind++];
-    if (strcmp(verb, "show") != 0 && strcmp(verb, "set") != 0)
-        return cli_usage("config", "expected show or set, found %s", verb);
-    if ((*verb == 's' && verb[1] == 'h') != (optind == argc))
-        return cli_usage("config", optind == argc ? "expected NAME=VALUE" : "show takes no settings");
-    for (int i = optind; i < argc; i++)
-        if (!strchr(argv[i], '='))
-            return cli_usage("config", "expected NAME=VALUE, found %s", argv[i]);
-    r = locate_store(store, &p, &err);
-    if (r)
-        return out_error(&err, r);
-    code = optind == argc ? session_ask(&p, session_request("config"), emit_setting, NULL)
-                          : config_set(&p, argc - optind, argv + optind);
-    locate_release(&p);
     return code;
 }
 

@@ -5,7 +5,7 @@
 #include "cli/session.h"
 
 #include "store/svc/server.h"
-#include "store/svc/svc_standby.h"
+#include "store/core/standby.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -265,6 +265,11 @@ static void dump_retained(const struct retained *r, const uint8_t lineage[16])
     dump_num(o, "generation", r->gen);
     dump_hex(o, "lineage", lineage, 16);
     dump_num(o, "horizon_lsn", r->horizon);
+    dump_num(o, "listed_lsn", r->listed);
+    if (r->leaving) {
+        dump_num(o, "leaving_lsn", r->leaving);
+        dump_num(o, "leaving_age_ns", r->leaving_age_ns);
+    }
     dump_num(o, "points", r->n);
     dump_show(o);
     for (uint32_t i = 0; i < r->n; i++) {
@@ -274,7 +279,9 @@ static void dump_retained(const struct retained *r, const uint8_t lineage[16])
         dump_num(o, "point_lsn", p->lsn);
         json_object_set_new(o, "kind", json_string(kinds[p->kind <= RETAIN_HOLD ? p->kind : 0]));
         dump_when(o, "placed", p->placed_ns);
-        if (p->until_ns)
+        if (p->kind == RETAIN_KEPT && p->until_ns)
+            dump_num(o, "leaves_age_ns", (uint64_t)p->until_ns);
+        else if (p->until_ns)
             dump_when(o, "until", p->until_ns);
         dump_hex(o, "owner", p->owner, 16);
         dump_show(o);

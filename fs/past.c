@@ -116,7 +116,7 @@ static void *janitor_main(void *arg)
         fs_log("%u moments are in use, as many as there may be; letting go of those nobody is in", past_slots_used(p->slots));
         for (pos = 0; (n = past_used(p, &pos, lsns, sizeof lsns / sizeof lsns[0])) > 0;)
             while (n > 0)
-                past_let_go(p, lsns[--n]);
+                past_let_go(p, lsns[--n], 0);
         pthread_mutex_lock(&p->lock);
     }
     pthread_mutex_unlock(&p->lock);
@@ -136,13 +136,22 @@ size_t past_used(struct past *p, size_t *pos, uint64_t *lsns, size_t cap)
     return p ? past_slots_list(p->slots, pos, lsns, cap) : 0;
 }
 
-void past_let_go(struct past *p, uint64_t lsn)
+void past_let_go(struct past *p, uint64_t lsn, unsigned wait_ms)
 {
+    const struct timespec ms = { 0, 1000000 };
+    uint32_t slot;
     char name[24];
     int n = snprintf(name, sizeof name, "@%llu", (unsigned long long)lsn);
 
     /* ENOENT: the kernel does not know the name. */
+    if (p == NULL)
+        return;
     (void)fuse_lowlevel_notify_inval_entry(p->se, FUSE_ROOT_ID, name, (size_t)n);
+    /* its FORGETs come by and by, to other threads */
+    for (; wait_ms > 0 && (slot = past_slots_get(p->slots, lsn, false)) != 0; wait_ms--) {
+        past_slots_sub(p->slots, slot, 1);
+        nanosleep(&ms, NULL);
+    }
 }
 
 /* ---- life ---- */

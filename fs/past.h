@@ -33,12 +33,12 @@ void past_stop(struct past *p);
 /*
  * past_used(p, pos, lsns, cap): up to ${cap} moments somebody may be in: the kernel holds look-ups of them. From *${pos} (0 at first)
  * on; returns their number, 0 at the end. Accepts NULL. What expires moments pins these for as long as they are here.
- * past_let_go(p, lsn): ask the kernel to forget that moment unless it is really in use: what stays in past_used after it is. Takes
+ * past_let_go(p, lsn, wait_ms): accepts NULL; waits so long at most for what the kernel says then; ask the kernel to forget that moment unless it is really in use: what stays in past_used after it is. Takes
  * the lock of a directory a reply may be needed for: not on a thread that answers requests.
  * Threads: any.
  */
 size_t past_used(struct past *p, size_t *pos, uint64_t *lsns, size_t cap);
-void past_let_go(struct past *p, uint64_t lsn);
+void past_let_go(struct past *p, uint64_t lsn, unsigned wait_ms);
 
 /* past_dir_attr(fs, ino, st): attributes of a directory that is none of the store's, ${ino} as st_ino: of the store's owner and,
  * unless the past is for all, closed to others. Its mtime is now, so that the kernel never answers a listing from its cache. */

@@ -3,6 +3,7 @@
 
 #include "fs/past_list.h"
 #include "store/base/slow.h"
+#include "store/core/retain.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -70,10 +71,14 @@ static int64_t find_slot(struct past *p, const char *name, bool *dir)
         return rc;
     }
     *dir = exact && wanted == lsn;
-    slot = past_slots_get(p->slots, lsn, true);
+    slot = past_slots_get(p->slots, *dir ? lsn : lsn | PAST_LINK, true);
     if (slot == 0) {
         past_full(p);
         return ERR_NOMEM;
+    }
+    if (!store_lists(p->store, lsn)) {   /* let go of since it was looked up, before anybody could see that it is used */
+        past_slots_sub(p->slots, slot, 1);
+        return ERR_NOENT;
     }
     return slot;
 }
@@ -94,7 +99,7 @@ static void lookup_moment(fuse_req_t req, const char *name)
         reply_error(req, (int)slot);
         return;
     }
-    lsn = past_slots_lsn(p->slots, (uint32_t)slot);
+    lsn = past_slots_lsn(p->slots, (uint32_t)slot) & ~PAST_LINK;
     if (dir) {
         rc = store_getattr(p->store, lsn, INO_ROOT, &row, NULL);
         if (rc < 0) {
@@ -178,7 +183,7 @@ static void do_readlink(fuse_req_t req, fuse_ino_t node)
     int rc;
 
     if (past_node_slot(node) != 0 && past_node_ino(node) == 0) {
-        lsn = past_slots_lsn(p->slots, past_node_slot(node));
+        lsn = past_slots_lsn(p->slots, past_node_slot(node)) & ~PAST_LINK;
         snprintf(target, sizeof target, "@%llu", (unsigned long long)lsn);
         if (lsn == 0)
             reply_error(req, ERR_STALE);
@@ -213,7 +218,7 @@ static void do_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
         (void)fuse_reply_attr(req, &st, 0);
         return;
     }
-    if (past_node_ino(node) == 0 && (lsn = past_slots_lsn(p->slots, past_node_slot(node))) != 0) {
+    if (past_node_ino(node) == 0 && (lsn = past_slots_lsn(p->slots, past_node_slot(node)) & ~PAST_LINK) != 0) {
         past_link_attr(p->fs, past_link_ino(lsn), lsn, (size_t)snprintf(NULL, 0, "@%llu", (unsigned long long)lsn), &st);
         (void)fuse_reply_attr(req, &st, 0);
         return;

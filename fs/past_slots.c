@@ -185,7 +185,7 @@ size_t past_slots_list(struct past_slots *s, size_t *pos, uint64_t *lsns, size_t
 
     pthread_mutex_lock(&s->lock);
     for (; *pos < s->sh->high && n < cap; ++*pos)
-        if (in_use_locked(s, (uint32_t)*pos))
+        if (in_use_locked(s, (uint32_t)*pos) && !(s->sh->slots[*pos].lsn & PAST_LINK))
             lsns[n++] = s->sh->slots[*pos].lsn;
     pthread_mutex_unlock(&s->lock);
     return n;

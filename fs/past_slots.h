@@ -15,6 +15,8 @@
 #include <stdint.h>
 
 enum { PAST_SLOTS_LOG2 = 20 };
+/* Of a symlink to a moment, whose node is not of that moment: it has a slot of its own, under the LSN with this bit. Who knows the symlink is not in the moment. */
+#define PAST_LINK (1ull << 63)
 
 struct past_slots;
 
@@ -32,7 +34,7 @@ void past_slots_add(struct past_slots *s, uint32_t slot, uint64_t n);
 void past_slots_sub(struct past_slots *s, uint32_t slot, uint64_t n);
 /* past_slots_lsn(s, slot): its moment; 0 when it is not in use. */
 uint64_t past_slots_lsn(struct past_slots *s, uint32_t slot);
-/* past_slots_list: as past_used (past.h). */
+/* past_slots_list: as past_used (past.h): without those of symlinks. */
 size_t past_slots_list(struct past_slots *s, size_t *pos, uint64_t *lsns, size_t cap);
 /* past_slots_clear(s): the kernel has forgotten everything. */
 void past_slots_clear(struct past_slots *s);

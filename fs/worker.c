@@ -46,6 +46,8 @@ struct worker {
 
 /* ---- hooks of the store ---- */
 
+enum { LET_GO_MS = 50 };        /* a moment that nobody is in is forgotten by the kernel much faster */
+
 static void on_progress(void *arg) { park_progress(((struct fs *)arg)->park); }
 static void on_inval_entry(void *arg, uint64_t parent, const char *name, size_t nlen)
 {
@@ -72,6 +74,8 @@ static void on_inval_ino(void *arg, uint64_t ino)
         (void)store_parents(fs->store, AT_LIVE, ino, inval_name, fs, NULL);
 }
 
+static size_t on_used(void *arg, size_t *pos, uint64_t *lsns, size_t cap) { return past_used(((struct fs *)arg)->past, pos, lsns, cap); }
+static void on_last_use(void *arg, uint64_t lsn) { past_let_go(((struct fs *)arg)->past, lsn, LET_GO_MS); }
 static void on_gone(void *arg, uint64_t ino) { op_gone(arg, ino); }
 static bool on_settle(void *arg) { return chores_settle(((struct fs *)arg)->chores); }
 
@@ -145,7 +149,7 @@ static int open_store(struct worker *w, struct err *err)
         .log = { .preallocate = true, .zero_ahead = zero_ahead(o->store), .zero_after = 16, .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
                  .least_writer = mem_head(fs->mem)->acked_writer },
         .hooks = { .arg = fs, .on_progress = on_progress, .on_inval_ino = on_inval_ino, .on_inval_entry = on_inval_entry,
-                   .on_gone = on_gone, .on_settle = on_settle, .on_fatal = on_fatal },
+                   .on_gone = on_gone, .on_settle = on_settle, .on_used = on_used, .on_last_use = on_last_use, .on_fatal = on_fatal },
     };
     const struct log_recovery *rec = &w->recovery;
     int rc = io_posix_new(o->store, &w->io, err);
@@ -328,6 +332,7 @@ static int release(struct worker *w, bool clean)
     int rc;
 
     svc_server_stop(w->server);
+    upkeep_stop(w->upkeep);              /* it asks which moments are in use */
     past_stop(fs->past);
     fs->past = NULL;
     park_stop(fs->park);
@@ -338,7 +343,6 @@ static int release(struct worker *w, bool clean)
         if (rc < 0)
             fs_log("%s: %s", fs->o->store, err.msg);
     }
-    upkeep_stop(w->upkeep);
     rc = store_close(fs->store, &err);
     if (rc < 0)
         fs_log("closing %s: %s", fs->o->store, err.msg);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AT_FIELDS = FILEHEAD_BYTES, FIELD_BYTES = 36 };
+enum { AT_FIELDS = FILEHEAD_BYTES, FIELD_BYTES = 60 };
 static_assert(AT_FIELDS + FIELD_BYTES + RETAINED_RESERVED_BYTES == RETAINED_FIXED_BYTES, "layout");
 
 static const char magic[8] = { 'S', 'P', 'A', 'R', 'E', 'R', 'E', 'T' };
@@ -36,6 +36,9 @@ size_t retained_encode(const struct retained *r, const uint8_t lineage[16], uint
     wr_u64(&w, r->horizon);
     wr_u32(&w, r->n);
     wr_bytes(&w, r->reserved, sizeof r->reserved);
+    wr_u64(&w, r->listed);
+    wr_u64(&w, r->leaving);
+    wr_u64(&w, r->leaving_age_ns);
     for (uint32_t i = 0; i < r->n; i++) {
         const struct retained_point *p = &r->point[i];
 
@@ -71,9 +74,9 @@ static int check_point(const struct retained *t, uint32_t i, struct err *err)
     if (p->reserved && !(t->compat | t->ro_compat))
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u: reserved bytes are not zero", what,
                        i, at);
-    if (p->lsn == 0 || (p->kind == RETAIN_KEPT && p->lsn >= t->horizon))
+    if (p->lsn == 0 || (p->kind == RETAIN_KEPT && p->lsn >= t->listed))
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u is LSN %" PRIu64 " of kind %" PRIu32
-                       ", expected one below the horizon %" PRIu64, what, i, at, p->lsn, p->kind, t->horizon);
+                       ", expected one below @%" PRIu64 ", from where on all are listed", what, i, at, p->lsn, p->kind, t->listed);
     if (i && point_cmp(p - 1, p) >= 0)
         return err_set(err, ERR_DAMAGE, "%s: point %" PRIu32 " at byte %u, LSN %" PRIu64 " of kind %" PRIu32
                        ", is not above the one before it", what, i, at, p->lsn, p->kind);
@@ -115,7 +118,7 @@ static int get_points(struct rd *r, struct retained *t, struct err *err)
 /* The fields before the points; the head and the hash are good. */
 static int get_fields(struct rd *r, size_t len, uint8_t id[16], struct retained *t, struct err *err)
 {
-    static const uint8_t none[RETAINED_RESERVED_BYTES];
+    static const uint8_t none[16];
     const uint8_t *p;
 
     t->gen = rd_u64(r);
@@ -125,6 +128,9 @@ static int get_fields(struct rd *r, size_t len, uint8_t id[16], struct retained 
     t->n = rd_u32(r);
     if ((p = rd_bytes(r, sizeof t->reserved)))
         memcpy(t->reserved, p, sizeof t->reserved);
+    t->listed = rd_u64(r);
+    t->leaving = rd_u64(r);
+    t->leaving_age_ns = rd_u64(r);
     if (t->gen == 0)
         return err_set(err, ERR_DAMAGE, "%s: generation at byte 64 is 0", what);
     if (memcmp(id, none, 16) == 0)
@@ -133,7 +139,14 @@ static int get_fields(struct rd *r, size_t len, uint8_t id[16], struct retained 
         return err_set(err, ERR_DAMAGE, "%s: number of points at byte 96 is %" PRIu32
                        ", which does not fit a file of %zu bytes", what, t->n, len);
     if (memcmp(t->reserved, none, sizeof t->reserved) != 0 && !(t->compat | t->ro_compat))
-        return err_set(err, ERR_DAMAGE, "%s: reserved bytes 100 to 127 are not zero", what);
+        return err_set(err, ERR_DAMAGE, "%s: reserved bytes 100 to 103 are not zero", what);
+    if (t->listed < t->horizon)
+        return err_set(err, ERR_DAMAGE, "%s: at byte 104: expected an LSN at or above the horizon %" PRIu64 ", found %" PRIu64, what, t->horizon, t->listed);
+    if (t->leaving != 0 && (t->leaving <= t->horizon || t->leaving > t->listed))
+        return err_set(err, ERR_DAMAGE, "%s: at byte 112: expected 0, or an LSN above %" PRIu64 " and at most %" PRIu64 ", found %" PRIu64, what, t->horizon,
+                       t->listed, t->leaving);
+    if (t->leaving == 0 && t->leaving_age_ns != 0)
+        return err_set(err, ERR_DAMAGE, "%s: an age at byte 120 for nothing at byte 112", what);
     return 0;
 }
 
@@ -180,21 +193,47 @@ void retained_release(struct retained *r)
     r->n = 0;
 }
 
-bool retained_has(const struct retained *r, uint64_t lsn)
+static bool leaves(const struct retained_point *p)
+{
+    return p->kind == RETAIN_KEPT && p->until_ns != 0;
+}
+
+uint64_t retained_first(const struct retained *r, uint64_t from, uint64_t until)
 {
     uint32_t lo = 0, hi = r->n;
+    uint64_t whole = from > r->listed ? from : r->listed;
 
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
 
-        if (r->point[mid].lsn == lsn)
-            return true;
-        if (r->point[mid].lsn < lsn)
+        if (r->point[mid].lsn < from)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return false;
+    while (lo < r->n && leaves(&r->point[lo]))
+        lo++;
+    if (lo < r->n && r->point[lo].lsn < until && r->point[lo].lsn < whole)
+        return r->point[lo].lsn;
+    return whole < until ? whole : 0;
+}
+
+bool retained_lists(const struct retained *r, uint64_t lsn)
+{
+    return retained_first(r, lsn, lsn + 1) == lsn;
+}
+
+uint64_t retained_near(const struct retained *r, uint64_t lsn)
+{
+    uint64_t near = r->listed;
+
+    for (uint32_t i = 0; i < r->n; i++) {
+        uint64_t p = r->point[i].lsn;
+
+        if (!leaves(&r->point[i]) && (p > lsn ? p - lsn : lsn - p) < (near > lsn ? near - lsn : lsn - near))
+            near = p;
+    }
+    return near;
 }
 
 static int check_copy(const uint8_t *buf, size_t len, uint64_t *gen, struct err *err)

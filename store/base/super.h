@@ -111,24 +111,27 @@ int super_config_get(const struct super *sb, const char *name, char *buf, size_t
 int super_config_set(struct super *sb, const char *name, const char *value, struct err *err);
 
 /* The retained set R: what is kept of the past. Only rises or shrinks as FORMAT.md says. */
-enum { RETAINED_POINTS_MAX = 65536, RETAINED_RESERVED_BYTES = 28 };
+enum { RETAINED_POINTS_MAX = 65536, RETAINED_RESERVED_BYTES = 4 };
 enum retained_kind { RETAIN_KEPT = 1, RETAIN_PIN = 2, RETAIN_SNAPSHOT = 3, RETAIN_HOLD = 4 };   /* others: of newer programs, kept */
 struct retained_point {
     uint64_t lsn;
     uint32_t kind;
     uint32_t reserved;          /* as super.reserved */
     int64_t  placed_ns;         /* when it was placed, by the clock of then */
-    int64_t  until_ns;          /* when it may go; 0: without end */
+    int64_t  until_ns;          /* when it may go; 0: without end. Of RETAIN_KEPT: the age of the store then; it is not listed any more */
     uint8_t  owner[16];         /* whose it is: a standby's site, a drill's id; zero: the store's */
 };
 struct retained {
     uint64_t gen;
-    uint64_t horizon;           /* every moment >= horizon is kept */
+    uint64_t horizon;           /* every moment >= horizon is kept whole */
+    uint64_t listed;            /* every moment >= it is listed; what lies between is on its way out, and can be brought back; >= horizon */
+    uint64_t leaving;           /* where the horizon goes next, above it, at most listed; 0: nowhere yet */
+    uint64_t leaving_age_ns;    /* not before the store is so old */
     int      current;           /* not stored; retained_write's own */
     uint32_t version, version_min;          /* as in struct super */
     uint64_t compat, ro_compat, incompat;
     uint8_t  reserved[RETAINED_RESERVED_BYTES];   /* as super.reserved */
-    uint32_t n;                 /* ascending by (lsn, kind, owner), each once; RETAIN_KEPT below the horizon, others anywhere */
+    uint32_t n;                 /* ascending by (lsn, kind, owner), each once; RETAIN_KEPT below listed, others anywhere */
     struct retained_point *point;   /* malloc; n of them */
 };
 enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 48,
@@ -151,7 +154,13 @@ int retained_decode(const uint8_t *buf, size_t len, uint8_t lineage[16], struct 
 size_t retained_encode(const struct retained *r, const uint8_t lineage[16], uint8_t *buf, size_t cap);
 /* retained_release(r): frees the points; an all-zero set may be released too. */
 void retained_release(struct retained *r);
-/* retained_has(r, lsn): a point keeps ${lsn}. O(log n). */
-bool retained_has(const struct retained *r, uint64_t lsn);
+/*
+ * Which moments are listed: those at or above r->listed, and points, but for those on their way out.
+ * retained_lists(r, lsn): that one is. retained_first(r, from, until): the first one in [from, until), or 0. retained_near(r, lsn): the nearest to ${lsn}. O(log n)
+ * but for points on their way out.
+ */
+bool retained_lists(const struct retained *r, uint64_t lsn);
+uint64_t retained_first(const struct retained *r, uint64_t from, uint64_t until);
+uint64_t retained_near(const struct retained *r, uint64_t lsn);
 
 #endif

@@ -74,7 +74,9 @@ static int commit_locked(struct store *s, const struct caller *c, struct record 
     int rc = record_encode(rec, sums, head, cap);
     if (rc < 0)
         return rc;
-    rc = log_room(s->log, (uint64_t)rec->head_len + rec->data_len, err);
+    rc = reserve_allows(s, rec, err);
+    if (rc == 0)
+        rc = log_room(s->log, (uint64_t)rec->head_len + rec->data_len, err);
     if (rc == 0)
         rc = log_append_begin(s->log, rec, head, slot);
     if (rc < 0)

@@ -36,6 +36,9 @@ enum {
 /* A sorted part of the listing of a directory at a moment, so that a long readdir does not read the history again. */
 struct listing { uint64_t at, ino, version; struct asof_list list; unsigned refs; uint64_t used; };
 
+/* Somebody reads at a moment. */
+struct entered { uint64_t lsn; unsigned refs; struct entered *next; };
+
 struct store {
     struct io *io;
     char *dir;                      /* NULL in tests without one */
@@ -46,7 +49,9 @@ struct store {
     struct history *history;        /* records of the log, and of the archive before it */
     struct packs *packs;            /* data that left the log */
     struct kv *kv;
-    struct retained retained;
+    struct retained retained;       /* retained_lock; changed under mark_lock, too */
+    pthread_rwlock_t retained_lock; /* a leaf */
+    uint64_t retained_both;         /* mark_lock; the generation that both copies were written for, or what came before it with the same in it */
 
     pthread_mutex_t lock;
     pthread_cond_t  work;           /* lock; for the applier */
@@ -67,16 +72,19 @@ struct store {
     _Atomic uint64_t applied;
     _Atomic uint64_t shown;         /* a standby's: below it everything can be read, and the kernel has heard of it */
     _Atomic int failed;             /* 0 or the error that stopped it */
+    _Atomic int tight;              /* enum store_space */
+    _Atomic bool short_of;          /* by the last change of the retained set */
     bool has_threads;
     pthread_t applier, committer;
 
-    pthread_mutex_t mark_lock;      /* snapshots and settings, one at a time; taken before lock; guards sb */
+    pthread_mutex_t mark_lock;      /* snapshots, settings and the retained set, one at a time; taken before lock; guards sb; recursive: what is planned asks for settings */
     pthread_mutex_t maint_lock;     /* one packing at a time; before all others; see store_maint_begin */
     pthread_mutex_t watch_lock;     /* a leaf; held while they are written to, so that none is closed meanwhile */
     int watch[WATCHES], n_watch;    /* watch_lock */
     pthread_mutex_t list_lock;
     struct listing *listing[LISTINGS];   /* list_lock */
     uint64_t list_clock;                 /* list_lock */
+    struct entered *entered;             /* list_lock */
     struct { uint64_t lsn; int64_t ns; } wall[WALLS];    /* list_lock; of records that the archive has: to ask it is to expand a frame */
 };
 
@@ -149,6 +157,19 @@ int change_dir(struct store *s, uint64_t ino, struct crow **out);
 int change_name(struct store *s, uint64_t parent, const char *name, size_t nlen, struct crow **out);
 /* change_err: an internal failure of a look-up under the lock: IO and DAMAGE pass, others as they are. */
 bool change_new_burst(struct store *s, const struct crow *ino);
+
+/* ---- reserve.c ---- */
+
+/* reserve_segment(io): bytes of a segment of the log on a disk of this size. reserve_at_open(s): the disk is full: the reserve is used, before anything else is tried. */
+uint64_t reserve_segment(struct io *io);
+void reserve_at_open(struct store *s);
+/* reserve_allows(s, rec, err): 0, or NOSPC: a change that needs more of a disk that is nearly full. */
+int reserve_allows(const struct store *s, const struct record *rec, struct err *err);
+
+/* ---- retain.c ---- */
+
+/* retain_write_locked(s, next, err): ${next} is the set once it is durable; mark_lock is held. Takes its points. */
+int retain_write_locked(struct store *s, struct retained *next, struct err *err);
 
 /* ---- ops_data.c ---- */
 

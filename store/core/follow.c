@@ -179,7 +179,9 @@ static int take(struct store *s, const struct record *rec, const uint8_t *head, 
     pthread_mutex_lock(&s->lock);
     if (rec->type == REC_CREATE && rec->ino != INO_ROOT && (rec->ino != s->ix.meta.next_ino || rec->ino > INO_MAX))
         return change_abort(s, bad_record(err, rec->lsn, "the next inode number"));
-    rc = log_room(s->log, (uint64_t)rec->head_len + rec->data_len, err);
+    rc = atomic_load(&s->tight) == SPACE_ENOUGH ? 0 : reserve_allows(s, &(struct record){ .type = REC_WRITE }, err);
+    if (rc == 0)
+        rc = log_room(s->log, (uint64_t)rec->head_len + rec->data_len, err);
     if (rc == 0) {
         rc = log_append_place(s->log, rec, &slot);
         if (rc == ERR_BADREC)

@@ -58,10 +58,10 @@ static int default_config(struct io *io, struct super *sb, const struct store_in
     int rc = io->ops->space(io, &sp, err);
     if (rc < 0)
         return rc;
-    uint64_t keep = sp.total / 10 < 50 * gib ? sp.total / 10 : 50 * gib;
+    uint64_t keep = sp.total / 10 < 50 * gib ? sp.total / 10 : 50 * gib, leave = keep < sp.avail / 2 ? keep : sp.avail / 2;
     snprintf(num, sizeof num, "%" PRIu64, init->history_max != 0 ? init->history_max : sp.avail / 2);
     rc = super_config_set(sb, "history-max", num, err);
-    snprintf(num, sizeof num, "%" PRIu64, init->keep_free != 0 ? init->keep_free : keep);
+    snprintf(num, sizeof num, "%" PRIu64, init->keep_free != 0 ? init->keep_free : leave);     /* on a disk that is nearly full less: else nothing would be kept */
     if (rc >= 0)
         rc = super_config_set(sb, "keep-free", num, err);
     snprintf(num, sizeof num, "%" PRIu64, keep);
@@ -75,7 +75,7 @@ static int default_config(struct io *io, struct super *sb, const struct store_in
 /* A primary's log begins with its epoch and the root of its tree. */
 static int first_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
 {
-    const struct log_options lo = { .preallocate = false };
+    const struct log_options lo = { .preallocate = false, .segment_bytes = reserve_segment(io) };
     struct log_recovery rec;
     struct log *log = NULL;
     uint64_t incarnation = identity_random(io);
@@ -209,7 +209,7 @@ static int may_make(struct io *io, const char *dir, struct io_file **lock, struc
 static int make_rest(struct io *io, const char *dir, struct super *sb, const struct store_init *init,
                      int (*make_log)(struct io *, struct super *, const struct store_init *, struct err *), struct err *err)
 {
-    struct retained r = { .horizon = LOG_FIRST_ADDR };
+    struct retained r = { .horizon = LOG_FIRST_ADDR, .listed = LOG_FIRST_ADDR };
     io_random(io, sb->site, sizeof sb->site);
     sb->hash_alg = HASH_XXH3;
     sb->created_wall_ns = io_wall_ns(io);

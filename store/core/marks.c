@@ -29,6 +29,38 @@ static int snapshot_checks(uint32_t action, const char *name, int found, const s
     return 0;
 }
 
+/*
+ * A moment before the time from which on all are listed is kept by a point, which is durable before the name is. Of a younger one the name is enough: it is
+ * looked at when that time goes on.
+ */
+static int snapshot_point(struct store *s, const char *name, uint64_t at, struct err *err)
+{
+    struct retained next = s->retained;
+    uint32_t i = 0;
+    int rc;
+    if (at >= s->retained.listed)
+        return 0;
+    if (!retained_lists(&s->retained, at))
+        return err_set(err, ERR_NOMOMENT, "snapshot %s: moment @%llu is not kept any more; the nearest one is @%llu", name, (unsigned long long)at,
+                       (unsigned long long)retained_near(&s->retained, at));
+    next.point = malloc((next.n + (size_t)1) * sizeof *next.point);
+    if (next.point == NULL)
+        return err_set(err, ERR_NOMEM, "snapshot %s: out of memory", name);
+    while (i < s->retained.n && (s->retained.point[i].lsn < at || (s->retained.point[i].lsn == at && s->retained.point[i].kind < RETAIN_SNAPSHOT)))
+        i++;
+    memcpy(next.point, s->retained.point, i * sizeof *next.point);
+    next.point[i] = (struct retained_point){ .lsn = at, .kind = RETAIN_SNAPSHOT, .placed_ns = io_wall_ns(s->io) };
+    if (i < s->retained.n && s->retained.point[i].lsn == at && s->retained.point[i].kind == RETAIN_SNAPSHOT) {
+        free(next.point);                /* another name of it has one */
+        return 0;
+    }
+    memcpy(next.point + i + 1, s->retained.point + i, (s->retained.n - i) * sizeof *next.point);
+    next.n++;
+    rc = retain_write_locked(s, &next, err);
+    free(next.point);
+    return rc;
+}
+
 int store_snapshot(struct store *s, const struct caller *c, uint32_t action, const char *name, uint64_t at, const char *reason,
                    const char *person, int64_t until_ns, uint64_t *at_out, struct err *err)
 {
@@ -44,6 +76,8 @@ int store_snapshot(struct store *s, const struct caller *c, uint32_t action, con
     int rc = store_apply(s, err);
     if (rc == 0)
         rc = snapshot_checks(action, name, snap_get(s, name, &old, &val, err), &old, err);
+    if (rc == 0 && action == RSN_CREATE && at != AT_LIVE)
+        rc = snapshot_point(s, name, at, err);
     if (rc == 0 && (rc = change_begin(s, NULL)) < 0)
         err_set(err, rc, "snapshot %s: %s", name, err_text(rc));
     if (rc < 0)

@@ -55,7 +55,10 @@ static int time_row(struct store *s, const struct run *run, int64_t wall, uint64
     if (s->kv->ops->iter_valid(r.it)) {
         size_t vlen;
         const uint8_t *v = s->kv->ops->iter_val(r.it, &vlen);
-        rc = row_u64_decode(v, vlen, lsn, err);
+        struct row_time t;
+        rc = row_time_decode(v, vlen, &t, err);
+        if (rc == 0)
+            *lsn = t.lsn;
     } else {
         rc = s->kv->ops->iter_err(r.it, err);
     }
@@ -263,15 +266,19 @@ static void lsn_text(struct store *s, uint64_t lsn, char *buf, size_t cap)
     }
 }
 
-/* Kept: at or after the horizon, or a member of the retained set. Else NOMOMENT, naming the nearest that is. */
+/* Listed, and behind the making of the tree. Else NOMOMENT, naming the nearest that is. */
 static int kept(struct store *s, const char *text, uint64_t lsn, struct err *err)
 {
-    const struct retained *r = &s->retained;
-    uint64_t near = r->horizon > LOG_FIRST_ADDR ? r->horizon : LOG_FIRST_ADDR;
     struct row_ino root;
+    uint64_t near;
     char name[80];
+    bool lists;
     int rc;
-    if (lsn >= r->horizon) {
+    pthread_rwlock_rdlock(&s->retained_lock);
+    lists = retained_lists(&s->retained, lsn);
+    near = retained_near(&s->retained, lsn);
+    pthread_rwlock_unlock(&s->retained_lock);
+    if (lists) {
         rc = asof_ino(s->kv, lsn, INO_ROOT, &root, NULL, NULL);
         if (rc != ERR_NOENT)
             return rc < 0 ? err_set(err, rc, "%.64s: %s", text, err_text(rc)) : 0;
@@ -279,14 +286,6 @@ static int kept(struct store *s, const char *text, uint64_t lsn, struct err *err
         if (rc < 0)
             return rc;
         near = root.created;             /* before the tree was made */
-    } else if (retained_has(r, lsn)) {
-        return 0;
-    } else {
-        for (uint32_t i = 0; i < r->n; i++) {
-            uint64_t p = r->point[i].lsn;
-            if ((p > lsn ? p - lsn : lsn - p) < (near > lsn ? near - lsn : lsn - near))
-                near = p;
-        }
     }
     lsn_text(s, near, name, sizeof name);
     return err_set(err, ERR_NOMOMENT, "%.64s: this moment is not kept; the nearest one is %s", text, name);

@@ -1,14 +1,12 @@
-/* moment_list.c: the moments worth showing: snapshots, the ends of past hours, days, weeks, months and years as retention
- * names them, and the newest. One look-up a point, so the cost does not grow with history. */
+/* moment_list.c: the moments worth showing: snapshots, the ends of past hours, days, weeks, months and years that the policy keeps, and
+ * the newest. */
 #include "store/core/moment.h"
 #include "store/core/core_internal.h"
 #include "store/core/moment_internal.h"
+#include "store/core/periods.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define NS 1000000000ll
-enum { DAY = 86400, POINTS_OF_A_KIND = 1000 };
 
 struct entry { struct moment_entry e; char *name, *reason; };
 struct entries { struct entry *v; size_t n, cap; };
@@ -72,74 +70,19 @@ static int snapshots(struct store *s, struct entries *l, struct err *err)
     return rc;
 }
 
-static int64_t keep(struct store *s, const char *name, int64_t otherwise)
+/* The ends of periods that the policy wants, named by where the periods end. */
+static int points(struct store *s, struct entries *l, struct err *err)
 {
-    char text[64], *end = NULL;
-    if (store_config_get(s, name, text, sizeof text) < 0)
-        return otherwise;
-    long long v = strtoll(text, &end, 10);
-    return end == text || v < 0 ? otherwise : v > POINTS_OF_A_KIND ? POINTS_OF_A_KIND : v;
-}
-
-enum kind { HOURLY, DAILY, WEEKLY, MONTHLY, YEARLY, N_KINDS };
-
-/* The i-th boundary before now (0: the last one), as local seconds. */
-static int64_t boundary(enum kind kind, int64_t here, int64_t i)
-{
-    int64_t days = here >= 0 ? here / DAY : (here - DAY + 1) / DAY;
-    struct civil c = civil_of(days);
-    switch (kind) {
-    case HOURLY:
-        return days * DAY + (here - days * DAY) / 3600 * 3600 - i * 3600;
-    case DAILY:
-        return (days - i) * DAY;
-    case WEEKLY:                         /* weeks begin on Monday; day 0 was a Thursday */
-        return (days - ((days + 3) % 7 + 7) % 7 - 7 * i) * DAY;
-    case MONTHLY: {
-        int64_t m = c.year * 12 + c.month - 1 - i;
-        return civil_days(m >= 0 ? m / 12 : (m - 11) / 12, (int)((m % 12 + 12) % 12) + 1, 1) * DAY;
-    }
-    default:
-        return civil_days(c.year - i, 1, 1) * DAY;
-    }
-}
-
-static int points(struct store *s, struct entries *l, int64_t oldest, struct err *err)
-{
-    static const struct { const char *name; int64_t n; } kinds[N_KINDS] = {
-        { "keep-hourly", 48 }, { "keep-daily", 30 }, { "keep-weekly", 8 }, { "keep-monthly", 12 }, { "keep-yearly", 3 } };
-    struct tz *tz = NULL;
-    char zone[256];
-    int64_t now_ns = io_wall_ns(s->io), now = now_ns / NS;
-    if (store_config_get(s, "timezone", zone, sizeof zone) < 0)
-        memcpy(zone, "UTC", 4);
-    /* a zone that is not on this machine moves the boundaries, not the moments */
-    int rc = tz_load(zone, &tz, NULL);
-    if (rc < 0)
-        rc = tz_load("UTC", &tz, err);
-    for (int k = 0; k < N_KINDS && rc == 0; k++) {
-        int64_t n = keep(s, kinds[k].name, kinds[k].n);
-        for (int64_t i = 0; i < n && rc == 0; i++) {
-            int64_t local = boundary((enum kind)k, now + tz_offset(tz, now), i), u[2] = { 0, 0 };
-            uint64_t lsn = 0;
-            if (tz_utc(tz, local, u) == 0)
-                u[0] = local - tz_offset(tz, local - DAY);
-            if (u[0] * NS > now_ns)
-                continue;
-            if (u[0] * NS < oldest)
-                break;
-            rc = moment_find(s, u[0] * NS, now_ns, &lsn, err);
-            if (rc == ERR_NOENT) {
-                rc = 0;
-                continue;
-            }
-            if (rc == 0)
-                rc = moment_outside(s, &lsn, err);
-            if (rc == 0)
-                rc = add(l, lsn, u[0] * NS, NULL, NULL, err);
-        }
-    }
-    tz_free(tz);
+    struct period_list ends = { 0 };
+    struct policy p;
+    int rc;
+    policy_read(s, &p);
+    rc = periods_wanted(s, &p, periods_age(s), &ends, err);
+    for (size_t i = 0; i < ends.n && rc == 0; i++)
+        for (int k = 0; k < N_PERIODS && rc == 0; k++)
+            if (ends.v[i].kinds & 1u << k)
+                rc = add(l, ends.v[i].lsn, ends.v[i].wall_ns[k], NULL, NULL, err);
+    periods_free(&ends);
     return rc;
 }
 
@@ -158,7 +101,11 @@ static int entry_cmp(const void *x, const void *y)
 
 static bool is_kept(struct store *s, uint64_t lsn, uint64_t first)
 {
-    return (lsn >= s->retained.horizon && lsn >= first) || retained_has(&s->retained, lsn);
+    bool yes;
+    pthread_rwlock_rdlock(&s->retained_lock);
+    yes = lsn >= first && retained_lists(&s->retained, lsn);
+    pthread_rwlock_unlock(&s->retained_lock);
+    return yes;
 }
 
 int moment_list(struct store *s, int (*fn)(void *arg, const struct moment_entry *e), void *arg, struct err *err)
@@ -166,18 +113,16 @@ int moment_list(struct store *s, int (*fn)(void *arg, const struct moment_entry 
     struct entries l = { 0 };
     struct row_ino root = { 0 };
     uint64_t last = 0, shown = 0;
-    int64_t oldest = 0, wall = 0;
+    int64_t wall = 0;
     int rc = moment_resolve(s, "now", &last, err);
     if (rc == 0)
         rc = moment_wall(s, last, &wall, err);
     if (rc == 0)
         rc = asof_ino(s->kv, last, INO_ROOT, &root, NULL, err);
     if (rc == 0)
-        rc = moment_wall(s, root.created, &oldest, err);
-    if (rc == 0)
         rc = snapshots(s, &l, err);
     if (rc == 0)
-        rc = points(s, &l, oldest, err);
+        rc = points(s, &l, err);
     if (rc == 0)
         rc = add(&l, last, wall, NULL, NULL, err);
     if (rc == 0 && l.n > 1)

@@ -375,6 +375,20 @@ int store_put_rows(struct store *s, void (*fill)(void *arg, struct kv *kv, struc
     return 0;
 }
 
+int store_trim(struct store *s, const struct index_trim *t, struct err *err)
+{
+    struct wait w = { .kind = WAIT_BACKLOG };
+    int rc = store_await(s, &w);
+    if (rc < 0)
+        return err_set(err, rc, "the store has failed");
+    pthread_mutex_lock(&s->lock);
+    index_trim(&s->ix, t);
+    if (s->has_threads)
+        pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    return s->has_threads ? 0 : store_apply(s, err);
+}
+
 int store_roll(struct store *s, struct err *err)
 {
     struct err own = { 0 };

@@ -191,6 +191,7 @@ static void store_free(struct store *s)
     pthread_mutex_destroy(&s->maint_lock);
     pthread_mutex_destroy(&s->watch_lock);
     pthread_mutex_destroy(&s->list_lock);
+    pthread_rwlock_destroy(&s->retained_lock);
     pthread_cond_destroy(&s->work);
     pthread_cond_destroy(&s->commit);
     pthread_cond_destroy(&s->progress);
@@ -202,6 +203,7 @@ static void store_free(struct store *s)
 static struct store *store_new(struct io *io, const char *dir, const struct store_options *opt)
 {
     pthread_condattr_t attr;
+    pthread_mutexattr_t again;
     struct store *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
@@ -214,10 +216,14 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
         s->opt.commit_ms = COMMIT_MS_DEFAULT;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
-    pthread_mutex_init(&s->mark_lock, NULL);
+    pthread_mutexattr_init(&again);
+    pthread_mutexattr_settype(&again, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&s->mark_lock, &again);
+    pthread_mutexattr_destroy(&again);
     pthread_mutex_init(&s->maint_lock, NULL);
     pthread_mutex_init(&s->watch_lock, NULL);
     pthread_mutex_init(&s->list_lock, NULL);
+    pthread_rwlock_init(&s->retained_lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->work, &attr);
@@ -298,6 +304,10 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
         rc = retained_writable(&s->retained, err);
+    if (rc == 0 && s->opt.log.segment_bytes == 0)
+        s->opt.log.segment_bytes = reserve_segment(s->io);
+    if (rc == 0 && s->opt.writable)
+        reserve_at_open(s);
     if (rc == 0)
         rc = open_index(s, rec, err);
     if (rc == 0)
@@ -418,6 +428,8 @@ void store_info(struct store *s, struct store_info *info)
     info->persisted = atomic_load(&s->persisted);
     info->failed = atomic_load(&s->failed);
     info->writable = s->opt.writable;
+    info->tight = atomic_load(&s->tight) != SPACE_ENOUGH;
+    info->short_of = atomic_load(&s->short_of);
     pthread_mutex_lock(&s->lock);
     info->n_inodes = s->ix.meta.n_inodes;
     info->n_bytes = s->ix.meta.n_bytes;
@@ -468,7 +480,12 @@ const uint8_t *store_hash_key(struct store *s)
 
 uint64_t store_retained_gen(struct store *s)
 {
-    return s->retained.gen;
+    uint64_t gen;
+
+    pthread_rwlock_rdlock(&s->retained_lock);
+    gen = s->retained.gen;
+    pthread_rwlock_unlock(&s->retained_lock);
+    return gen;
 }
 
 void store_maint_begin(struct store *s)

@@ -35,6 +35,7 @@
 struct store;
 struct history;
 struct packs;
+struct index_trim;
 
 /* A moment: everything up to and including this LSN. AT_LIVE is the tree as it is. */
 #define AT_LIVE UINT64_MAX
@@ -63,6 +64,10 @@ struct store_hooks {
     void (*on_gone)(void *arg, uint64_t ino);
     /* a command is about to say that it is done: return when the kernel has heard of what it changed. May block. False: it has not yet. */
     bool (*on_settle)(void *arg);
+    /* up to ${cap} moments that somebody outside may be in, from *${pos} (0 at first) on: their number, 0 at the end. They stay whole. NULL: nobody. */
+    size_t (*on_used)(void *arg, size_t *pos, uint64_t *lsns, size_t cap);
+    /* only because somebody is in it this moment is still kept: whoever does not need it any more should leave. */
+    void (*on_last_use)(void *arg, uint64_t lsn);
     /* the log is poisoned or the index failed: nothing more is acknowledged; a daemon leaves by _exit. */
     void (*on_fatal)(void *arg, const struct err *err);
 };
@@ -133,6 +138,8 @@ struct store_info {
     int64_t  oldest_wall_ns;  /* of the first record held */
     uint64_t memory_bytes;
     int      failed;          /* 0 or the error that stopped it */
+    bool     tight;           /* the disk is nearly full: changes that need space are refused */
+    bool     short_of;        /* less of the past is kept than keep-all says */
     bool     writable;
     uint64_t cache_rows, cache_hits, cache_misses;
 };
@@ -148,9 +155,13 @@ uint64_t store_retained_gen(struct store *s);
 /* store_maint_begin, store_maint_end: around work on packs and archive: one at a time. */
 void store_maint_begin(struct store *s);
 void store_maint_end(struct store *s);
+/* store_whole_from(s): every record from this address on is held with its data. */
+uint64_t store_whole_from(struct store *s);
 /* store_put_rows(s, fill, arg, err): rows that no record makes, of tables that apply does not know, as ${fill} puts them: hints. They become
  * durable with a later flush, or never. */
 int store_put_rows(struct store *s, void (*fill)(void *arg, struct kv *kv, struct kv_batch *b), void *arg, struct err *err);
+/* store_trim(s, t, err): rows that no moment needs leave the index (index_trim), as if a record had done it; waits where changes would have to. */
+int store_trim(struct store *s, const struct index_trim *t, struct err *err);
 /* store_roll(s, err): begin a new segment, so that what there is can be packed. */
 int store_roll(struct store *s, struct err *err);
 /* store_read_data(s, lsn, dstart, doff, len, out, nowait, err): data of a record, wherever they are now: as log_read_data. */
@@ -174,6 +185,18 @@ int store_flush(struct store *s, struct err *err);
  * store_unwatch(s, fd): no more, once it returned. The descriptor is the caller's. */
 int store_watch(struct store *s, int fd);
 void store_unwatch(struct store *s, int fd);
+
+/* ---- space ---- */
+
+/*
+ * store_space_look(s, sp): looks at the disk, *${sp}; to be called about each second. Makes the reserve where there is room. TIGHT: changes that need space are
+ * refused (NOSPC) from now on; NONE: all changes are but those that end something; until a later look finds enough.
+ * store_reserve_use(s): lets go of the reserve, for reclaim; false: there is none.
+ * Threads: one.
+ */
+enum store_space { SPACE_ENOUGH, SPACE_TIGHT, SPACE_NONE };
+enum store_space store_space_look(struct store *s, struct io_space_info *sp);
+bool store_reserve_use(struct store *s);
 
 /* ---- following ---- */
 

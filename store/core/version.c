@@ -89,7 +89,10 @@ static int emit_held(struct scan *c, const char *how)
     return rc;
 }
 
-/* A version's moment is one that resolves: inside a series it is the series' end, if the row lived that long. */
+/*
+ * A version's moment is one that resolves: the first one listed of those in which it was there, none (0) where all were let go of; inside a series it is the
+ * series' end, if the row lived that long.
+ */
 static int listed_lsn(struct scan *c, uint64_t at, uint64_t until, uint64_t *lsn)
 {
     uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX], k[KV_KEY_MAX];
@@ -97,9 +100,15 @@ static int listed_lsn(struct scan *c, uint64_t at, uint64_t until, uint64_t *lsn
     struct kv_iter *it = iter(c, lo, llen, hi, hlen);
     uint64_t end = 0;
     int rc = it != NULL ? 0 : nomem(c);
-    *lsn = at;
+    pthread_rwlock_rdlock(&c->s->retained_lock);
+    *lsn = retained_first(&c->s->retained, at, until);
+    pthread_rwlock_unlock(&c->s->retained_lock);
     if (rc < 0)
         return rc;
+    if (*lsn != at) {
+        c->kv->ops->iter_free(it);
+        return 0;
+    }
     c->kv->ops->iter_seek_prev(it, k, klen);
     if (c->kv->ops->iter_valid(it)) {
         size_t vlen;
@@ -118,17 +127,19 @@ static int listed_lsn(struct scan *c, uint64_t at, uint64_t until, uint64_t *lsn
 static int hold(struct scan *c, uint64_t ino, const struct row_ino *row, uint64_t from, uint64_t until, bool live)
 {
     struct row_ino then;
+    uint64_t at = row->birth > from ? row->birth : from, lsn;
     if (ino == c->last_ino && row->content == c->last_content)
         return 0;
-    int rc = emit_held(c, "write");
+    int rc = listed_lsn(c, at, until, &lsn);
+    if (rc < 0 || lsn == 0)
+        return rc;
+    rc = emit_held(c, "write");
     if (rc != 0)
         return rc;
-    uint64_t at = row->birth > from ? row->birth : from;
     c->held = (struct version_seen){ .at = at, .origin = row->origin };
-    c->held.v = (struct version){ .ino = ino, .content = row->content, .size = row->size, .mode = row->mode, .uid = row->uid,
+    c->held.v = (struct version){ .lsn = lsn, .ino = ino, .content = row->content, .size = row->size, .mode = row->mode, .uid = row->uid,
                                   .gid = row->gid, .live = live, .wall_ns = ns_of(&row->ctime) };
-    rc = listed_lsn(c, at, until, &c->held.v.lsn);
-    if (rc == 0 && row->birth != row->content && asof_ino(c->kv, row->content, ino, &then, NULL, NULL) == 0 && then.birth == row->content)
+    if (row->birth != row->content && asof_ino(c->kv, row->content, ino, &then, NULL, NULL) == 0 && then.birth == row->content)
         c->held.v.wall_ns = ns_of(&then.ctime);
     c->has_held = true;
     c->last_ino = ino;
@@ -401,8 +412,10 @@ static int load_cuts(struct scan *c)
     if (rc == 0)
         rc = c->kv->ops->iter_err(it, c->err);
     c->kv->ops->iter_free(it);
+    pthread_rwlock_rdlock(&c->s->retained_lock);
     for (uint32_t i = 0; i < c->s->retained.n && rc == 0; i++)
         rc = add_cut(c, &cap, c->s->retained.point[i].lsn);
+    pthread_rwlock_unlock(&c->s->retained_lock);
     if (rc == 0 && c->n_cuts > 1)
         qsort(c->cuts, c->n_cuts, sizeof *c->cuts, cut_cmp);
     return rc;

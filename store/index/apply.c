@@ -79,6 +79,7 @@ void apply_ino_history(struct apply *a, const struct crow *row)
     size_t klen = key_ino_h(key, row->ino, a->lsn);
     size_t vlen = row_ino_encode(&row->u.ino.row, row->u.ino.target, val, sizeof val);
     apply_put(a, key, klen, val, vlen);
+    a->ix->meta.n_past++;
 }
 
 int apply_touch(struct apply *a, uint64_t ino, struct crow **out)
@@ -99,13 +100,24 @@ int apply_touch(struct apply *a, uint64_t ino, struct crow **out)
     return 0;
 }
 
-/* The clock: a step backwards starts a run; one row per 64 KiB of stream leads from a time to an address. */
+/* The quarter of an hour since 1970. */
+static int64_t quarter(int64_t wall)
+{
+    return wall / QUARTER_NS - (wall % QUARTER_NS < 0);
+}
+
+/*
+ * The clock: a step backwards starts a run; rows lead from a time to an address (struct row_time). Two records of the same time have one key: the row
+ * that is due because of the bytes waits, so that the first of a quarter stays.
+ */
 static void apply_clock(struct apply *a)
 {
     struct row_meta *m = &a->ix->meta;
     uint8_t key[KV_KEY_MAX], val[ROW_SMALL_MAX];
     size_t len;
-    bool first = m->last_lsn == 0;
+    bool first = m->last_lsn == 0, due;
+    if (!first)
+        m->age_ns = record_age_add(m->age_ns, m->last_wall, m->last_boot, a->rec);
     if (first || a->rec->wall_ns < m->last_wall) {
         struct row_run run = { a->lsn, a->rec->wall_ns, a->rec->wall_ns };
         m->run = first ? 1 : m->run + 1;
@@ -113,12 +125,15 @@ static void apply_clock(struct apply *a)
         len = row_run_encode(&run, val, sizeof val);
         apply_put(a, key, key_run(key, m->run), val, len);
     }
-    if (m->last_time_lsn == 0 || a->lsn - m->last_time_lsn >= TIME_ROW_EVERY) {
-        len = row_u64_encode(a->lsn, val, sizeof val);
+    due = quarter(a->rec->wall_ns) != quarter(m->last_wall) || (a->lsn - m->last_time_lsn >= TIME_ROW_EVERY && a->rec->wall_ns != m->last_wall);
+    if (m->last_time_lsn == 0 || due) {
+        const struct row_time t = { .lsn = a->lsn, .prev = m->last_lsn, .age_ns = m->age_ns };
+        len = row_time_encode(&t, val, sizeof val);
         apply_put(a, key, key_time(key, m->run, a->rec->wall_ns), val, len);
         m->last_time_lsn = a->lsn;
     }
     m->last_wall = a->rec->wall_ns;
+    m->last_boot = a->rec->boot_ns;
 }
 
 static int apply_snapshot(struct apply *a)
@@ -234,6 +249,20 @@ int index_apply(struct index *ix, const struct record *rec, struct err *err)
     ix->meta.epoch = rec->epoch;
     ix->pending_ops++;
     return 0;
+}
+
+void index_trim(struct index *ix, const struct index_trim *t)
+{
+    const uint8_t *k = t->keys;
+    for (size_t i = 0; i < t->n; i++) {
+        uint16_t len;
+        memcpy(&len, k, sizeof len);
+        ix->kv->ops->batch_del(ix->filling, k + sizeof len, len);
+        k += sizeof len + len;
+    }
+    ix->meta.n_past -= t->past;
+    ix->meta.n_held -= t->held;
+    ix->pending_ops++;
 }
 
 size_t index_pending_bytes(const struct index *ix)

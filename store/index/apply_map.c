@@ -108,6 +108,8 @@ static int map_edit(struct apply *a, struct crow *m, uint32_t off, uint32_t len,
         *delta -= (int64_t)(to - from);
         if (p->birth < a->lsn)
             dead[n_dead++] = part(p, from, to);
+        else
+            a->ix->meta.n_held -= to - from;
         if (pe > end) {
             /* the tail goes behind what is inserted */
             if (n_ins > 0)
@@ -122,8 +124,10 @@ static int map_edit(struct apply *a, struct crow *m, uint32_t off, uint32_t len,
         memcpy(mid_new + n_new, ins, n_ins * sizeof *ins);
     n_new += n_ins;
 inserted:
-    for (uint32_t k = 0; k < n_ins; k++)
+    for (uint32_t k = 0; k < n_ins; k++) {
         *delta += ins[k].len;
+        a->ix->meta.n_held += ins[k].len;
+    }
     if (n_dead == 0 && n_ins == 0)
         return 0;
     if (n_dead > 0 && (rc = map_history(a, m, dead, n_dead)) < 0)

@@ -58,6 +58,13 @@ int  index_drain_begin(struct index *ix, struct err *err);
 int  index_drain_write(struct index *ix, struct err *err);
 void index_drain_end(struct index *ix);
 
+/*
+ * index_trim(ix, t): rows that nobody needs any more go, with the next drain, and what is counted of them. They must be in the key-value store, of tables
+ * that the cache does not have or of inodes that are no more.
+ */
+struct index_trim { const uint8_t *keys; size_t n; uint64_t past, held; };    /* n keys, each a u16 length and so many bytes; what they take from meta.n_past, n_held */
+void index_trim(struct index *ix, const struct index_trim *t);
+
 /* index_pending_bytes: rows and batches not yet in the key-value store, roughly. */
 size_t index_pending_bytes(const struct index *ix);
 

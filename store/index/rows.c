@@ -394,6 +394,35 @@ int row_run_decode(const uint8_t *buf, size_t len, struct row_run *out, struct e
     return 0;
 }
 
+size_t row_time_encode(const struct row_time *r, uint8_t *buf, size_t cap)
+{
+    struct wr w = wr_init(buf, cap);
+
+    wr_u8(&w, ROW_VERSION);
+    wr_var(&w, r->lsn);
+    wr_delta(&w, r->prev, r->lsn);
+    wr_var(&w, r->age_ns);
+    return row_end(&w);
+}
+
+int row_time_decode(const uint8_t *buf, size_t len, struct row_time *out, struct err *err)
+{
+    struct rd r = rd_init(buf, len);
+    struct row_time o;
+
+    if (rd_u8(&r) != ROW_VERSION)
+        return row_damage(err, "time", "version");
+    o.lsn = rd_var(&r);
+    o.prev = rd_delta(&r, o.lsn);
+    o.age_ns = rd_var(&r);
+    if (!rd_done(&r))
+        return row_damage(err, "time", "length");
+    if (o.lsn == 0 || o.prev >= o.lsn)
+        return row_damage(err, "time", "addresses");
+    *out = o;
+    return 0;
+}
+
 size_t row_snap_encode(const struct row_snap *r, uint8_t *buf, size_t cap)
 {
     struct wr w = wr_init(buf, cap);
@@ -471,6 +500,10 @@ size_t row_meta_encode(const struct row_meta *r, uint8_t *buf, size_t cap)
     wr_var(&w, r->snapshots);
     wr_u64(&w, r->mount_id);
     wr_var(&w, r->epoch);
+    wr_var(&w, r->age_ns);
+    wr_var(&w, r->last_boot);
+    wr_var(&w, r->n_past);
+    wr_var(&w, r->n_held);
     return row_end(&w);
 }
 
@@ -501,6 +534,10 @@ int row_meta_decode(const uint8_t *buf, size_t len, struct row_meta *out, struct
     o.snapshots = rd_var(&r);
     o.mount_id = rd_u64(&r);
     o.epoch = rd_var32(&r);
+    o.age_ns = rd_var(&r);
+    o.last_boot = rd_var(&r);
+    o.n_past = rd_var(&r);
+    o.n_held = rd_var(&r);
     if (!rd_done(&r))
         return row_damage(err, "meta", "length");
     wrong = meta_wrong(&o);

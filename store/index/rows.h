@@ -11,7 +11,7 @@
  *   'I' ino 01 mapgen block      'I' ino 02 mapgen block death -> struct row_map
  *   'a' ino name                 'A' ino name 00 death     -> birth, value
  *   'o' ino                      orphans (nlink 0, not reaped) -> birth of the orphan state
- *   't' run wall                 -> LSN (one row per 64 KiB of stream; wall is biased to sort)
+ *   't' run wall                 -> struct row_time (64 KiB of stream, or a quarter of an hour; wall is biased to sort)
  *   'r' run                      -> struct row_run
  *   's' name                     snapshots -> struct row_snap
  *   'e' begin                    series -> end LSN, 0 while open
@@ -85,6 +85,10 @@ struct row_map {
     struct piece *piece;       /* n, then n_image of the image */
 };
 
+/* A record by its clock: one at least every 64 KiB of stream, and the first one of each quarter of an hour (QUARTER_NS since 1970, so of every hour and
+ * day in any time zone). prev: LSN of the record before it, 0 for none. age: of the store, record.h. */
+#define QUARTER_NS 900000000000ll
+struct row_time { uint64_t lsn, prev, age_ns; };
 struct row_run { uint64_t first_lsn; int64_t first_wall, last_wall; };
 struct row_snap { uint64_t lsn, at; int64_t wall_ns, until_ns; bool held;
                   uint16_t reason_len, person_len; const uint8_t *reason, *person; };
@@ -135,8 +139,10 @@ size_t row_map_encode(const struct row_map *r, uint8_t *buf, size_t cap);
 int    row_map_decode(const uint8_t *buf, size_t len, struct row_map *r, struct err *err);
 size_t row_xat_encode(uint64_t birth, const void *val, size_t vlen, uint8_t *buf, size_t cap); /* cap >= vlen + 16 */
 int    row_xat_decode(const uint8_t *buf, size_t len, uint64_t *birth, const uint8_t **val, size_t *vlen, struct err *err);
-size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, time, series, hints */
+size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, series, hints */
 int    row_u64_decode(const uint8_t *buf, size_t len, uint64_t *v, struct err *err);
+size_t row_time_encode(const struct row_time *r, uint8_t *buf, size_t cap);
+int    row_time_decode(const uint8_t *buf, size_t len, struct row_time *r, struct err *err);
 size_t row_run_encode(const struct row_run *r, uint8_t *buf, size_t cap);
 int    row_run_decode(const uint8_t *buf, size_t len, struct row_run *r, struct err *err);
 size_t row_snap_encode(const struct row_snap *r, uint8_t *buf, size_t cap);  /* cap >= 64 + reason + person */
@@ -156,6 +162,10 @@ struct row_meta {
     uint64_t snapshots;        /* number of snapshots */
     uint64_t mount_id;         /* of the last MOUNT */
     uint32_t epoch;            /* of the last record */
+    uint64_t age_ns;           /* of the store at the last record, record_age_step */
+    uint64_t last_boot;        /* of the last record: ns since boot */
+    uint64_t n_past;           /* history rows of inodes */
+    uint64_t n_held;           /* bytes of all pieces of map rows, current and history, images apart */
 };
 size_t row_meta_encode(const struct row_meta *r, uint8_t *buf, size_t cap);
 int    row_meta_decode(const uint8_t *buf, size_t len, struct row_meta *r, struct err *err);

@@ -654,9 +654,9 @@ int log_segments(struct log *log, int (*fn)(void *arg, const struct log_segment_
         struct segment *seg = NULL;
 
         pthread_mutex_lock(&log->mutex);
-        for (size_t i = 0; i < log->n_segs && seg == NULL; i++)
+        for (size_t i = 0; i < log->n_segs && (seg == NULL || log->segs[i]->first == seg->first); i++)
             if (log->segs[i]->first >= at)
-                seg = log->segs[i];
+                seg = log->segs[i];      /* of two that begin there the newer one: the other was empty, and too small for a record */
         if (seg != NULL) {
             s.first = seg->first;
             s.gen = seg->gen;

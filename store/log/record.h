@@ -214,6 +214,13 @@ enum { REC_PIECE_BYTES = 32 };
 struct rec_piece rec_piece_get(const uint8_t *pieces, uint32_t i);
 void rec_piece_put(uint8_t *pieces, uint32_t i, const struct rec_piece *p);
 
+/*
+ * record_age_add(age, wall, boot, rec): the age of a store at ${rec}, in ns, where it was ${age} at the record before, whose clocks were ${wall} and
+ * ${boot}. FORMAT.md, "Age". record_age_now(age, wall, boot, now_wall, now_boot): at a moment behind the last record.
+ */
+uint64_t record_age_add(uint64_t age_ns, int64_t wall_ns, uint64_t boot_ns, const struct record *rec);
+uint64_t record_age_now(uint64_t age_ns, int64_t wall_ns, uint64_t boot_ns, int64_t now_wall_ns, uint64_t now_boot_ns);
+
 /* record_type_name(type): "CREATE"..., or NULL for an unknown number. */
 const char *record_type_name(unsigned type);
 

@@ -10,7 +10,7 @@
 
 enum { ASK_RECORDS = 1024 };      /* after so many it is asked whether to go on */
 
-struct choice { uint64_t from, upto, end, bytes; unsigned n; };
+struct choice { uint64_t from, upto, end, room; unsigned n; };
 
 static int take_segment(void *arg, const struct log_segment_info *s)
 {
@@ -18,7 +18,7 @@ static int take_segment(void *arg, const struct log_segment_info *s)
 
     if (s->end <= c->from)
         return 0;
-    if (s->end > c->upto || c->n == WINDOW_SEGMENTS)
+    if (s->end > c->upto || c->n == WINDOW_SEGMENTS || (c->n > 0 && s->end - c->from > c->room))
         return 1;
     c->end = s->end;
     c->n++;
@@ -42,12 +42,15 @@ static uint64_t settled(struct store *s, uint64_t upto)
 static int choose(struct store *s, uint64_t upto, struct window *w, bool *archived, struct err *err)
 {
     struct store_info info;
+    struct io_space_info sp;
     uint64_t packed = packs_end(store_packs(s)), arc = history_end(store_history(s));
-    struct choice c = { .from = packed > 0 ? packed : history_first(store_history(s)), .upto = settled(s, upto) };
+    struct choice c = { .from = packed > 0 ? packed : history_first(store_history(s)), .upto = settled(s, upto), .room = UINT64_MAX };
 
     store_info(s, &info);
     if (!info.writable)
         return err_set(err, ERR_ROFS, "packing: the store is opened for reading only");
+    if (io_space(store_io(s), &sp, NULL) == 0)
+        c.room = sp.avail / 2;           /* it is on the disk twice until the log lets go of it */
     w->first = c.from;
     *archived = arc > c.from;
     if (*archived) {
@@ -123,28 +126,6 @@ static int copy_records(struct store *s, const struct packer_options *opt, const
     return rc < 0 ? rc : 0;
 }
 
-struct generation { bool (*parse)(const char *name, uint64_t *first, uint64_t *end, uint64_t *gen); uint64_t free; };
-
-static int above(void *arg, const char *name)
-{
-    struct generation *g = arg;
-    uint64_t first, end, gen;
-
-    if (g->parse(name, &first, &end, &gen) && gen >= g->free)
-        g->free = gen + 1;
-    return 0;
-}
-
-/* A generation that no file has: where a sync of the directory failed, the name of that try may be there, and nobody knows of it. */
-static int free_gen(struct store *s, const char *dir, bool (*parse)(const char *, uint64_t *, uint64_t *, uint64_t *), uint64_t *gen, struct err *err)
-{
-    struct generation g = { parse, *gen };
-    int rc = io_list(store_io(s), dir, above, &g, err);
-
-    *gen = g.free;
-    return rc == ERR_NOENT ? 0 : rc;
-}
-
 static int write_archive(struct store *s, const struct packer_options *opt, const struct window *w, struct packer_result *res, struct err *err)
 {
     struct archive_writer *arc = NULL;
@@ -157,7 +138,7 @@ static int write_archive(struct store *s, const struct packer_options *opt, cons
     store_info(s, &info);
     memcpy(h.lineage, info.super.lineage, 16);
     memcpy(h.site, info.super.site, 16);
-    rc = free_gen(s, "archive", archive_parse, &h.gen, err);
+    rc = names_free_gen(store_io(s), "archive", archive_parse, &h.gen, err);
     if (rc == 0)
         rc = archive_new(store_io(s), &h, &arc, err);
     if (rc == 0)
@@ -189,7 +170,7 @@ static int write_pack(struct store *s, const struct packer_options *opt, struct 
     memcpy(h.site, info.super.site, 16);
     h.key_id = info.super.key_id;
     if (rc == 0)
-        rc = free_gen(s, "packs", pack_parse, &h.gen, err);
+        rc = names_free_gen(store_io(s), "packs", pack_parse, &h.gen, err);
     if (rc == 0)
         rc = pack_new(store_io(s), &h, &pack, err);
     if (rc == 0)

@@ -5,6 +5,8 @@
 #include "store/maint/upkeep.h"
 
 #include "store/maint/packer.h"
+#include "store/maint/pressure.h"
+#include "store/maint/reclaim.h"
 #include "store/pack/packs.h"
 
 #include <pthread.h>
@@ -16,7 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 1000, QUIET_MS = 10000, PAUSE_MS = 2, PAUSES = 50, WORK_MS = 50, NICE = 19, AGAIN_MS = 60000 };
+enum { LOOK_MS = 1000, QUIET_MS = 10000, PAUSE_MS = 2, PAUSES = 50, WORK_MS = 50, NICE = 19, AGAIN_MS = 60000,
+       RECLAIM_FIRST_MS = 60000, RECLAIM_EACH_MS = 600000,    /* what is kept is looked at so often */
+       RECLAIM_REST = 20 };              /* and not before so many times what the last one took */
 #define WORTH_BYTES (1ull << 20)         /* less than this in the log is left there */
 #define LONG_BYTES  (4ull << 30)         /* more than this is packed in the pauses */
 
@@ -30,8 +34,10 @@ struct upkeep {
     uint64_t head;                       /* at the last look */
     uint64_t still_ms;                   /* for so long it has not moved */
     uint64_t wait_ms;                    /* after a failure: not before */
+    uint64_t reclaim_ms;                 /* so long until what is kept is looked at again */
     uint64_t paused_ms;                  /* CLOCK_MONOTONIC, end of the last pause */
-    bool failing;
+    struct pressure pressure;
+    bool failing, stuck, least;          /* packing; reclaim; no less can be kept */
 };
 
 static bool stopping(struct upkeep *u)
@@ -119,6 +125,61 @@ static void told(struct upkeep *u, int rc, const struct err *err)
     }
 }
 
+static int told_to_end(void *arg)
+{
+    return stopping(arg);
+}
+
+/* What no moment needs any more goes. */
+static void give_back(struct upkeep *u)
+{
+    const struct reclaim_options opt = { .stop = pause_or_stop, .arg = u };
+    char line[ERR_MSG_MAX + 64];
+    struct err err = { 0 };
+    uint64_t began = now_ms(), took;
+    int rc = reclaim(u->s, &opt, NULL, &err);
+
+    took = now_ms() - began;
+    u->reclaim_ms = RECLAIM_REST * took > RECLAIM_EACH_MS ? RECLAIM_REST * took : RECLAIM_EACH_MS;
+    if (rc < 0 && rc != ERR_BUSY && rc != ERR_ROFS && !u->stuck && u->say != NULL) {
+        snprintf(line, sizeof line, "reclaim: %s", err.msg[0] ? err.msg : err_text(rc));
+        u->say(line);
+    }
+    u->stuck = rc < 0 && rc != ERR_BUSY;
+}
+
+/* Space is short: less is kept from now on. Nobody works in the meantime who needs space, so nobody is waited for where the disk is full. */
+static void make_room(struct upkeep *u)
+{
+    struct pressure *p = &u->pressure;
+    struct policy policy;
+    const struct reclaim_options opt = { .stop = p->full ? told_to_end : pause_or_stop, .arg = u, .policy = &policy, .now = true };
+    char line[300];
+    struct err err = { 0 };
+    uint64_t began = now_ms();
+    int rc = 0;
+
+    if (p->level == 0 && u->say != NULL) {
+        snprintf(line, sizeof line, "space is short: %llu MiB free, %llu MiB to be kept free; the store takes %llu MiB, at most %llu MiB it may; letting go of the past, step by step",
+                 (unsigned long long)(p->avail >> 20), (unsigned long long)(p->keep_free >> 20), (unsigned long long)(p->used >> 20),
+                 (unsigned long long)(p->most >> 20));
+        u->say(line);
+    }
+    pressure_step(p, u->s, &policy);
+    rc = upkeep_pack(u->s, opt.stop, u, NULL, &err);
+    if (rc == 0 || rc == ERR_NOSPC)
+        rc = reclaim(u->s, &opt, NULL, &err);
+    if (rc < 0 && rc != ERR_BUSY && !u->stuck && u->say != NULL) {
+        snprintf(line, sizeof line, "reclaim: %.250s", err.msg[0] ? err.msg : err_text(rc));
+        u->say(line);
+    }
+    u->stuck = rc < 0 && rc != ERR_BUSY;
+    pressure_done(p, now_ms() - began);
+    if (p->level == POLICY_LEVELS && !u->least && u->say != NULL)
+        u->say("space is short: of the past only what min-age, snapshots and holds keep is left");
+    u->least = p->level == POLICY_LEVELS;
+}
+
 static void look(struct upkeep *u)
 {
     uint64_t head = log_head(store_log(u->s)), unpacked;
@@ -131,6 +192,11 @@ static void look(struct upkeep *u)
     unpacked = head - (unpacked > 0 ? unpacked : LOG_FIRST_ADDR);
     if (u->wait_ms == 0 && ((u->still_ms >= QUIET_MS && unpacked >= WORTH_BYTES) || unpacked >= LONG_BYTES))
         told(u, upkeep_pack(u->s, pause_or_stop, u, NULL, &err), &err);
+    u->reclaim_ms = u->reclaim_ms > LOOK_MS ? u->reclaim_ms - LOOK_MS : 0;
+    if (pressure_look(&u->pressure, u->s, LOOK_MS))
+        make_room(u);
+    else if (u->reclaim_ms == 0)
+        give_back(u);
 }
 
 static void *upkeep_main(void *arg)
@@ -164,6 +230,7 @@ int upkeep_start(struct store *s, void (*say)(const char *line), struct upkeep *
     u->s = s;
     u->say = say;
     u->head = log_head(store_log(s));
+    u->reclaim_ms = RECLAIM_FIRST_MS;
     pthread_mutex_init(&u->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

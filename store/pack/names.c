@@ -27,3 +27,25 @@ bool names_parse(const char *name, const char *ext, uint64_t *first, uint64_t *e
     *gen = g;
     return true;
 }
+
+struct generation { bool (*parse)(const char *name, uint64_t *first, uint64_t *end, uint64_t *gen); uint64_t free; };
+
+static int above(void *arg, const char *name)
+{
+    struct generation *g = arg;
+    uint64_t first, end, gen;
+
+    if (g->parse(name, &first, &end, &gen) && gen >= g->free)
+        g->free = gen + 1;
+    return 0;
+}
+
+int names_free_gen(struct io *io, const char *dir, bool (*parse)(const char *name, uint64_t *first, uint64_t *end, uint64_t *gen), uint64_t *gen,
+                   struct err *err)
+{
+    struct generation g = { parse, *gen };
+    int rc = io_list(io, dir, above, &g, err);
+
+    *gen = g.free;
+    return rc == ERR_NOENT ? 0 : rc;
+}

@@ -72,6 +72,7 @@ struct hash128 pack_hash(const uint8_t key[32], const void *p, size_t len);
  * and packs/next anew.
  * pack_put_frame: a frame of ${n} chunks whose bytes lie one behind the other at ${bytes} (chunk[i].number, hash, len are the caller's; frame and off are set
  *   here; numbers in any order, each once); for PACK_DELTA one chunk, and its base. Compressed here (level; PACK_RAW: not) and written; *${stored} (may be NULL) gets the bytes it takes.
+ * pack_put_stored: a frame as another pack has it: kind, bytes stored and expanded, base and depth of ${f}; ${chunk}: all of it, number, hash, off and len as there.
  * pack_try: what PACK_DELTA (or, with ${base} NULL, PACK_ZSTD) would take, without writing; for the choice. < 0 on failure.
  * pack_put_addr: entries in any order; they are sorted at the end.
  * pack_finish: tables, heads, hash; syncs, renames, syncs the directory. ${epoch_id}: of the last record below end. Nothing put at all is fine. *${out} (may be NULL): the head as
@@ -83,6 +84,7 @@ struct pack_base { uint64_t number; const uint8_t *bytes; uint32_t len; uint8_t 
 int  pack_new(struct io *io, const struct pack_head *h, struct pack_writer **out, struct err *err);
 int  pack_put_frame(struct pack_writer *w, enum pack_frame_kind kind, int level, struct pack_chunk *chunk, uint32_t n,
                     const uint8_t *bytes, const struct pack_base *base, uint32_t *stored, struct err *err);
+int  pack_put_stored(struct pack_writer *w, const struct pack_frame *f, struct pack_chunk *chunk, uint32_t n, const uint8_t *stored, struct err *err);
 int64_t pack_try(struct pack_writer *w, int level, const uint8_t *bytes, uint32_t len, const struct pack_base *base, struct err *err);
 int  pack_put_addr(struct pack_writer *w, const struct pack_addr *a, struct err *err);
 int  pack_finish(struct pack_writer *w, const uint8_t epoch_id[16], struct pack_head *out, struct err *err);

@@ -237,6 +237,32 @@ int pack_put_frame(struct pack_writer *w, enum pack_frame_kind kind, int level, 
     return 0;
 }
 
+int pack_put_stored(struct pack_writer *w, const struct pack_frame *from, struct pack_chunk *chunk, uint32_t n, const uint8_t *stored, struct err *err)
+{
+    const struct pack_base base = { .number = from->base, .bytes = NULL, .len = 1, .depth = (uint8_t)(from->depth - 1) };
+    struct pack_frame f = *from;
+    uint32_t len;
+    int rc = check_frame((enum pack_frame_kind)from->kind, chunk, n, from->kind == PACK_DELTA ? &base : NULL, &len, err);
+
+    if (rc == 0 && (len != from->expanded || from->stored > PACK_STORED_MAX))
+        rc = err_set(err, ERR_INVAL, "pack: a frame of %" PRIu32 " bytes, with %" PRIu32 " bytes of chunks", from->expanded, len);
+    if (rc == 0)
+        rc = grow(&w->chunk, w->n_chunks, n, &w->cap_chunks, sizeof *w->chunk, err);
+    if (rc == 0)
+        rc = grow(&w->frame, w->n_frames, 1, &w->cap_frames, sizeof *w->frame, err);
+    f.at = w->at;
+    if (rc == 0)
+        rc = put(w, stored, from->stored, err);
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < n; i++) {
+        chunk[i].frame = w->n_frames;
+        w->chunk[w->n_chunks++] = chunk[i];
+    }
+    w->frame[w->n_frames++] = f;
+    return 0;
+}
+
 int64_t pack_try(struct pack_writer *w, int level, const uint8_t *bytes, uint32_t len, const struct pack_base *base, struct err *err)
 {
     int64_t got = squeeze_frame(w, level, bytes, len, base);

@@ -113,6 +113,9 @@ int packs_block(struct packs *ps, struct pack *p, const struct pack_block *dir, 
 /* packs_seek(dir, kind, key): the block of ${kind} that has ${key} if any does; UINT32_MAX: none. ${dir}: as cached. */
 uint32_t packs_seek(const struct cached *dir, enum pack_block_kind kind, uint64_t key);
 
+/* packs_find_chunk(c, number): in a block of chunks, or NULL. */
+const struct pack_chunk *packs_find_chunk(const struct cached *c, uint64_t number);
+
 /* A chunk where it lies; packs_place_end gives back. */
 struct chunk_place { struct pack *pack; struct cached *chunks, *frames; const struct pack_chunk *chunk; const struct pack_frame *frame; };
 /* packs_place(ps, home, number, nowait, out, err): looked for in ${home} (may be NULL), which names it, then by address. NOENT: it is not there. */

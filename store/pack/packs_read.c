@@ -88,7 +88,7 @@ static int block_of(struct packs *ps, struct pack *p, enum pack_block_kind kind,
 
 /* ---- chunks ---- */
 
-static const struct pack_chunk *find_chunk(const struct cached *c, uint64_t number)
+const struct pack_chunk *packs_find_chunk(const struct cached *c, uint64_t number)
 {
     uint32_t lo = 0, hi = c->n;
 
@@ -138,7 +138,7 @@ static int place_in(struct packs *ps, struct pack *p, uint64_t number, bool nowa
     rc = block_of(ps, p, PACK_CHUNKS, number, nowait, &pl->chunks, err);
     if (rc)
         return rc;
-    pl->chunk = pl->chunks ? find_chunk(pl->chunks, number) : NULL;
+    pl->chunk = pl->chunks ? packs_find_chunk(pl->chunks, number) : NULL;
     return pl->chunk ? find_frame(ps, pl, nowait, err) : ERR_NOENT;
 }
 

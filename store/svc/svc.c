@@ -1,6 +1,7 @@
 #include "store/svc/svc_internal.h"
 
 #include "store/core/moment.h"
+#include "store/core/retain.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,8 @@ int svc_call(const struct svc_env *env, const struct caller *who, const json_t *
                            store_dir(env->s) ? store_dir(env->s) : "store", op->name);
     }
     r = op->run(&q, err);
+    for (unsigned i = 0; i < q.n_entered; i++)
+        store_leave(env->s, q.entered[i]);
     if (q.stopped)
         return q.stopped;
     return r;
@@ -178,7 +181,7 @@ int svc_arg_u64(const struct svc_req *q, const char *key, uint64_t fallback, uin
     return 0;
 }
 
-int svc_arg_at(const struct svc_req *q, const char *key, uint64_t fallback, uint64_t *lsn, struct err *err)
+int svc_arg_at(struct svc_req *q, const char *key, uint64_t fallback, uint64_t *lsn, struct err *err)
 {
     const char *text;
     int r = svc_arg_text(q, key, &text, err);
@@ -189,7 +192,15 @@ int svc_arg_at(const struct svc_req *q, const char *key, uint64_t fallback, uint
         *lsn = fallback;
         return 0;
     }
-    return moment_resolve(q->s, text, lsn, err);
+    r = moment_resolve(q->s, text, lsn, err);
+    if (r < 0 || q->n_entered == sizeof q->entered / sizeof q->entered[0])
+        return r;
+    r = store_enter(q->s, *lsn);
+    if (r < 0)
+        return err_set(err, r, "%.64s: out of memory", text);
+    q->entered[q->n_entered++] = *lsn;
+    /* it may have been let go of in between */
+    return store_lists(q->s, *lsn) ? 0 : err_set(err, ERR_NOMOMENT, "%.64s: this moment is not kept any more", text);
 }
 
 void svc_put_u64(json_t *o, const char *key, uint64_t v)

@@ -35,7 +35,8 @@
     X(config,   false, "")                                                                     \
     X(config_set, true, "name value")                                                          \
     X(check,    false, "read_data")                                                            \
-    X(reclaim,  true,  "")                                                                     \
+    X(reclaim,  true,  "now")                                                                  \
+    X(retain,   false, "policy measure")                                                       \
     X(wait,     false, "until on timeout_ms")                                             \
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source")                                                               \
@@ -85,7 +86,7 @@ int svc_op_writes(const char *name);
  */
 int svc_check_closed(struct io *io, const char *dir, bool read_data, svc_emit_fn *emit, void *arg, struct err *err);
 
-/* svc_settings: the table behind "config". name, unit ("", "bytes", "ms", "zone"), default, what it does. */
+/* svc_settings: the table behind "config". name, unit ("", "bytes", "ms", "zone", "time", "count"), default, what it does. */
 struct svc_setting { const char *name, *unit, *fallback, *text; };
 extern const struct svc_setting svc_settings[];
 extern const size_t svc_n_settings;

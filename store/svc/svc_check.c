@@ -3,6 +3,8 @@
  * anything; goes on behind what it finds, so that one run names all of it.
  */
 #include "store/pack/archive.h"
+#include "store/core/retain.h"
+#include "store/maint/reclaim.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
 #include "store/svc/svc_internal.h"
@@ -365,6 +367,31 @@ static int check_past_files(struct svc_check *c, struct err *err)
     return r;
 }
 
+static int asked_to_stop(void *arg)
+{
+    return ((struct svc_check *)arg)->failed != 0;
+}
+
+/* The data that rows of kept moments name: those that left the log are in packs. */
+static int check_needed(struct svc_check *c, struct err *err)
+{
+    const struct reclaim_options opt = { .stop = asked_to_stop, .arg = c };
+    struct reclaim_sizes sizes;
+    struct keep keep = { 0 };
+    struct err e = { 0 };
+    int r = retain_keep(c->q->s, &keep, err);
+
+    if (r < 0)
+        return r;
+    r = reclaim_measure(c->q->s, &keep, &opt, &sizes, &e);
+    free((void *)(uintptr_t)keep.point);
+    if (r == ERR_DAMAGE)
+        return svc_finding(c, "data", "%s", e.msg);
+    if (r < 0)
+        return err_set(err, r, "%s", e.msg);
+    return sizes.stored > 0 ? svc_looked(c, "bytes of packs that moments need", sizes.needed) : 0;
+}
+
 static int result(struct svc_check *c, const char *dir, struct err *err)
 {
     json_t *o = json_object();
@@ -402,6 +429,8 @@ int svc_op_check(struct svc_req *q, struct err *err)
         r = check_past_files(&c, err);
     if (r == 0)
         r = svc_check_rows(&c, err);
+    if (r == 0 && c.read_data && c.findings == 0)
+        r = check_needed(&c, err);
     if (r == 0)
         r = result(&c, store_dir(q->s), err);
     free(sb);

@@ -54,6 +54,7 @@ static int value_check(const struct rows *t, const struct key_parts *k, const ui
     struct row_dix dix;
     struct row_map map = { 0 };
     struct row_run run;
+    struct row_time time;
     struct row_snap snap;
     struct row_meta meta;
     int r;
@@ -85,6 +86,10 @@ static int value_check(const struct rows *t, const struct key_parts *k, const ui
     case 's':
         r = row_snap_decode(val, len, &snap, err);
         *birth = r ? 0 : snap.lsn;
+        return r;
+    case 't':
+        r = row_time_decode(val, len, &time, err);
+        *birth = r ? 0 : time.lsn;
         return r;
     case '!':
         return k->name_len == 7 && memcmp(k->name, "applied", 7) == 0 ? row_meta_decode(val, len, &meta, err) : 0;

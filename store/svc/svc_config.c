@@ -1,4 +1,5 @@
 /* Settings of a store: the one table, and the requests that show and change them. */
+#include "store/core/policy.h"
 #include "store/svc/svc_internal.h"
 
 #include <ctype.h>
@@ -12,9 +13,17 @@ const struct svc_setting svc_settings[] = {
     { "timezone",    "zone",  "UTC",       "time zone of local times and day boundaries" },
     { "memory",      "bytes", "268435456", "bound of caches and index memory; counts from the next mount" },
     { "commit-ms",   "ms",    "100",       "written data is on disk at the latest after this; counts from the next mount" },
-    { "history-max", "bytes", "",          "bound of history; recorded, nothing is reclaimed by this version" },
-    { "keep-free",   "bytes", "",          "below this much free disk, status says Space low" },
-    { "hold-log",    "bytes", "",          "how much log a standby that is away may hold back; recorded, there are no standbys yet" },
+    { "keep-all",    "time",  "7d",        "every moment is kept for so long" },
+    { "keep-hourly", "count", "48",        "then the ends of the last so many hours in which something happened" },
+    { "keep-daily",  "count", "30",        "... days" },
+    { "keep-weekly", "count", "8",         "... weeks" },
+    { "keep-monthly", "count", "12",       "... months" },
+    { "keep-yearly", "count", "3",         "... years" },
+    { "min-age",     "time",  "1h",        "nothing younger goes, whatever space is short" },
+    { "reclaim-grace", "time", "1d",       "what is not listed any more can be brought back for so long" },
+    { "history-max", "bytes", "",          "the store may take so much beside what is in the tree today; beyond it less is kept" },
+    { "keep-free",   "bytes", "",          "with less free disk than this less is kept, and status says Space low" },
+    { "hold-log",    "bytes", "",          "how much a standby that is away may hold back; else a tenth of the disk, at most 50 GiB" },
 };
 const size_t svc_n_settings = sizeof svc_settings / sizeof svc_settings[0];
 
@@ -84,6 +93,9 @@ int svc_setting_check(const char *name, const char *value, char *norm, size_t ca
 
     if (!t)
         return err_set(err, ERR_USAGE, "%.64s: no such setting; `spare config show` lists them", name);
+    r = policy_check(name, value, norm, cap, err);
+    if (r != ERR_NOENT)
+        return r;
     if (strcmp(t->unit, "zone") == 0) {
         r = zone_check(value, err);
         if (r)

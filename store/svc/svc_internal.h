@@ -15,6 +15,8 @@ struct svc_req {
     svc_emit_fn *emit;
     void *arg;
     int stopped;                /* what emit returned, once it was not 0 */
+    uint64_t entered[4];        /* moments that its arguments name: it is in them until its end */
+    unsigned n_entered;
 };
 
 /* svc_emit(q, type, item): hand on and release ${item} (NULL: no memory). */
@@ -27,7 +29,7 @@ int svc_arg_path(const struct svc_req *q, const char *key, char **out, struct er
 int svc_arg_bool(const struct svc_req *q, const char *key, bool *out, struct err *err);
 int svc_arg_u64(const struct svc_req *q, const char *key, uint64_t fallback, uint64_t *out, struct err *err);
 /* svc_arg_at(q, key, fallback, lsn, err): the moment an argument names, resolved. */
-int svc_arg_at(const struct svc_req *q, const char *key, uint64_t fallback, uint64_t *lsn, struct err *err);
+int svc_arg_at(struct svc_req *q, const char *key, uint64_t fallback, uint64_t *lsn, struct err *err);
 
 /* Fields of items. */
 void svc_put_u64(json_t *o, const char *key, uint64_t v);

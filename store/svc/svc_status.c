@@ -42,9 +42,13 @@ static const char *state_word(const struct svc_req *q, const struct store_info *
         return "Read-only";
     if (q->env->mount_dir && !info->writable && info->super.role == ROLE_PRIMARY)
         return "Read-only";
+    if (info->tight)
+        return "Space low";
     if (sp->total && super_config_get(&info->super, "keep-free", buf, sizeof buf) > 0
         && svc_size_parse(buf, &keep_free, NULL) == 0 && sp->avail < keep_free)
         return "Space low";
+    if (info->short_of)
+        return "History not met";
     return NULL;
 }
 

@@ -1,7 +1,7 @@
 /* Requests that run a stream to another site (ship, receive), and the one that waits for a standby. */
 #include "store/svc/svc_internal.h"
 
-#include "store/svc/svc_standby.h"
+#include "store/core/standby.h"
 
 #include <inttypes.h>
 #include <poll.h>

@@ -299,7 +299,7 @@ static void fill_own(struct shipping *h)
     o->key_id = h->super.key_id;
     o->role = h->super.role;
     o->incarnation = h->super.incarnation;
-    o->first = history_first(store_history(h->l.s));
+    o->first = store_whole_from(h->l.s);
     o->begins = LOG_FIRST_ADDR;
     o->n_epochs = h->super.n_epochs;
     o->epochs = h->super.epochs;

@@ -108,7 +108,7 @@ static void meet(struct ship *s, const struct proto_hello *h)
     }
     s->look_end = h->durable;
     if (h->durable < s->own->first) {
-        end(s, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and the log here begins @%" PRIu64 "; it must be made anew", h->durable,
+        end(s, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and data of what came before @%" PRIu64 " were let go of here; it must be made anew", h->durable,
             s->own->first);
     } else if (h->last_lsn == 0) {
         if (h->durable != s->own->begins) {
@@ -135,7 +135,7 @@ static void hear_hello(struct ship *s, const struct proto_hello *h)
         end(s, true, ERR_AWAY, "expected a standby, found nothing there; it was there before: bring it back, or remove it from the list of standbys and "
             "add it anew");
     } else if (s->own->first != s->own->begins) {
-        end(s, true, ERR_BOOTSTRAP, "a standby is made from the beginning of the log, and it begins @%" PRIu64 " here", s->own->first);
+        end(s, true, ERR_BOOTSTRAP, "a standby is made from the beginning of history, and data of what came before @%" PRIu64 " were let go of here (this version cannot make one without)", s->own->first);
     } else {
         s->state = SHIP_MADE;
         s->say_make = true;

@@ -44,7 +44,7 @@ struct ship_own {
     uint64_t incarnation;
     uint64_t last_lsn;         /* of the record that ends at durable, at the beginning */
     struct hash128 last_hash;
-    uint64_t first;            /* lowest address still held */
+    uint64_t first;            /* lowest address from which on every record is held with its data */
     uint64_t begins;           /* where a log begins */
     uint32_t n_epochs;
     const struct epoch_row *epochs;

@@ -97,6 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct row_den den;
     struct row_dix dix;
     struct row_run run;
+    struct row_time time;
     struct row_meta meta;
     uint64_t v;
     const uint8_t *p = data + 1;
@@ -127,6 +128,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             same(p, len, buf, row_run_encode(&run, buf, sizeof buf));
         if (row_u64_decode(p, len, &v, NULL) == 0)
             same(p, len, buf, row_u64_encode(v, buf, sizeof buf));
+        if (row_time_decode(p, len, &time, NULL) == 0)
+            same(p, len, buf, row_time_encode(&time, buf, sizeof buf));
         break;
     default:
         if (row_meta_decode(p, len, &meta, NULL) == 0)

@@ -1,6 +1,8 @@
 /* exec.c: operations on the store and on the model, and the history they make. */
 #include "tests/sim/rig.h"
 
+#include "store/core/retain.h"
+
 #include "store/log/record.h"
 
 #include <errno.h>
@@ -200,6 +202,8 @@ static int past_source(struct rig *r, struct mop *op)
         return 0;
     size_t k = (size_t)rng_below(&r->rng, r->n_mom);
     op->src_at = r->mom[k].lsn;
+    if (!store_lists(r->w.s, op->src_at))
+        return 1;                /* nobody can get there */
     struct model *m = history_model(r, op->src_at);
     if (rng_chance(&r->rng, 80))
         op->src_ino = gen_ino(&r->gen, m, S_IFREG);
@@ -335,6 +339,8 @@ int exec_reads(struct rig *r)
 {
     bool past = rng_chance(&r->rng, 40);
     uint64_t at = past ? r->mom[rng_below(&r->rng, r->n_mom)].lsn : AT_LIVE;
+    if (past && !store_lists(r->w.s, at))
+        past = false, at = AT_LIVE;
     struct model *m = past ? history_model(r, at) : NULL;
     const struct model *look = past ? m : r->m;
     int rc = 0;

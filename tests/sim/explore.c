@@ -242,6 +242,8 @@ static int state(struct rig *r, struct world *w, const struct point *p, bool kil
         rc = config_is(r, w->s, p->config);
     if (rc == 0 && rng_below(&r->cut_rng, 16) == 0)
         rc = pack_recovered(r, w, lsn);
+    if (rc == 0 && rng_chance(&r->cut_rng, 12))
+        rc = reclaim_recovered(r, w, lsn);
     if (rc == 0 && rng_below(&r->cut_rng, 8) == 0)
         rc = write_after(r, w, lsn);
     return rc;

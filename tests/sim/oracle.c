@@ -1,6 +1,8 @@
 /* oracle.c: a store's tree, live or past, against the model: by digest, and object by object. */
 #include "tests/sim/rig.h"
 
+#include "store/core/retain.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -417,6 +419,14 @@ static int digest_is(struct rig *r, struct store *s, uint64_t at, const struct m
     return rc != 0 ? rc : rig_viol(r, "the tree %s is not that of @%" PRIu64 ", though its objects are", when(at, b), want->lsn);
 }
 
+/* Whether anybody can get at that moment. */
+static bool lists(struct rig *r, struct store *s, uint64_t at)
+{
+    bool yes = store_lists(s, at);
+    r->st->unlisted += !yes;
+    return yes;
+}
+
 int oracle_recovered(struct rig *r, struct store *s, uint64_t lsn, unsigned contents)
 {
     int rc = digest_is(r, s, AT_LIVE, history_at(r, lsn));
@@ -424,14 +434,14 @@ int oracle_recovered(struct rig *r, struct store *s, uint64_t lsn, unsigned cont
     bool all = r->n_mom <= MOMENTS_ALL;          /* of a long history, about so many */
     for (size_t k = 0; k < r->n_mom && r->mom[k].lsn <= lsn && rc == 0; k++, n++)
         if ((k + 1 == r->n_mom || r->mom[k + 1].lsn != r->mom[k].lsn) &&
-            (all || rng_below(&r->cut_rng, r->n_mom) < MOMENTS_ALL))
+            (all || rng_below(&r->cut_rng, r->n_mom) < MOMENTS_ALL) && lists(r, s, r->mom[k].lsn))
             rc = digest_is(r, s, r->mom[k].lsn, &r->mom[k]);
     /* an address inside a record is the moment before it */
     if (rc == 0 && n > 1) {
         size_t k = (size_t)rng_below(&r->cut_rng, n - 1);
-        uint64_t gap = r->mom[k + 1].lsn - r->mom[k].lsn;
-        if (gap > 0)
-            rc = digest_is(r, s, r->mom[k].lsn + rng_below(&r->cut_rng, gap), &r->mom[k]);
+        uint64_t gap = r->mom[k + 1].lsn - r->mom[k].lsn, at = gap > 0 ? r->mom[k].lsn + rng_below(&r->cut_rng, gap) : 0;
+        if (gap > 0 && lists(r, s, at))
+            rc = digest_is(r, s, at, &r->mom[k]);
     }
     if (rc != 0 || contents == 0)
         return rc < 0 ? rc : 0;
@@ -446,7 +456,7 @@ int oracle_recovered(struct rig *r, struct store *s, uint64_t lsn, unsigned cont
             else
                 (void)model_do(m, op);
         }
-        if (stop == 0 || (stop < r->n_mom && r->mom[stop].lsn == r->mom[stop - 1].lsn))
+        if (stop == 0 || (stop < r->n_mom && r->mom[stop].lsn == r->mom[stop - 1].lsn) || !lists(r, s, r->mom[stop - 1].lsn))
             continue;
         r->st->contents++;
         rc = oracle_compare(r, s, r->mom[stop - 1].lsn, m);

@@ -98,7 +98,7 @@ int pack_some(struct sim_stats *st, struct rng *rng, struct store *s, struct err
 
 /* ---- the main run ---- */
 
-static void trouble(struct rig *r)
+void rig_trouble(struct rig *r)
 {
     static const enum simio_call kinds[] = { SIMIO_PWRITEV, SIMIO_FDATASYNC, SIMIO_CREATE, SIMIO_SYNCDIR, SIMIO_RENAME, SIMIO_UNLINK, SIMIO_PREAD,
                                              SIMIO_MKDIR, SIMIO_OPEN, SIMIO_LIST, SIMIO_MUTATING, SIMIO_ANY };
@@ -136,7 +136,7 @@ int rig_pack(struct rig *r)
     struct err err = { 0 };
     snprintf(r->doing, sizeof r->doing, "packing");
     if (!r->faulty)
-        trouble(r);
+        rig_trouble(r);
     int rc = pack_some(r->st, &r->rng, r->w.s, &err);
     if (rc < 0 && !fault_error(r, rc))
         return rig_viol(r, "packing: %s %s", err_name(rc), err.msg);

@@ -38,7 +38,7 @@ struct point {
     enum hook_call call;
 };
 #define STEP_TABLE(X) X(READ) X(APPLY) X(SYNC) X(FLUSH) X(FSYNC) X(CLOSE) X(KILL) X(CUT) X(CRASH_IN_CALL) X(FAULT) X(FULL) X(CLOCK) \
-                      X(CONFIG) X(MOUNTED) X(BURST) X(PACK) X(REBUILD) X(MAKE)
+                      X(CONFIG) X(MOUNTED) X(BURST) X(PACK) X(RECLAIM) X(REBUILD) X(MAKE)
 enum step_kind {
 #define X(name) STEP_##name,
     STEP_TABLE(X)
@@ -54,6 +54,7 @@ struct sim_stats {
     uint64_t steps[STEP_N_KINDS], done[MOP_N_KINDS], faults_hit;
     uint64_t pack_calls, packs, packs_wide, dropped, chunks, known, deltas;      /* packs_wide: of several segments; dropped: segments */
     uint64_t pack_stopped, pack_failed, pack_again, packed_after, packing_cut, packs_standby, rebuilt, checks, shipped_old;
+    uint64_t reclaims, reclaim_stopped, reclaim_failed, reclaimed_after, rows_gone, packs_anew, unlisted;
 };
 
 struct sim_config {
@@ -83,6 +84,7 @@ struct rig {
     bool faulty;                 /* a fault is armed: operations may fail with IO, NOSPC, POISONED */
     bool full;                   /* the disk is small */
     bool lose_index;             /* the next open finds none */
+    bool thins;                  /* its policies let go of moments; else all is kept */
     uint64_t config;             /* the value last set, and answered */
     int  cur;                    /* what is being done now, for points */
     struct point point[POINTS_MAX]; unsigned n_point, point_gap;
@@ -132,6 +134,12 @@ int pack_some(struct sim_stats *st, struct rng *rng, struct store *s, struct err
 int rig_pack(struct rig *r);
 int pack_recovered(struct rig *r, struct world *w, uint64_t lsn);
 int rig_check(struct rig *r, struct store *s);
+/* rig_trouble(r): perhaps something goes wrong in what comes now. */
+void rig_trouble(struct rig *r);
+
+/* thinning.c. rig_reclaim: one step of the main run: perhaps another policy, then reclaim. reclaim_recovered: in a copy that was recovered to ${lsn}. */
+int rig_reclaim(struct rig *r);
+int reclaim_recovered(struct rig *r, struct world *w, uint64_t lsn);
 
 /* follow.c: the log of the run's store, which is open, to a standby; then that is promoted. */
 int rig_standby(struct rig *r);

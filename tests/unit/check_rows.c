@@ -369,6 +369,7 @@ START_TEST(small_rows_round_trip)
     memset(text, 'r', sizeof text);
     for (int i = 0; i < ROUNDS; i++) {
         struct row_run a = { rnd_upto(UINT64_MAX), (int64_t)rnd_upto(UINT64_MAX), (int64_t)rnd_upto(UINT64_MAX) }, b;
+        struct row_time m, n;
         struct row_snap s = { .lsn = rnd_upto(UINT64_MAX), .at = rnd_upto(UINT64_MAX), .wall_ns = (int64_t)rnd(),
                               .until_ns = (int64_t)rnd(), .held = rnd() % 2, .reason_len = (uint16_t)(rnd() % 400),
                               .person_len = (uint16_t)(rnd() % 400), .reason = text, .person = text }, t;
@@ -386,6 +387,11 @@ START_TEST(small_rows_round_trip)
         ck_assert_int_eq(row_snap_decode(buf, len - 1, &t, &err), ERR_DAMAGE);
         buf[1] = 2;
         ck_assert_int_eq(row_snap_decode(buf, len, &t, &err), ERR_DAMAGE);
+        m = (struct row_time){ .lsn = v | 1, .prev = rnd_upto(v) / 2, .age_ns = rnd() };
+        len = row_time_encode(&m, buf, sizeof buf);
+        ck_assert_int_eq(row_time_decode(buf, len, &n, &err), 0);
+        ck_assert(m.lsn == n.lsn && m.prev == n.prev && m.age_ns == n.age_ns);
+        ck_assert_int_eq(row_time_decode(buf, len - 1, &n, &err), ERR_DAMAGE);
         len = row_u64_encode(v, buf, sizeof buf);
         ck_assert_int_eq(row_u64_decode(buf, len, &back, &err), 0);
         ck_assert_uint_eq(v, back);
@@ -423,6 +429,10 @@ START_TEST(meta_round_trip)
         a.snapshots = rnd_upto(UINT64_MAX);
         a.mount_id = rnd();
         a.epoch = (uint32_t)rnd_upto(UINT32_MAX);
+        a.age_ns = rnd_upto(UINT64_MAX);
+        a.last_boot = rnd();
+        a.n_past = rnd_upto(UINT64_MAX);
+        a.n_held = rnd_upto(UINT64_MAX);
         len = row_meta_encode(&a, buf, sizeof buf);
         memset(&b, 0, sizeof b);
         ck_assert_int_eq(row_meta_decode(buf, len, &b, &err), 0);

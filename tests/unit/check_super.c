@@ -51,12 +51,16 @@ static void sample_retained(struct retained *r)
     memset(r, 0, sizeof *r);
     r->gen = 2;
     r->horizon = 9000;
-    r->n = 4;
+    r->listed = 11000;
+    r->leaving = 10000;
+    r->leaving_age_ns = 86400000000000;
+    r->n = 5;
     r->point = calloc(r->n, sizeof *r->point);
     r->point[0] = (struct retained_point){ .lsn = 4096, .kind = RETAIN_KEPT };
     r->point[1] = (struct retained_point){ .lsn = 4096, .kind = RETAIN_HOLD, .placed_ns = 1795262400000000000, .until_ns = 1795348800000000000 };
     r->point[2] = (struct retained_point){ .lsn = 4096, .kind = RETAIN_HOLD, .until_ns = -1, .owner = "a standby's site" };
     r->point[3] = (struct retained_point){ .lsn = 9001, .kind = 77 };
+    r->point[4] = (struct retained_point){ .lsn = 10500, .kind = RETAIN_KEPT, .until_ns = 90000000000000 };
 }
 
 /* --- golden files: the bytes of version 1 --- */
@@ -103,14 +107,23 @@ START_TEST(golden_retained_set_is_read_and_written_the_same)
     struct retained r;
     size_t n = golden("retained.bin", a, sizeof a);
 
-    ck_assert_uint_eq(n, 144 + 4 * 48);
+    ck_assert_uint_eq(n, 144 + 5 * 48);
     OK(retained_decode(a, n, id, &r, NULL));
     ck_assert_mem_eq(id, lineage, 16);
     ck_assert_uint_eq(retained_encode(&r, id, b, sizeof b), n);
     ck_assert_mem_eq(a, b, n);
-    ck_assert(retained_has(&r, 4096) && retained_has(&r, 9001) && !retained_has(&r, 4095) && !retained_has(&r, 9000));
+    ck_assert(retained_lists(&r, 4096) && retained_lists(&r, 9001) && !retained_lists(&r, 4095) && !retained_lists(&r, 9000));
+    ck_assert(!retained_lists(&r, 10500) && !retained_lists(&r, 10999) && retained_lists(&r, 11000) && retained_lists(&r, UINT64_MAX - 1));
+    ck_assert_uint_eq(retained_first(&r, 4000, 5000), 4096);
+    ck_assert_uint_eq(retained_first(&r, 4096, 4097), 4096);
+    ck_assert_uint_eq(retained_first(&r, 4097, 9001), 0);
+    ck_assert_uint_eq(retained_first(&r, 9002, 11000), 0);
+    ck_assert_uint_eq(retained_first(&r, 9002, 11001), 11000);
+    ck_assert_uint_eq(retained_first(&r, 12000, 12001), 12000);
+    ck_assert_uint_eq(retained_near(&r, 6000), 4096);
+    ck_assert_uint_eq(retained_near(&r, 10500), 11000);
     retained_release(&r);
-    ck_assert(!retained_has(&r, 4096));
+    ck_assert(!retained_lists(&r, 4096));
     sample_retained(&r);
     ck_assert_uint_eq(retained_encode(&r, lineage, b, sizeof b), n);
     ck_assert_msg(memcmp(a, b, n) == 0, "the encoding changed");
@@ -246,25 +259,29 @@ END_TEST
 static const struct damage retained_damage[] = {
     { 64, 8, 0, ERR_DAMAGE, "retained set: generation at byte 64 is 0" },
     { 72, 16, 0, ERR_DAMAGE, "retained set: lineage at byte 72 is zero" },
-    { 88, 8, 4096, ERR_DAMAGE, "retained set: point 0 at byte 128 is LSN 4096 of kind 1, expected one below the horizon 4096" },
-    { 96, 4, 2, ERR_DAMAGE, "retained set: number of points at byte 96 is 2, which does not fit a file of 336 bytes" },
-    { 96, 4, 0xffffffff, ERR_DAMAGE, "retained set: number of points at byte 96 is 4294967295, which does not fit a file of 336 bytes" },
-    { 100, 1, 1, ERR_DAMAGE, "retained set: reserved bytes 100 to 127 are not zero" },
-    { 127, 1, 1, ERR_DAMAGE, "retained set: reserved bytes 100 to 127 are not zero" },
-    { 128, 8, 0, ERR_DAMAGE, "retained set: point 0 at byte 128 is LSN 0 of kind 1, expected one below the horizon 9000" },
+    { 88, 8, 11001, ERR_DAMAGE, "retained set: at byte 104: expected an LSN at or above the horizon 11001, found 11000" },
+    { 88, 8, 10000, ERR_DAMAGE, "retained set: at byte 112: expected 0, or an LSN above 10000 and at most 11000, found 10000" },
+    { 104, 8, 9999, ERR_DAMAGE, "retained set: at byte 112: expected 0, or an LSN above 9000 and at most 9999, found 10000" },
+    { 104, 8, 10500, ERR_DAMAGE, "retained set: point 4 at byte 320 is LSN 10500 of kind 1, expected one below @10500, from where on all are listed" },
+    { 112, 8, 0, ERR_DAMAGE, "retained set: an age at byte 120 for nothing at byte 112" },
+    { 96, 4, 2, ERR_DAMAGE, "retained set: number of points at byte 96 is 2, which does not fit a file of 384 bytes" },
+    { 96, 4, 0xffffffff, ERR_DAMAGE, "retained set: number of points at byte 96 is 4294967295, which does not fit a file of 384 bytes" },
+    { 100, 1, 1, ERR_DAMAGE, "retained set: reserved bytes 100 to 103 are not zero" },
+    { 103, 1, 1, ERR_DAMAGE, "retained set: reserved bytes 100 to 103 are not zero" },
+    { 128, 8, 0, ERR_DAMAGE, "retained set: point 0 at byte 128 is LSN 0 of kind 1, expected one below @11000, from where on all are listed" },
     { 136, 4, 0, ERR_DAMAGE, "retained set: point 0 at byte 128 is of kind 0" },
     { 184, 4, 1, ERR_DAMAGE, "retained set: point 1 at byte 176, LSN 4096 of kind 1, is not above the one before it" },
     { 184, 4, 5, ERR_DAMAGE, "retained set: point 2 at byte 224, LSN 4096 of kind 4, is not above the one before it" },
     { 256, 16, 0, ERR_DAMAGE, "retained set: point 2 at byte 224, LSN 4096 of kind 4, is not above the one before it" },
     { 272, 8, 4095, ERR_DAMAGE, "retained set: point 3 at byte 272, LSN 4095 of kind 77, is not above the one before it" },
-    { 280, 4, 1, ERR_DAMAGE, "retained set: point 3 at byte 272 is LSN 9001 of kind 1, expected one below the horizon 9000" },
+    { 320, 8, 11000, ERR_DAMAGE, "retained set: point 4 at byte 320 is LSN 11000 of kind 1, expected one below @11000, from where on all are listed" },
     { 284, 4, 1, ERR_DAMAGE, "retained set: point 3 at byte 272: reserved bytes are not zero" },
 };
 
 START_TEST(each_wrong_field_of_the_retained_set_is_named)
 {
     const struct damage *d = &retained_damage[_i];
-    uint8_t buf[336], id[16] = "unchanged";
+    uint8_t buf[384], id[16] = "unchanged";
     struct retained r;
     struct err err = { 0 };
 
@@ -283,7 +300,7 @@ END_TEST
 /* What a newer program put where this one knows nothing: read, and written back as it was. */
 START_TEST(bytes_that_a_compat_bit_explains_are_kept)
 {
-    uint8_t *a = malloc(SUPER_FILE_BYTES), *b = malloc(SUPER_FILE_BYTES), c[336], d[336], id[16];
+    uint8_t *a = malloc(SUPER_FILE_BYTES), *b = malloc(SUPER_FILE_BYTES), c[384], d[384], id[16];
     struct super sb;
     struct retained r, got;
     struct err err = { 0 };
@@ -687,7 +704,7 @@ END_TEST
 /* The set of a round: its horizon tells which. */
 static void round_of(struct retained *r, uint64_t round)
 {
-    r->horizon = 100000 * round;
+    r->horizon = r->listed = 100000 * round;
     r->n = round == 6 ? RETAINED_POINTS_MAX : (uint32_t)(round * 37 % 11);
     r->point = realloc(r->point, (r->n + 1) * sizeof *r->point);
     for (uint32_t i = 0; i < r->n; i++)

@@ -1,11 +1,11 @@
 /*
- * svc_standby.h: the standbys a store knows, kept among its settings ("standby-1" ... "standby-8"), so that a store that was sent somewhere
+ * standby.h: the standbys a store knows, kept among its settings ("standby-1" ... "standby-8"), so that a store that was sent somewhere
  * knows that it was: a target that is gone is never made anew unasked.
  *
  * Threads: any; store_config_set orders changes.
  */
-#ifndef STORE_SVC_STANDBY_H
-#define STORE_SVC_STANDBY_H
+#ifndef STORE_CORE_STANDBY_H
+#define STORE_CORE_STANDBY_H
 
 #include "store/core/store.h"
 
