@@ -34,6 +34,13 @@ const struct command commands[] = {
       "  -n, --limit N        at most so many (a directory: 1000 by default)\n"
       "  --from TIME, --to TIME\n"
       "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_log },
+    { "diff", "[--from T] [--to T] [PATH...]", "what changed between two moments",
+      "  --from T             default: a day ago, or the beginning\n"
+      "  --to T               default: now\n"
+      "  Lines: + came, - went, M other content, m other mode, owner or attributes, R renamed\n", cmd_diff },
+    { "find", "PATTERN [--deleted]", "names by a shell pattern; also those that are gone",
+      "  --deleted            names that are gone: where they were, when they went, and a moment that has them\n"
+      "  --store STORE        the store\n", cmd_find },
     { "cat", "PATH [--at TIME]", "the content of a file, as it was then",
       "  --at TIME            a moment: 5m, \"yesterday 14:00\", 2026-11-22T10:15:03Z, @LSN, a snapshot\n"
       "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_cat },
@@ -78,6 +85,8 @@ const struct command commands[] = {
       "  plan [STORE] [NAME=VALUE...]    what is kept, why, and what would go; with settings: under these, changing nothing\n", cmd_retain },
     { "reclaim", "[STORE]", "give space back, now (it happens by itself when there is quiet)",
       "  --now                what is not listed any more goes at once, without the grace in which it can be brought back\n", cmd_reclaim },
+    { "space", "[STORE|PATH] [--free SIZE]", "what uses space; what would free some",
+      "  --free SIZE          how much of the past has to go for that\n", cmd_space },
     { "check", "[STORE] [--read-data]", "verify; never changes anything",
       "  --read-data          also read and verify every byte of file data\n", cmd_check },
     { "dump", "FILE", "print a log segment, a pack, an archive file, a superblock or a retained set", "", cmd_dump },

@@ -218,6 +218,16 @@ uint64_t retained_first(const struct retained *r, uint64_t from, uint64_t until)
     return whole < until ? whole : 0;
 }
 
+uint64_t retained_last(const struct retained *r, uint64_t from, uint64_t until)
+{
+    uint64_t last = until > from && until > r->listed ? until - 1 : 0;
+
+    for (uint32_t i = r->n; last == 0 && i-- > 0;)
+        if (r->point[i].lsn < until && !leaves(&r->point[i]))
+            last = r->point[i].lsn;
+    return last >= from ? last : 0;
+}
+
 bool retained_lists(const struct retained *r, uint64_t lsn)
 {
     return retained_first(r, lsn, lsn + 1) == lsn;

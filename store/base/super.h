@@ -156,11 +156,12 @@ size_t retained_encode(const struct retained *r, const uint8_t lineage[16], uint
 void retained_release(struct retained *r);
 /*
  * Which moments are listed: those at or above r->listed, and points, but for those on their way out.
- * retained_lists(r, lsn): that one is. retained_first(r, from, until): the first one in [from, until), or 0. retained_near(r, lsn): the nearest to ${lsn}. O(log n)
+ * retained_lists(r, lsn): that one is. retained_first(r, from, until), retained_last: the first one, the last one in [from, until), or 0. retained_near(r, lsn): the nearest to ${lsn}. O(log n)
  * but for points on their way out.
  */
 bool retained_lists(const struct retained *r, uint64_t lsn);
 uint64_t retained_first(const struct retained *r, uint64_t from, uint64_t until);
+uint64_t retained_last(const struct retained *r, uint64_t from, uint64_t until);
 uint64_t retained_near(const struct retained *r, uint64_t lsn);
 
 #endif

@@ -163,6 +163,8 @@ bool change_new_burst(struct store *s, const struct crow *ino);
 /* reserve_segment(io): bytes of a segment of the log on a disk of this size. reserve_at_open(s): the disk is full: the reserve is used, before anything else is tried. */
 uint64_t reserve_segment(struct io *io);
 void reserve_at_open(struct store *s);
+/* reserve_at_close(s): closed cleanly, on a disk with plenty of room, a store takes no more than it needs. */
+void reserve_at_close(struct store *s);
 /* reserve_allows(s, rec, err): 0, or NOSPC: a change that needs more of a disk that is nearly full. */
 int reserve_allows(const struct store *s, const struct record *rec, struct err *err);
 

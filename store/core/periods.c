@@ -7,6 +7,7 @@
 #include "store/core/core_internal.h"
 #include "store/core/moment_internal.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -313,8 +314,8 @@ void periods_free(struct period_list *l)
 
 /* ---- ages ---- */
 
-/* From the record of ${t}, at most as old, to the last one that is. */
-static int last_of_age(struct store *s, const struct tick *t, uint64_t age_ns, uint64_t *lsn, struct err *err)
+/* From the record of ${t} to the last one that is at most so old and at most at ${upto}: it, and its age. */
+static int last_of_age(struct store *s, const struct tick *t, uint64_t age_ns, uint64_t upto, uint64_t *lsn, uint64_t *its_age, struct err *err)
 {
     struct history_iter *it = NULL;
     struct record rec;
@@ -323,14 +324,16 @@ static int last_of_age(struct store *s, const struct tick *t, uint64_t age_ns, u
     int rc = history_iter_new(s->history, t->row.lsn, log_written(s->log), &it, err);
 
     *lsn = t->row.lsn;
+    *its_age = age;
     if (rc < 0)
         return rc;
     while ((rc = history_next(it, &rec, NULL, err)) == 1) {
         if (rec.lsn != t->row.lsn)
             age = record_age_add(age, wall, boot, &rec);
-        if (age > age_ns)
+        if (age > age_ns || rec.lsn > upto)
             break;
         *lsn = rec.lsn;
+        *its_age = age;
         wall = rec.wall_ns;
         boot = rec.boot_ns;
     }
@@ -338,27 +341,57 @@ static int last_of_age(struct store *s, const struct tick *t, uint64_t age_ns, u
     return rc < 0 ? rc : 0;
 }
 
-int periods_at_age(struct store *s, uint64_t age_ns, uint64_t *lsn, struct err *err)
+/* The last row of the clock that is not beyond either bound: 1, 0 none, < 0. Hour by hour, then row by row. */
+static int last_tick(struct store *s, uint64_t age_ns, uint64_t upto, struct tick *last, struct err *err)
 {
     struct ticks ticks = { 0 };
-    struct tick t, last = { 0 };
+    struct tick t;
     bool any = false;
-    int rc = ticks_open(&ticks, s, err), more = 0;
+    int rc = ticks_open(&ticks, s, err), more;
 
-    *lsn = 0;
-    /* hour by hour, then row by row */
-    for (more = rc == 0 ? tick_from(&ticks, 0, INT64_MIN, &t, err) : 0; more == 1 && t.row.age_ns <= age_ns;) {
+    if (rc < 0)
+        return rc;
+    for (more = tick_from(&ticks, 0, INT64_MIN, &t, err); more == 1 && t.row.age_ns <= age_ns && t.row.lsn <= upto;) {
         any = true;
-        last = t;
+        *last = t;
         more = tick_from(&ticks, t.run, next_hour(&t, 0), &t, err);
     }
     if (more >= 0 && any)
-        more = tick_from(&ticks, last.run, last.wall_ns, &t, err);
-    for (; any && more == 1 && t.row.age_ns <= age_ns; more = tick_next(&ticks, &t, err))
-        last = t;
+        more = tick_from(&ticks, last->run, last->wall_ns, &t, err);
+    for (; any && more == 1 && t.row.age_ns <= age_ns && t.row.lsn <= upto; more = tick_next(&ticks, &t, err))
+        *last = t;
     ticks_close(&ticks);
-    rc = rc == 0 && more < 0 ? more : rc;
-    return rc == 0 && any ? last_of_age(s, &last, age_ns, lsn, err) : rc;
+    return more < 0 ? more : any;
+}
+
+int periods_at_age(struct store *s, uint64_t age_ns, uint64_t *lsn, struct err *err)
+{
+    struct tick last;
+    uint64_t age;
+    int rc = last_tick(s, age_ns, UINT64_MAX, &last, err);
+
+    *lsn = 0;
+    return rc == 1 ? last_of_age(s, &last, age_ns, UINT64_MAX, lsn, &age, err) : rc;
+}
+
+int periods_age_of(struct store *s, uint64_t lsn, uint64_t *age_ns, struct err *err)
+{
+    struct tick last;
+    uint64_t at;
+    int rc = last_tick(s, UINT64_MAX, lsn, &last, err);
+
+    *age_ns = 0;
+    return rc == 1 ? last_of_age(s, &last, UINT64_MAX, lsn, &at, age_ns, err) : rc;
+}
+
+int periods_start(struct store *s, uint64_t lsn, uint64_t *start, struct err *err)
+{
+    struct tick last;
+    int rc = last_tick(s, UINT64_MAX, lsn, &last, err);
+
+    if (rc == 1)
+        *start = last.row.lsn;
+    return rc < 0 ? rc : rc == 1 ? 0 : err_set(err, ERR_NOENT, "@%" PRIu64 ": before the first record", lsn);
 }
 
 uint64_t periods_age(struct store *s)

@@ -26,6 +26,10 @@ void periods_free(struct period_list *l);
 
 /* periods_at_age(s, age_ns, lsn, err): the last record of the store at which it was at most so old; 0: there is none. */
 int  periods_at_age(struct store *s, uint64_t age_ns, uint64_t *lsn, struct err *err);
+/* periods_age_of(s, lsn, age_ns, err): of the store at the last record at or below ${lsn}. */
+int periods_age_of(struct store *s, uint64_t lsn, uint64_t *age_ns, struct err *err);
+/* periods_start(s, lsn, start, err): a record at or below ${lsn}, not much before it: 64 KiB of the stream, or a quarter of an hour. NOENT: there is none. */
+int periods_start(struct store *s, uint64_t lsn, uint64_t *start, struct err *err);
 /* periods_age(s): of the store, now. */
 uint64_t periods_age(struct store *s);
 

@@ -9,7 +9,7 @@
 #include <inttypes.h>
 
 #define NAME "ballast"
-enum { MIB = 1 << 20, SEGMENT_LEAST = 4 * MIB, SEGMENT_MOST = 64 * MIB, SEGMENTS_OF_A_DISK = 64, BESIDE = 8 * MIB };
+enum { MIB = 1 << 20, SEGMENT_LEAST = 4 * MIB, SEGMENT_MOST = 64 * MIB, SEGMENTS_OF_A_DISK = 64, BESIDE = 16 * MIB, PLENTY = 16 };
 
 uint64_t reserve_segment(struct io *io)
 {
@@ -45,6 +45,14 @@ void reserve_at_open(struct store *s)
 {
     struct io_space_info sp;
     if (io_space(s->io, &sp, NULL) == 0 && sp.avail < size_of(s) / 2)
+        (void)store_reserve_use(s);
+}
+
+/* A store that is closed needs none, where there is so much room that it will be made again. */
+void reserve_at_close(struct store *s)
+{
+    struct io_space_info sp;
+    if (io_space(s->io, &sp, NULL) == 0 && sp.avail >= PLENTY * size_of(s))
         (void)store_reserve_use(s);
 }
 

@@ -402,6 +402,8 @@ int store_close(struct store *s, struct err *err)
             s->sb.clean = 1;
             rc = super_write(s->io, &s->sb, err);
         }
+        if (rc == 0)
+            reserve_at_close(s);
     }
     if (rc < 0 || !s->opt.writable) {
         store_drop(s);
@@ -446,6 +448,16 @@ void store_info(struct store *s, struct store_info *info)
     info->memory_bytes += packs_memory(s->packs);
     info->log_bytes = info->head - log_first(s->log);
     (void)moment_record_wall(s, info->first, &info->oldest_wall_ns);
+}
+
+uint64_t store_next_ino(struct store *s)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&s->lock);
+    n = s->ix.meta.next_ino;
+    pthread_mutex_unlock(&s->lock);
+    return n;
 }
 
 struct io *store_io(struct store *s)

@@ -155,6 +155,8 @@ uint64_t store_retained_gen(struct store *s);
 /* store_maint_begin, store_maint_end: around work on packs and archive: one at a time. */
 void store_maint_begin(struct store *s);
 void store_maint_end(struct store *s);
+/* store_next_ino(s): above all inode numbers that were ever given. */
+uint64_t store_next_ino(struct store *s);
 /* store_whole_from(s): every record from this address on is held with its data. */
 uint64_t store_whole_from(struct store *s);
 /* store_put_rows(s, fill, arg, err): rows that no record makes, of tables that apply does not know, as ${fill} puts them: hints. They become

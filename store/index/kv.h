@@ -49,6 +49,8 @@ struct kv_ops {
     int (*flush_done)(struct kv *kv, struct err *err);
     int (*flush_wait)(struct kv *kv, struct err *err);
     struct kv_snap *(*snap_new)(struct kv *kv);
+    /* snap_scan: as snap_new, for a pass over very much: what its iterators read takes the place of nothing in a cache. */
+    struct kv_snap *(*snap_scan)(struct kv *kv);
     void (*snap_free)(struct kv *kv, struct kv_snap *s);
     /* iter_new: over keys in [lower, upper) at snapshot ${s} (NULL: now). Bounds are copied; a NULL bound
      * is none. NULL when out of memory, as are snap_new and batch_new. At no row until the first seek;

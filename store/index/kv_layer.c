@@ -337,6 +337,7 @@ static const struct kv_ops layer_ops = {
     .flush_done = layer_flush_done,
     .flush_wait = layer_flush_wait,
     .snap_new = layer_snap_new,
+    .snap_scan = layer_snap_new,
     .snap_free = layer_snap_free,
     .iter_new = layer_iter_new,
     .iter_seek = layer_iter_seek,

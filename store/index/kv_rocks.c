@@ -62,7 +62,9 @@ struct kv_rocks {
     int flush_failed;
 };
 
-struct kv_snap { const rocksdb_snapshot_t *s; };
+struct kv_snap { const rocksdb_snapshot_t *s; bool scan; };
+
+enum { SCAN_AHEAD = 256 << 10 };
 
 struct kv_batch {
     struct sorted rows;
@@ -304,7 +306,16 @@ static struct kv_snap *rocks_snap_new(struct kv *kv)
     struct kv_snap *s = malloc(sizeof *s);
 
     if (s)
-        s->s = rocksdb_create_snapshot(rocks(kv)->db);
+        *s = (struct kv_snap){ .s = rocksdb_create_snapshot(rocks(kv)->db) };
+    return s;
+}
+
+static struct kv_snap *rocks_snap_scan(struct kv *kv)
+{
+    struct kv_snap *s = rocks_snap_new(kv);
+
+    if (s)
+        s->scan = true;
     return s;
 }
 
@@ -339,6 +350,10 @@ static struct kv_iter *rocks_iter_new(struct kv *kv, struct kv_snap *s, const vo
     it->own = it->cached && !s ? rocksdb_create_snapshot(it->db) : NULL;
     if (s || it->own)
         rocksdb_readoptions_set_snapshot(it->read, s ? s->s : it->own);
+    if (s && s->scan) {
+        rocksdb_readoptions_set_fill_cache(it->read, 0);
+        rocksdb_readoptions_set_readahead_size(it->read, SCAN_AHEAD);
+    }
     if (it->cached)
         rocksdb_readoptions_set_read_tier(it->read, TIER_CACHED);
     it->it = rocksdb_create_iterator(it->db, it->read);
@@ -500,6 +515,7 @@ static const struct kv_ops rocks_ops = {
     .flush_done = rocks_flush_done,
     .flush_wait = rocks_flush_wait,
     .snap_new = rocks_snap_new,
+    .snap_scan = rocks_snap_scan,
     .snap_free = rocks_snap_free,
     .iter_new = rocks_iter_new,
     .iter_seek = rocks_iter_seek,

@@ -401,6 +401,7 @@ static const struct kv_ops twin_ops = {
     .flush_done = twin_flush_done,
     .flush_wait = twin_flush_wait,
     .snap_new = twin_snap_new,
+    .snap_scan = twin_snap_new,
     .snap_free = twin_snap_free,
     .iter_new = twin_iter_new,
     .iter_seek = twin_iter_seek,

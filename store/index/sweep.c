@@ -451,7 +451,7 @@ int sweep_new(struct kv *kv, const struct keep *keep, const struct sweep_hooks *
         return nomem(err);
     w->kv = kv;
     w->points = malloc((keep->n + 1) * sizeof *w->points);
-    w->snap = kv->ops->snap_new(kv);
+    w->snap = kv->ops->snap_scan(kv);
     rc = w->points != NULL && w->snap != NULL ? 0 : nomem(err);
     if (rc == 0) {
         if (keep->n > 0)

@@ -40,8 +40,8 @@ struct window {
 /* told_to_stop(opt, err): BUSY if so, else 0. */
 int told_to_stop(const struct packer_options *opt, struct err *err);
 
-/* window_add(w, rec): one more record. NOMEM. */
-int window_add(struct window *w, const struct record *rec);
+/* window_add(w, rec, data): one more record, its data too if somebody needs them. NOMEM. */
+int window_add(struct window *w, const struct record *rec, bool data);
 /* window_arrange(w, s, err): names, and the order of packing. */
 int window_arrange(struct window *w, struct store *s, struct err *err);
 void window_release(struct window *w);

@@ -24,11 +24,11 @@ struct names {
 /* Directories in the window: which of their extents comes first. */
 struct dirs { struct { uint64_t dir, order; } *v; size_t cap, n; };
 
-int window_add(struct window *w, const struct record *rec)
+int window_add(struct window *w, const struct record *rec, bool data)
 {
     w->records++;
     w->last_lsn = rec->lsn;
-    if (rec->data_len == 0)
+    if (rec->data_len == 0 || !data)
         return 0;
     if (w->n == w->cap) {
         size_t cap = w->cap > 0 ? 2 * w->cap : 1024;

@@ -4,6 +4,7 @@
 #include "store/log/frame.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- which addresses ---- */
@@ -77,6 +78,27 @@ static void epoch_id_of(struct store *s, uint32_t number, uint8_t id[16])
             memcpy(id, info.super.epochs[i].id, 16);
 }
 
+struct needed *needed_new(uint64_t first, uint64_t end)
+{
+    struct needed *n = end > first ? malloc(sizeof *n) : NULL;
+
+    if (n == NULL)
+        return NULL;
+    *n = (struct needed){ first, end, calloc((end - first) / NEEDED_GRAIN / 8 + 1, 1) };
+    if (n->bits == NULL) {
+        free(n);
+        return NULL;
+    }
+    return n;
+}
+
+void needed_free(struct needed *n)
+{
+    if (n != NULL)
+        free(n->bits);
+    free(n);
+}
+
 int told_to_stop(const struct packer_options *opt, struct err *err)
 {
     return opt->stop != NULL && opt->stop(opt->arg) ? err_set(err, ERR_BUSY, "packing: told to stop") : 0;
@@ -99,7 +121,7 @@ static int collect(struct store *s, const struct packer_options *opt, struct win
             break;
         }
         epoch = rec.epoch;
-        rc = window_add(w, &rec) < 0 ? err_set(err, ERR_NOMEM, "packing: out of memory") : 0;
+        rc = window_add(w, &rec, opt->needed == NULL || needed_has(opt->needed, rec.lsn)) < 0 ? err_set(err, ERR_NOMEM, "packing: out of memory") : 0;
         if (rc == 0 && w->records % ASK_RECORDS == 0)
             rc = told_to_stop(opt, err);
     }

@@ -9,7 +9,26 @@
 
 #include "store/core/store.h"
 
+/*
+ * Which records of a part of the log have data that some moment needs: a bit for each place where a record may begin (they lie at least NEEDED_GRAIN bytes apart).
+ * needed_new: of [first, end), none yet; NULL: no memory. Filled by reclaim, which then is through with all records below ${end}.
+ */
+enum { NEEDED_GRAIN = 128 };
+struct needed { uint64_t first, end; uint8_t *bits; };
+struct needed *needed_new(uint64_t first, uint64_t end);
+void needed_free(struct needed *n);
+static inline void needed_set(struct needed *n, uint64_t lsn)
+{
+    if (lsn >= n->first && lsn < n->end)
+        n->bits[(lsn - n->first) / NEEDED_GRAIN / 8] |= (uint8_t)(1u << (lsn - n->first) / NEEDED_GRAIN % 8);
+}
+static inline bool needed_has(const struct needed *n, uint64_t lsn)
+{
+    return lsn < n->first || lsn >= n->end || (n->bits[(lsn - n->first) / NEEDED_GRAIN / 8] >> (lsn - n->first) / NEEDED_GRAIN % 8 & 1);
+}
+
 struct packer_options {
+    const struct needed *needed;     /* data of other records are not packed, and gone with the log; NULL: all are */
     int (*stop)(void *arg);          /* asked at each chunk and every some records: nonzero ends a step early, at most with the archive one file ahead; may be NULL */
     void *arg;
 };

@@ -76,7 +76,11 @@ static int on_piece(void *arg, uint64_t ino, bool live, const struct piece *p)
 {
     struct run *r = arg;
 
-    (void)ino, (void)live;
+    (void)live;
+    if (r->opt->of != NULL && !r->opt->of(r->opt->of_arg, ino))
+        return 0;
+    if (r->opt->needed != NULL)
+        needed_set(r->opt->needed, p->lsn);
     return packs_mark_data(r->mark, p->lsn, p->doff, p->len, r->err);
 }
 
@@ -240,6 +244,8 @@ int reclaim(struct store *s, const struct reclaim_options *opt, struct reclaim_r
         rc = retain_keep(s, &keep, err);
     if (rc == 0)
         sum = sum_of(&keep);
+    if (rc == 0 && keep.horizon <= LOG_FIRST_ADDR && !opt->sweep)
+        goto out;                        /* nothing was ever let go of */
     if (rc == 0 && (opt->sweep || sum != swept_last(s))) {
         rc = retain_both_copies(s, err);
         store_maint_begin(s);
@@ -262,6 +268,7 @@ int reclaim(struct store *s, const struct reclaim_options *opt, struct reclaim_r
             rc = store_put_rows(s, put_swept, &sum, err);
         packs_mark_free(r.mark);
     }
+out:
     free((void *)(uintptr_t)keep.point);
     return rc;
 }

@@ -7,6 +7,7 @@
 #define STORE_MAINT_RECLAIM_H
 
 #include "store/core/store.h"
+#include "store/maint/packer.h"
 
 struct reclaim_options {
     bool now;                        /* what is not listed any more goes without its grace; packs are made anew for less */
@@ -15,6 +16,9 @@ struct reclaim_options {
     int (*stop)(void *arg);          /* asked often: nonzero ends it early, nothing is lost; may be NULL */
     void (*tell)(void *arg, const char *what, uint64_t done, uint64_t total);    /* may be NULL; total 0: not known */
     void *arg;
+    struct needed *needed;           /* if not NULL: gets the records of the log whose data are needed */
+    bool (*of)(void *of_arg, uint64_t ino);    /* reclaim_measure: data of these inodes alone; NULL: of all */
+    void *of_arg;
 };
 
 struct reclaim_result {

@@ -90,12 +90,15 @@ static int pause_or_stop(void *arg)
     return stop;
 }
 
-int upkeep_pack(struct store *s, int (*stop)(void *arg), void *arg, int (*each)(void *arg, const struct packer_result *r), struct err *err)
+int upkeep_pack(struct store *s, const struct needed *needed, int (*stop)(void *arg), void *arg, int (*each)(void *arg, const struct packer_result *r), struct err *err)
 {
-    struct packer_options opt = { .stop = stop, .arg = arg };
+    struct packer_options opt = { .needed = needed, .stop = stop, .arg = arg };
     struct packer_result r;
     uint64_t upto;
     int rc = store_roll(s, err);         /* first: of a store opened for reading it says so, and a sync would fail the store */
+
+    if (rc == ERR_NOSPC)                 /* then the segment that is written to stays */
+        rc = 0;
 
     upto = log_head(store_log(s));
     if (rc == 0)
@@ -148,12 +151,24 @@ static void give_back(struct upkeep *u)
     u->stuck = rc < 0 && rc != ERR_BUSY;
 }
 
+/* For all of the log that is in no pack yet; NULL: there is nothing, or no memory. */
+struct needed *upkeep_needed(struct store *s)
+{
+    struct store_info info;
+    uint64_t packed = packs_end(store_packs(s));
+
+    if (store_flush(s, NULL) < 0)
+        return NULL;
+    store_info(s, &info);
+    return needed_new(packed > 0 ? packed : LOG_FIRST_ADDR, info.applied);
+}
+
 /* Space is short: less is kept from now on. Nobody works in the meantime who needs space, so nobody is waited for where the disk is full. */
 static void make_room(struct upkeep *u)
 {
     struct pressure *p = &u->pressure;
     struct policy policy;
-    const struct reclaim_options opt = { .stop = p->full ? told_to_end : pause_or_stop, .arg = u, .policy = &policy, .now = true };
+    struct reclaim_options opt = { .stop = p->full ? told_to_end : pause_or_stop, .arg = u, .policy = &policy, .now = true, .sweep = true };
     char line[300];
     struct err err = { 0 };
     uint64_t began = now_ms();
@@ -166,9 +181,11 @@ static void make_room(struct upkeep *u)
         u->say(line);
     }
     pressure_step(p, u->s, &policy);
-    rc = upkeep_pack(u->s, opt.stop, u, NULL, &err);
-    if (rc == 0 || rc == ERR_NOSPC)
-        rc = reclaim(u->s, &opt, NULL, &err);
+    opt.needed = upkeep_needed(u->s);
+    rc = reclaim(u->s, &opt, NULL, &err);
+    if (rc == 0 || rc == ERR_NOSPC)      /* what nobody needs is not even packed */
+        rc = upkeep_pack(u->s, rc == 0 ? opt.needed : NULL, opt.stop, u, NULL, &err);
+    needed_free(opt.needed);
     if (rc < 0 && rc != ERR_BUSY && !u->stuck && u->say != NULL) {
         snprintf(line, sizeof line, "reclaim: %.250s", err.msg[0] ? err.msg : err_text(rc));
         u->say(line);
@@ -191,7 +208,7 @@ static void look(struct upkeep *u)
     unpacked = packs_end(store_packs(u->s));
     unpacked = head - (unpacked > 0 ? unpacked : LOG_FIRST_ADDR);
     if (u->wait_ms == 0 && ((u->still_ms >= QUIET_MS && unpacked >= WORTH_BYTES) || unpacked >= LONG_BYTES))
-        told(u, upkeep_pack(u->s, pause_or_stop, u, NULL, &err), &err);
+        told(u, upkeep_pack(u->s, NULL, pause_or_stop, u, NULL, &err), &err);
     u->reclaim_ms = u->reclaim_ms > LOOK_MS ? u->reclaim_ms - LOOK_MS : 0;
     if (pressure_look(&u->pressure, u->s, LOOK_MS))
         make_room(u);

@@ -16,10 +16,14 @@ int  upkeep_start(struct store *s, void (*say)(const char *line), struct upkeep 
 void upkeep_stop(struct upkeep *u);
 
 /*
- * upkeep_pack(s, stop, arg, each, err): pack all there is, now: begins a segment, flushes the index, and goes step by step; ${each} (may be NULL) is
+ * upkeep_pack(s, needed, stop, arg, each, err): pack all there is, now (${needed}: as packer_options): begins a segment, flushes the index, and goes step by step; ${each} (may be NULL) is
  * called after each with what it did. ${stop}: as packer_options. Errors: as packer_step, and what ${each} returned.
  */
 struct packer_result;
-int upkeep_pack(struct store *s, int (*stop)(void *arg), void *arg, int (*each)(void *arg, const struct packer_result *r), struct err *err);
+struct needed;
+int upkeep_pack(struct store *s, const struct needed *needed, int (*stop)(void *arg), void *arg, int (*each)(void *arg, const struct packer_result *r), struct err *err);
+
+/* upkeep_needed(s): for reclaim and then upkeep_pack: all of the log that is in no pack yet. NULL: there is nothing, or it cannot be said. needed_free. */
+struct needed *upkeep_needed(struct store *s);
 
 #endif

@@ -13,7 +13,7 @@
 
 struct packs_mark;
 
-/* packs_mark_new(ps, out, err): of the packs there are now. A bit for each chunk and each entry of their tables, and 16 MiB. A pack that cannot be read, or of which
+/* packs_mark_new(ps, out, err): of the packs there are now. A bit for each chunk and each entry of their tables, and 4 MiB. A pack that cannot be read, or of which
  * a part is of a branch, stays as it is. Errors: NOMEM, IO. */
 int  packs_mark_new(struct packs *ps, struct packs_mark **out, struct err *err);
 void packs_mark_free(struct packs_mark *m);

@@ -5,7 +5,7 @@
 #include "store/pack/packs_internal.h"
 #include "store/pack/packs_mark.h"
 
-enum { MARK_QUEUE = 1 << 20, NEWER_MAX = 1024 };
+enum { MARK_QUEUE = 1 << 18, NEWER_MAX = 1024 };
 
 /* Blocks of one kind in a pack's directory: the first of them, the entries before each, and a bit for each entry. */
 struct block_counts { uint32_t first, total; uint32_t *before; uint8_t *bits; };

@@ -37,6 +37,9 @@
     X(check,    false, "read_data")                                                            \
     X(reclaim,  true,  "now")                                                                  \
     X(retain,   false, "policy measure")                                                       \
+    X(space,    false, "path free")                                                            \
+    X(diff,     false, "from to")                                                              \
+    X(find,     false, "pattern deleted")                                                      \
     X(wait,     false, "until on timeout_ms")                                             \
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source")                                                               \

@@ -5,7 +5,11 @@
 #include "store/maint/reclaim.h"
 #include "store/maint/upkeep.h"
 
-enum { TELL_ROWS = 65536 };
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { TELL_ROWS = 65536, NICE = 15 };
 
 struct work { struct svc_req *q; uint64_t data, packs, archives, chunks, known, deltas, records, told; };
 
@@ -55,8 +59,11 @@ int svc_op_reclaim(struct svc_req *q, struct err *err)
     json_t *o;
     int r = svc_arg_bool(q, "now", &opt.now, err);
 
+    if (q->env->mount_dir)               /* the thread is this client's alone, and a mount has others to serve */
+        (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+
     if (r == 0)
-        r = upkeep_pack(q->s, asked_to_stop, &c, each_step, err);
+        r = upkeep_pack(q->s, NULL, asked_to_stop, &c, each_step, err);
     if (r == 0)
         r = reclaim(q->s, &opt, &res, err);
     if (r)

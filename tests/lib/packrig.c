@@ -42,7 +42,7 @@ int packrig_try(struct store *s, struct packrig_sum *sum, struct err *err)
 
     sum = sum != NULL ? sum : &own;
     memset(sum, 0, sizeof *sum);
-    return upkeep_pack(s, NULL, sum, each_step, err);
+    return upkeep_pack(s, NULL, NULL, sum, each_step, err);
 }
 
 void packrig_pack(struct store *s, struct packrig_sum *sum)

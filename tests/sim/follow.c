@@ -178,7 +178,7 @@ static int packed_promoted(struct standby *b, uint64_t last)
 {
     struct log_recovery rec;
     struct err err = { 0 };
-    int rc = upkeep_pack(b->w.s, NULL, NULL, NULL, &err);
+    int rc = upkeep_pack(b->w.s, NULL, NULL, NULL, NULL, &err);
     if (rc < 0)
         return rig_viol(b->r, "promoted: packing: %s %s", err_name(rc), err.msg);
     world_drop(&b->w);

@@ -155,6 +155,7 @@ struct kv *hook_kv(struct hook *h, struct kv *inner)
     k->ops.flush_done = k_flush_done;
     k->ops.flush_wait = k_flush_wait;
     k->ops.snap_new = k_snap_new;
+    k->ops.snap_scan = k_snap_new;
     k->ops.snap_free = k_snap_free;
     k->ops.iter_new = k_iter_new;
     k->ops.memory = k_memory;

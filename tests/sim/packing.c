@@ -87,7 +87,7 @@ int pack_some(struct sim_stats *st, struct rng *rng, struct store *s, struct err
     uint64_t first = log_first(store_log(s));
     (void)log_segments(store_log(s), border, &p);
     st->pack_calls++;
-    int rc = rng_chance(rng, 65) ? upkeep_pack(s, stop, &p, packed, err) : parts(&p, rng, s, err);
+    int rc = rng_chance(rng, 65) ? upkeep_pack(s, NULL, stop, &p, packed, err) : parts(&p, rng, s, err);
     st->dropped += borders(&p, first, log_first(store_log(s)));
     if (rc == ERR_BUSY && p.ended) {
         st->pack_stopped++;
@@ -123,7 +123,7 @@ static int again(struct rig *r)
     if (info.failed || simio_dead(r->w.sim) || r->full)
         return 0;
     simio_fail_clear(r->w.sim);
-    int rc = upkeep_pack(r->w.s, NULL, NULL, NULL, &err);
+    int rc = upkeep_pack(r->w.s, NULL, NULL, NULL, NULL, &err);
     store_info(r->w.s, &info);
     if (info.failed || simio_dead(r->w.sim))     /* it met another one that was armed */
         return 0;
@@ -186,7 +186,7 @@ int pack_recovered(struct rig *r, struct world *w, uint64_t lsn)
 {
     struct log_recovery rec;
     struct err err = { 0 };
-    int rc = upkeep_pack(w->s, NULL, NULL, NULL, &err);
+    int rc = upkeep_pack(w->s, NULL, NULL, NULL, NULL, &err);
     r->st->packed_after++;
     if (rc < 0)
         return rig_viol(r, "packing a recovered store: %s %s", err_name(rc), err.msg);

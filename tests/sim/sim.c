@@ -76,7 +76,7 @@ static int reached(const struct sim_stats *s)
         { "packing failed", s->pack_failed }, { "packing again", s->pack_again }, { "packing of a recovered store", s->packed_after },
         { "packing cut off again", s->packing_cut }, { "packing of a standby", s->packs_standby }, { "a known chunk", s->known }, { "a difference", s->deltas }, { "an index made anew", s->rebuilt },
         { "reclaim stopped", s->reclaim_stopped }, { "reclaim failed", s->reclaim_failed }, { "reclaim in a recovered store", s->reclaimed_after },
-        { "rows let go of", s->rows_gone }, { "packs made anew", s->packs_anew }, { "a moment not listed", s->unlisted }, { "a check", s->checks }, { "a record of the archive to a standby", s->shipped_old }, { "a recovery cut off", s->twice }, { "an open for reading", s->read_only },
+        { "rows let go of", s->rows_gone }, { "packing of what is needed alone", s->packed_needed }, { "packs made anew", s->packs_anew }, { "a moment not listed", s->unlisted }, { "a check", s->checks }, { "a record of the archive to a standby", s->shipped_old }, { "a recovery cut off", s->twice }, { "an open for reading", s->read_only },
     };
     int missing = 0;
     for (size_t k = 0; k < sizeof v / sizeof *v; k++)

@@ -6,6 +6,7 @@
 
 #include "store/core/retain.h"
 #include "store/maint/reclaim.h"
+#include "store/maint/upkeep.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -58,10 +59,20 @@ static uint64_t listed_from(struct store *s)
 static int once(struct rig *r, bool again)
 {
     struct thinning t = { .asks = !again && rng_chance(&r->rng, 15) ? (int)rng_below(&r->rng, 12) : -1 };
-    const struct reclaim_options opt = { .now = rng_chance(&r->rng, 50), .sweep = rng_chance(&r->rng, 30), .stop = stop, .arg = &t };
+    struct reclaim_options opt = { .now = rng_chance(&r->rng, 50), .sweep = rng_chance(&r->rng, 30), .stop = stop, .arg = &t };
     struct reclaim_result res = { 0 };
     struct err err = { 0 };
-    int rc = reclaim(r->w.s, &opt, &res, &err);
+    int rc = 0;
+    if (rng_chance(&r->rng, 40)) {       /* as where space is short: what nobody needs is not packed */
+        opt.needed = upkeep_needed(r->w.s);
+        opt.sweep = true;
+    }
+    rc = reclaim(r->w.s, &opt, &res, &err);
+    if (rc == 0 && opt.needed != NULL) {
+        rc = upkeep_pack(r->w.s, opt.needed, stop, &t, NULL, &err);
+        r->st->packed_needed++;
+    }
+    needed_free(opt.needed);
     r->st->reclaims++;
     r->st->rows_gone += res.rows_gone;
     r->st->packs_anew += res.packs;

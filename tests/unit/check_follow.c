@@ -265,7 +265,7 @@ START_TEST(an_epoch_that_never_came_does_not_part_it_from_the_one_of_before)
         ck_assert_msg(send_all(&err) == 0, "%s", err.msg);
         ck_assert_uint_eq(n_epochs(), 1);
         if (i < 3)
-            ck_assert_msg(upkeep_pack(b, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+            ck_assert_msg(upkeep_pack(b, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
         content_is(b, names[i], names[i]);
         ck_assert_int_eq(store_close(b, &err), 0);
         if (i == 2) {                    /* made anew from the archive */

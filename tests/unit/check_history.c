@@ -308,7 +308,7 @@ START_TEST(log_and_archive_may_both_have_a_record)
     start(6, 60);
     packrig_note(&was, a.s);
     simio_fail_from(a.sim, SIMIO_UNLINK, 3, ERR_IO);     /* archive/next and packs/next are the first */
-    ck_assert_int_lt(upkeep_pack(a.s, NULL, NULL, NULL, &err), 0);
+    ck_assert_int_lt(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), 0);
     simio_fail_clear(a.sim);
     store_drop(a.s);
     simio_kill(a.sim);

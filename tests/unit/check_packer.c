@@ -276,7 +276,7 @@ START_TEST(told_to_stop_it_has_done_nothing_wrong)
         int rc;
 
         left = n;
-        rc = upkeep_pack(a.s, stop_soon, &left, NULL, &err);
+        rc = upkeep_pack(a.s, NULL, stop_soon, &left, NULL, &err);
         ck_assert_msg(rc == 0 || rc == ERR_BUSY, "%s", err.msg);
         past_work(&a, &past, 2, 2);
     }

@@ -5,6 +5,8 @@
 #include "store/core/moment.h"
 #include "store/core/retain.h"
 #include "store/maint/reclaim.h"
+#include "store/maint/space.h"
+#include "store/maint/upkeep.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
 #include "tests/lib/packrig.h"
@@ -452,6 +454,41 @@ START_TEST(what_no_moment_needs_goes)
 }
 END_TEST
 
+START_TEST(what_no_moment_needs_is_not_packed)
+{
+    struct reclaim_options opt = { .now = true, .sweep = true };
+    struct err err = { 0 };
+    uint64_t digest;
+
+    packrig_start(&a, &past, 5, 1 << 20);
+    keep_nothing();
+    for (int i = 0; i < 6; i++) {
+        save("one", 400000, 1);
+        past_work(&a, &past, 6, 100);
+        ts_step(&a, 5000);
+    }
+    digest = past_digest(a.s, AT_LIVE);
+    opt.needed = upkeep_needed(a.s);
+    ck_assert_ptr_nonnull(opt.needed);
+    ck_assert_msg(reclaim(a.s, &opt, NULL, &err) == 0, "%s", err.msg);
+    save("later", 50000, 1);             /* of what came since nothing is known */
+    ck_assert_msg(upkeep_pack(a.s, opt.needed, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    needed_free(opt.needed);
+    ck_assert_uint_lt(pack_bytes(), 400000 + 50000 + 200000);
+    ck_assert_uint_eq(log_first(store_log(a.s)), log_head(store_log(a.s)));
+    ts_unlink(&a, "later");
+    (void)digest;
+    ts_is(&a, "later", NULL);
+    packs_well();
+    reclaim_now();
+    packrig_without_index(&a);
+    packs_well();
+    reclaim_now();
+    ck_assert_int_gt(past_digest(a.s, AT_LIVE) != 0, 0);
+    ts_free(&a);
+}
+END_TEST
+
 START_TEST(what_a_snapshot_holds_stays)
 {
     uint64_t at = 0, digest;
@@ -502,6 +539,53 @@ START_TEST(what_is_needed_builds_on_what_is_not)
             packs_well();
         }
     }
+    ts_free(&a);
+}
+END_TEST
+
+/* What a question says would be freed is freed, when that is done. */
+START_TEST(what_would_be_freed_is_freed)
+{
+    const struct reclaim_options opt = { 0 };
+    struct err err = { 0 };
+    struct space_free f = { 0 };
+    struct space_sizes z;
+    struct space_below b;
+    uint64_t before, after, digest;
+    char text[32];
+
+    packrig_start(&a, &past, 20 + (uint64_t)_i, 1 << 20);
+    keep_nothing();
+    set("keep-all", "20d");
+    for (int i = 0; i < 24; i++) {
+        save("one", 20000 + past_random(&past, 200000), (unsigned)(i % 2));
+        save("two", 60000, 1);
+        past_work(&a, &past, 5, 100);
+        ts_step(&a, 3000000 + (int64_t)past_random(&past, 3000000));
+    }
+    packrig_pack(a.s, NULL);
+    reclaim_now();
+    before = pack_bytes();
+    ck_assert_msg(space_sizes(a.s, &opt, &z, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(z.leaving, 0);
+    ck_assert_uint_le(z.present + z.past, before);
+    ck_assert_uint_ge(z.present + z.past, before - before / 8);
+    ck_assert_msg(space_below(a.s, ts_ino(&a, "two"), &opt, &b, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(b.inodes, 1);
+    ck_assert_uint_ge(b.alone, 60000);
+    ck_assert_msg(space_free(a.s, before / 100 * (uint64_t)(20 + 15 * _i), &opt, &f, &err) == 0, "%s", err.msg);
+    ck_assert(f.enough);
+    ck_assert_uint_ge(f.bytes, before / 100 * (uint64_t)(20 + 15 * _i));
+    sprintf(text, "%lus", (unsigned long)((f.now_age_ns - f.age_ns) / S));
+    set("keep-all", text);
+    digest = past_digest(a.s, AT_LIVE);
+    reclaim_now();
+    after = pack_bytes();
+    ck_assert_msg(before - after <= f.bytes + f.bytes / 20 + 5000 && f.bytes <= before - after + f.bytes / 20 + 5000, "said %lu, freed %lu of %lu", (unsigned long)f.bytes,
+                  (unsigned long)(before - after), (unsigned long)before);
+    ck_assert_uint_eq(past_digest(a.s, AT_LIVE), digest);
+    ck_assert_int_eq(space_free(a.s, 1ull << 40, &opt, &f, &err), 0);
+    ck_assert(!f.enough);
     ts_free(&a);
 }
 END_TEST
@@ -601,8 +685,10 @@ int main(void)
     tcase_set_timeout(one, 120);
     tcase_add_test(one, needs_are_of_moments_in_the_row);
     tcase_add_test(one, what_no_moment_needs_goes);
+    tcase_add_test(one, what_no_moment_needs_is_not_packed);
     tcase_add_test(one, what_a_snapshot_holds_stays);
     tcase_add_test(one, what_is_needed_builds_on_what_is_not);
+    tcase_add_loop_test(one, what_would_be_freed_is_freed, 0, 5);
     tcase_add_test(one, who_is_in_a_moment_keeps_it);
     tcase_add_loop_test(one, an_index_that_lost_rows_gives_nothing_away, 0, 4);
     suite_add_tcase(s, one);

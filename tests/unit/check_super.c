@@ -120,6 +120,11 @@ START_TEST(golden_retained_set_is_read_and_written_the_same)
     ck_assert_uint_eq(retained_first(&r, 9002, 11000), 0);
     ck_assert_uint_eq(retained_first(&r, 9002, 11001), 11000);
     ck_assert_uint_eq(retained_first(&r, 12000, 12001), 12000);
+    ck_assert_uint_eq(retained_last(&r, 4000, 5000), 4096);
+    ck_assert_uint_eq(retained_last(&r, 4097, 9001), 0);
+    ck_assert_uint_eq(retained_last(&r, 4097, 11000), 9001);
+    ck_assert_uint_eq(retained_last(&r, 4097, 11001), 11000);
+    ck_assert_uint_eq(retained_last(&r, 12000, 12500), 12499);
     ck_assert_uint_eq(retained_near(&r, 6000), 4096);
     ck_assert_uint_eq(retained_near(&r, 10500), 11000);
     retained_release(&r);

@@ -1,0 +1,74 @@
+/* svc_diff.c: the requests "diff" and "find": what changed between two moments, where names were that are gone. */
+#include "store/svc/svc_internal.h"
+
+#include "store/core/diff.h"
+#include "store/core/moment.h"
+
+static int emit_change(void *arg, const struct diff_entry *e)
+{
+    static const char *const kinds[] = { "added", "removed", "renamed", "content", "attributes" };
+    struct svc_req *q = arg;
+    json_t *o;
+
+    o = json_object();
+    svc_put_text(o, "change", kinds[e->kind]);
+    svc_put_text(o, "path", e->path);
+    if (e->old_path)
+        svc_put_text(o, "old_path", e->old_path);
+    svc_put_text(o, "type", svc_type_word(e->mode));
+    svc_put_u64(o, "size_before_bytes", e->size_before);
+    svc_put_u64(o, "size_after_bytes", e->size_after);
+    return svc_emit(q, "item", o);
+}
+
+int svc_op_diff(struct svc_req *q, struct err *err)
+{
+    struct store_info info;
+    uint64_t from, to, day = 0;
+    int r = svc_settle(q, err);
+
+    store_info(q->s, &info);
+    if (r == 0 && moment_resolve(q->s, "1d", &day, NULL) < 0)
+        day = info.first;                /* younger than a day: all of it */
+    if (r == 0)
+        r = svc_arg_at(q, "from", day, &from, err);
+    if (r == 0)
+        r = svc_arg_at(q, "to", AT_LIVE, &to, err);
+    if (r == 0 && from > to)
+        r = err_set(err, ERR_USAGE, "diff: expected --from before --to, found it behind");
+    return r < 0 ? r : diff_moments(q->s, from, to, emit_change, q, err);
+}
+
+static int emit_name(void *arg, const struct find_entry *e)
+{
+    struct svc_req *q = arg;
+    json_t *o = json_object();
+
+    svc_put_text(o, "path", e->path);
+    svc_put_text(o, "type", svc_type_word(e->type << 12));
+    json_object_set_new(o, "deleted", json_boolean(e->gone));
+    if (e->gone) {
+        svc_put_u64(o, "gone_lsn", e->gone_lsn);
+        if (e->gone_ns != 0)
+            svc_put_time(o, "gone", e->gone_ns);
+        svc_put_u64(o, "at_lsn", e->at);
+        if (e->moved_to)
+            svc_put_text(o, "moved_to", e->moved_to);
+    }
+    return svc_emit(q, "item", o);
+}
+
+int svc_op_find(struct svc_req *q, struct err *err)
+{
+    const char *pattern;
+    bool deleted = false;
+    int r = svc_arg_text(q, "pattern", &pattern, err);
+
+    if (r == 0)
+        r = svc_arg_bool(q, "deleted", &deleted, err);
+    if (r == 0 && (!pattern || !*pattern))
+        r = err_set(err, ERR_USAGE, "find: expected a pattern");
+    if (r == 0)
+        r = svc_settle(q, err);
+    return r < 0 ? r : find_names(q->s, pattern, deleted, emit_name, q, err);
+}
