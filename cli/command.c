@@ -87,6 +87,7 @@ const struct command commands[] = {
       "  --now                what is not listed any more goes at once, without the grace in which it can be brought back\n", cmd_reclaim },
     { "space", "[STORE|PATH] [--free SIZE]", "what uses space; what would free some",
       "  --free SIZE          how much of the past has to go for that\n", cmd_space },
+    { "rebuild-index", "[STORE]", "make the index anew from archive and log; the store must not be mounted", "", cmd_rebuild_index },
     { "check", "[STORE] [--read-data]", "verify; never changes anything",
       "  --read-data          also read and verify every byte of file data\n", cmd_check },
     { "dump", "FILE", "print a log segment, a pack, an archive file, a superblock or a retained set", "", cmd_dump },

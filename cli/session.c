@@ -51,11 +51,8 @@ static uint64_t setting(const struct super *sb, const char *name)
     return v;
 }
 
-int session_open_here(const char *dir, bool writable, uint32_t location, struct store **out, struct io **io, struct log_recovery *rec,
-                      struct err *err)
+static int open_here(const char *dir, struct store_options opt, struct store **out, struct io **io, struct log_recovery *rec, struct err *err)
 {
-    /* Reading a copy does no harm; which of two is the store matters to whoever writes. */
-    struct store_options opt = { .writable = writable, .threads = true, .location = writable ? location : LOCATION_MOVED };
     struct super *sb = malloc(sizeof *sb);
     int r;
 
@@ -78,6 +75,18 @@ out:
         *io = NULL;
     }
     return r;
+}
+
+int session_open_here(const char *dir, bool writable, uint32_t location, struct store **out, struct io **io, struct log_recovery *rec,
+                      struct err *err)
+{
+    /* Reading a copy does no harm; which of two is the store matters to whoever writes. */
+    return open_here(dir, (struct store_options){ .writable = writable, .threads = true, .location = writable ? location : LOCATION_MOVED }, out, io, rec, err);
+}
+
+int session_rebuild_here(const char *dir, struct store **out, struct io **io, struct err *err)
+{
+    return open_here(dir, (struct store_options){ .writable = true, .threads = true, .fresh_index = true }, out, io, NULL, err);
 }
 
 static time_t now_s(void)

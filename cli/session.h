@@ -50,6 +50,9 @@ int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg
 int session_open_here(const char *dir, bool writable, uint32_t location, struct store **out, struct io **io, struct log_recovery *rec,
                       struct err *err);
 
+/* session_rebuild_here(dir, out, io, err): as session_open_here, writable, with an index made anew. */
+int session_rebuild_here(const char *dir, struct store **out, struct io **io, struct err *err);
+
 /* session_caller(): who runs this command. */
 struct caller session_caller(void);
 

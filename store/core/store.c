@@ -33,7 +33,7 @@ enum { MEMORY_DEFAULT = 256 << 20, COMMIT_MS_DEFAULT = 100,
 static int index_refused(const struct store *s, const struct err *why, struct err *err)
 {
     return err_set(err, ERR_DAMAGE, "%.500s; %s", why->msg, s->opt.writable ?
-                   "move index/ out of the store, and it is made anew from archive and log" :
+                   "rebuild it: spare rebuild-index" :
                    "where a power cut left it so, mounting the store (not ro) mends it");
 }
 
@@ -308,6 +308,10 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         s->opt.log.segment_bytes = reserve_segment(s->io);
     if (rc == 0 && s->opt.writable)
         reserve_at_open(s);
+    if (rc == 0 && s->opt.writable && s->opt.fresh_index) {
+        rc = index_files_replace(s->io, err);
+        s->replaced = rc == 0;
+    }
     if (rc == 0)
         rc = open_index(s, rec, err);
     if (rc == 0)
@@ -365,9 +369,14 @@ int store_open(struct io *io, const char *dir, const struct store_options *opt, 
     if (rc == 0)
         rc = run_start(s, err);
     if (rc < 0) {
+        bool replaced = s->replaced;
         store_drop(s);
+        if (replaced)
+            (void)index_files_bring_back(io, NULL);
         return rc;
     }
+    if (s->replaced)
+        (void)index_files_discard(io, NULL);
     *out = s;
     return 0;
 }

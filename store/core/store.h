@@ -76,6 +76,7 @@ struct store_options {
     bool writable;            /* false: read-only, changes nothing on disk, also opens a damaged store */
     bool threads;             /* run applier and committer */
     bool promote;             /* a standby becomes the primary, in a new epoch; of a primary: INVAL */
+    bool fresh_index;         /* the index is made anew from archive and log; that of now is kept until the open succeeds, and is back if it does not */
     bool keep_orphans;        /* do not reap unlinked-but-open files at open (worker restart) */
     uint32_t location;        /* enum store_location */
     uint64_t memory_bytes;    /* bound of caches, overlay and RocksDB; 256 MiB default where 0 */

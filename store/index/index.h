@@ -37,6 +37,15 @@ struct io;
 int index_files_heal(struct io *io, struct err *err);
 
 /*
+ * index_files_replace(io, err): not open: what is there becomes INDEX_REPLACED, and there is no index. index_files_bring_back: it is the index again, whatever was
+ * made since. index_files_discard: its files go (the empty directory stays). Errors: IO; NOENT there is none (of replace: that is no failure).
+ */
+#define INDEX_REPLACED "index.replaced"
+int index_files_replace(struct io *io, struct err *err);
+int index_files_bring_back(struct io *io, struct err *err);
+int index_files_discard(struct io *io, struct err *err);
+
+/*
  * index_open(ix, kv, err): start from what the key-value store holds; an empty one starts at address 0.
  * Errors: DAMAGE, NOMEM, IO. Release with index_release (the kv is the caller's).
  */

@@ -185,3 +185,52 @@ int index_files_heal(struct io *io, struct err *err)
         return use_older(io, k, err);
     return rc < 0 ? rc : cut_tail(io, path, st.size, err);
 }
+
+/* ---- one for another ---- */
+
+struct emptying { struct io *io; const char *dir; struct err *err; };
+
+static int remove_file(void *arg, const char *name)
+{
+    struct emptying *e = arg;
+    char path[300];
+
+    if (snprintf(path, sizeof path, "%s/%s", e->dir, name) >= (int)sizeof path)
+        return 0;
+    return io_unlink(e->io, path, e->err);
+}
+
+static int empty(struct io *io, const char *dir, struct err *err)
+{
+    struct emptying e = { io, dir, err };
+    int rc = io_list(io, dir, remove_file, &e, err);
+
+    return rc == ERR_NOENT ? 0 : rc;
+}
+
+int index_files_discard(struct io *io, struct err *err)
+{
+    return empty(io, INDEX_REPLACED, err);
+}
+
+/* A directory may take the name of an empty one. */
+static int take_place(struct io *io, const char *from, const char *to, struct err *err)
+{
+    int rc = empty(io, to, err);
+
+    if (rc == 0)
+        rc = io_rename(io, from, to, err);
+    return rc == 0 ? io_syncdir(io, ".", err) : rc;
+}
+
+int index_files_replace(struct io *io, struct err *err)
+{
+    int rc = take_place(io, "index", INDEX_REPLACED, err);
+
+    return rc == ERR_NOENT ? 0 : rc;
+}
+
+int index_files_bring_back(struct io *io, struct err *err)
+{
+    return take_place(io, INDEX_REPLACED, "index", err);
+}

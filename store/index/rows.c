@@ -40,7 +40,7 @@ size_t row_end(const struct wr *w)
 
 int row_damage(struct err *err, const char *row, const char *what)
 {
-    return err_set(err, ERR_DAMAGE, "index row (%s): %s; move index/ out of the store, and it is made anew from archive and log", row, what);
+    return err_set(err, ERR_DAMAGE, "index row (%s): %s; rebuild the index: spare rebuild-index", row, what);
 }
 
 static bool time_eq(const struct rec_time *a, const struct rec_time *b)
@@ -517,8 +517,7 @@ int row_meta_decode(const uint8_t *buf, size_t len, struct row_meta *out, struct
 
     layout = rd_u8(&r);
     if (!r.bad && layout != LAYOUT_VERSION)
-        return err_set(err, ERR_DAMAGE, "index: expected rows of layout %d, found layout %u; move index/ out of the store, and it is made anew "
-                       "from archive and log", LAYOUT_VERSION, layout);
+        return err_set(err, ERR_DAMAGE, "index: expected rows of layout %d, found layout %u; make it anew: spare rebuild-index", LAYOUT_VERSION, layout);
     o.applied = rd_var(&r);
     o.last_lsn = rd_var(&r);
     h = rd_bytes(&r, sizeof o.last_hash.b);

@@ -410,8 +410,8 @@ int sweep_whole(const struct sweep *w, struct err *err)
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (all[i].seen != all[i].counted)
-            return err_set(err, ERR_DAMAGE, "index: expected %" PRIu64 " %s, which is what it counts, found %" PRIu64 "; nothing is let go of; move "
-                           "index/ out of the store, and it is made anew", all[i].counted, all[i].what, all[i].seen);
+            return err_set(err, ERR_DAMAGE, "index: expected %" PRIu64 " %s, which is what it counts, found %" PRIu64 "; nothing is let go of; make the index "
+                           "anew: spare rebuild-index", all[i].counted, all[i].what, all[i].seen);
     return 0;
 }
 

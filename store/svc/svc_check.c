@@ -11,6 +11,7 @@
 
 #include "store/core/version.h"
 #include "store/log/frame.h"
+#include "store/log/segment.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -261,6 +262,24 @@ static int check_segment(struct svc_check *c, struct log *log, const struct span
     return r < 0 ? svc_finding(c, "log", "%s: %s", s->name, e.msg[0] ? e.msg : err_text(r)) : 0;
 }
 
+/* Opening reads the heads of the newest segments only. */
+static int check_header(struct svc_check *c, const char *name)
+{
+    uint8_t buf[SEGMENT_HEADER_BYTES];
+    struct segment_header h;
+    struct io_file *f = NULL;
+    struct err e = { 0 };
+    int64_t n = io_open(store_io(c->q->s), name, IO_RDONLY, &f, &e);
+
+    if (n == 0) {
+        n = io_pread(f, buf, sizeof buf, 0, &e);
+        io_close(f);
+    }
+    if (n >= 0)
+        n = segment_header_decode(buf, (size_t)n, &h, &e);
+    return n < 0 ? svc_finding(c, "log", "%s: %s", name, e.msg) : 0;
+}
+
 int svc_check_log(struct svc_check *c, struct log *log, uint64_t until, struct err *err)
 {
     struct spans v = { 0 };
@@ -280,6 +299,8 @@ int svc_check_log(struct svc_check *c, struct log *log, uint64_t until, struct e
         if (i && v.v[i].first != v.v[i - 1].end)
             r = svc_finding(c, "log", "%s: expected to begin at %llu, where the one before it ends, found %llu", v.v[i].name,
                             (unsigned long long)v.v[i - 1].end, (unsigned long long)v.v[i].first);
+        if (r == 0 && c->q->s)
+            r = check_header(c, v.v[i].name);
         if (r == 0 && end > v.v[i].first)
             r = check_segment(c, log, &v.v[i], end, base, total, &count);
         base += v.v[i].end - v.v[i].first;

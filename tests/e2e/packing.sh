@@ -63,7 +63,8 @@ no_index() {
 	last=$(digest "$mnt")
 	"$SPARE" umount m && rm -rf st/index && mount_it && same "$last" "$(digest "$mnt")" || return 1
 	for i in 1 4 7; do same "$(cat "digest.$i")" "$(digest "$mnt/.snapshots/r$i")" || return 1; done
-	exits 0 "$SPARE" check m && prints 'No damage'
+	exits 0 "$SPARE" check m && prints 'No damage' && exits 11 "$SPARE" rebuild-index m && "$SPARE" umount m && exits 0 "$SPARE" rebuild-index st && prints 'the index is made anew, up to @[0-9]+' && [ ! -e st/index.replaced ] && mount_it &&
+		same "$last" "$(digest "$mnt")" && same "$(cat digest.4)" "$(digest "$mnt/.snapshots/r4")"
 }
 check "without the index, which is made anew from the archive" no_index
 standby() {

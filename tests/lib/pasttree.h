@@ -23,6 +23,9 @@ void past_fill(struct past *p, uint8_t *buf, size_t len, unsigned kind);
 /* past_digest(s, at): of everything below the root. */
 uint64_t past_digest(struct store *s, uint64_t at);
 
+/* past_try(s, at, digest): the same of a store that may be damaged: 0, or the first error. */
+int past_try(struct store *s, uint64_t at, uint64_t *digest);
+
 /* past_work(t, p, ops, every): so many changes; each ${every}-th is remembered as a moment. */
 void past_work(struct teststore *t, struct past *p, unsigned ops, unsigned every);
 /* past_same(p, s, when): every moment of it that ${s} has in its log or behind it is what it was. Returns how many were looked at. */

@@ -218,7 +218,7 @@ START_TEST(it_is_so_when_the_past_was_thinned)
 {
     const struct reclaim_options opt = { .now = true };
     uint64_t at[6];
-    char name[8];
+    char name[16];
 
     packrig_start(&a, &past, 60, 64 << 10);
     for (int i = 0; i < 6; i++) {

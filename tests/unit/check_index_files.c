@@ -2,7 +2,11 @@
  * check_index_files.c: a store whose RocksDB files are as a power cut may leave them, or worse: it opens whole, past included, or is
  * refused in words; never another tree. Real files, since it is RocksDB's reading of them that counts.
  */
+#include "store/core/retain.h"
 #include "store/core/store.h"
+#include "store/maint/reclaim.h"
+#include "store/maint/upkeep.h"
+#include "tests/lib/pasttree.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -174,7 +178,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    sh("rm -rf st keep");
+    sh("rm -rf st keep kept files");
     ck_assert_int_eq(rmdir(base), 0);
 }
 
@@ -249,7 +253,7 @@ START_TEST(a_long_manifest_is_cut_too)
         put_manifest(manifest_len);
         manifest[border[i]] ^= 0x40;
         int rc = open_store(true, &s, &err);
-        ck_assert_msg(rc == 0 || strstr(err.msg, "; move index/ out of the store") != NULL, "byte %zu: %s", border[i], err.msg);
+        ck_assert_msg(rc == 0 || strstr(err.msg, "; rebuild it: spare rebuild-index") != NULL, "byte %zu: %s", border[i], err.msg);
         if (rc == 0) {
             whole(s);
             drop(s);
@@ -289,7 +293,7 @@ START_TEST(a_rotten_manifest_gives_the_tree_or_is_refused)
         }
         ck_assert_msg(rc == ERR_DAMAGE || rc == ERR_IO, "byte %zu: %s %s", k, err_name(rc), err.msg);
         ck_assert_msg(strncmp(err.msg, "index: ", 7) == 0, "byte %zu: %s", k, err.msg);
-        ck_assert_msg(strstr(err.msg, "; move index/ out of the store") != NULL, "byte %zu: %s", k, err.msg);
+        ck_assert_msg(strstr(err.msg, "; rebuild it: spare rebuild-index") != NULL, "byte %zu: %s", k, err.msg);
         sh("rm -rf st/index");
         opens_whole("no index, after byte", k);
     }
@@ -310,18 +314,178 @@ START_TEST(an_index_that_is_gone_is_made_anew)
 }
 END_TEST
 
+/* ---- an index behind which lie packs, a thinned past, reclaim ---- */
+
+enum { MOMENTS = 400 };
+static struct { uint64_t lsn, digest; } then[MOMENTS];
+static int n_then;
+static unsigned rng = 12345;
+
+static unsigned below(unsigned n)
+{
+    rng = rng * 1103515245u + 12345u;
+    return (rng >> 8) % n;
+}
+
+static void change(struct store *s, int i)
+{
+    struct caller who = { 0 };
+    char name[16], text[3000];
+    struct row_ino row;
+    uint64_t ino, gone = 0;
+    int k = (int)below(20), rc;
+    snprintf(name, sizeof name, "g%d", k);
+    memset(text, 'a' + i % 26, sizeof text);
+    rc = store_lookup(s, AT_LIVE, INO_ROOT, name, strlen(name), &ino, &row, NULL);
+    if (rc == 0 && below(4) == 0) {
+        ck_assert_int_eq(store_unlink(s, &who, INO_ROOT, name, strlen(name), false, &gone, NULL), 0);
+        ck_assert_int_eq(store_reap(s, &gone, 1, NULL), 0);
+        return;
+    }
+    if (rc != 0)
+        ck_assert_int_eq(store_create_node(s, &who, INO_ROOT, name, strlen(name), S_IFREG | 0644, 0, NULL, &ino, &row, NULL), 0);
+    ck_assert_int_ge(store_write(s, &who, ino, below(50000), text, 1 + below(sizeof text - 1), NULL), 0);
+    if (below(5) == 0)
+        ck_assert_int_eq(store_setxattr(s, &who, ino, "user.x", text, 1 + below(500), 0, false, NULL), 0);
+}
+
+/* Some work, a snapshot, perhaps packing and reclaim. */
+static void more(struct store *s, int i)
+{
+    const struct reclaim_options opt = { .now = true };
+    struct caller who = { 0 };
+    struct err err = { 0 };
+    char name[16];
+    for (int k = 0; k < 12; k++)
+        change(s, i);
+    snprintf(name, sizeof name, "s%d", i);
+    if (below(3) == 0)
+        ck_assert_int_eq(store_snapshot(s, &who, RSN_CREATE, name, AT_LIVE, "", "", 0, NULL, &err), 0);
+    ck_assert_int_eq(store_sync(s, &err), 0);
+    then[n_then].lsn = now(s) - 1;
+    then[n_then].digest = past_digest(s, then[n_then].lsn);
+    n_then++;
+    if (below(2) == 0)
+        ck_assert_msg(upkeep_pack(s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    if (below(2) == 0)
+        ck_assert_msg(reclaim(s, &opt, NULL, &err) == 0, "%s", err.msg);
+}
+
+/* Every moment listed is what it was, or says that it cannot be read where ${may}. Returns how many are listed. */
+static int well(struct store *s, bool may, const char *what)
+{
+    int n = 0;
+    for (int i = 0; i < n_then; i++) {
+        uint64_t digest = 0;
+        int rc;
+        if (!store_lists(s, then[i].lsn))
+            continue;
+        rc = past_try(s, then[i].lsn, &digest);
+        ck_assert_msg((rc < 0 && may) || (rc == 0 && digest == then[i].digest), "%s: moment %d, @%lu: %s", what, i, (unsigned long)then[i].lsn, rc < 0 ? err_name(rc) : "another one");
+        n++;
+    }
+    return n;
+}
+
+static int rebuild(struct store **s, struct err *err)
+{
+    char dir[96];
+    struct store_options opt = { .writable = true, .fresh_index = true, .location = LOCATION_MOVED, .memory_bytes = 16 << 20 };
+    struct io *io = NULL;
+    snprintf(dir, sizeof dir, "%s/st", base);
+    ck_assert_int_eq(io_posix_new(dir, &io, err), 0);
+    int rc = store_open(io, dir, &opt, s, NULL, err);
+    if (rc < 0)
+        io->ops->free(io);
+    return rc;
+}
+
+/* One file: a byte of it, its end, or all of it. */
+static void damage_one(const char *file, int listed)
+{
+    char path[400], what[500];
+    struct store *s = NULL;
+    struct err err = { 0 };
+    struct stat st;
+    int way = (int)below(4);
+    sh("rm -rf st && cp -a kept st");
+    snprintf(path, sizeof path, "%s/st/index/%s", base, file);
+    ck_assert_int_eq(stat(path, &st), 0);
+    snprintf(what, sizeof what, "%s, way %d", file, way);
+    if (way == 0) {
+        ck_assert_int_eq(unlink(path), 0);
+    } else if (st.st_size > 0 && way == 1) {
+        ck_assert_int_eq(truncate(path, below((unsigned)st.st_size)), 0);
+    } else if (st.st_size > 0) {
+        int fd = open(path, O_RDWR);
+        off_t off = below((unsigned)st.st_size);
+        uint8_t b;
+        ck_assert_int_eq(pread(fd, &b, 1, off), 1);
+        b ^= (uint8_t)(1u << below(8));
+        ck_assert_int_eq(pwrite(fd, &b, 1, off), 1);
+        close(fd);
+    }
+    if (open_store(true, &s, &err) == 0) {
+        well(s, true, what);
+        drop(s);
+    } else {
+        ck_assert_msg(err.msg[0] != '\0', "%s: refused without a word", what);
+    }
+    err = (struct err){ 0 };
+    ck_assert_msg(rebuild(&s, &err) == 0, "%s: rebuild: %s", what, err.msg);
+    ck_assert_int_eq(well(s, false, what), listed);
+    drop(s);
+}
+
+START_TEST(whatever_happens_to_a_file_of_the_index_it_is_made_anew)
+{
+    int times = getenv("TIMES") != NULL ? atoi(getenv("TIMES")) : 5;
+    struct store *s = NULL;
+    struct err err = { 0 };
+    rng += (unsigned)_i;
+    ck_assert_int_eq(open_store(true, &s, &err), 0);
+    ck_assert_int_eq(store_config_set(s, "keep-all", "0", &err), 0);
+    ck_assert_int_eq(store_config_set(s, "min-age", "0", &err), 0);
+    for (int t = 0, i = 0; t < times; t++) {
+        int listed;
+        for (int k = 1 + (int)below(4); k > 0 && n_then < MOMENTS; k--)
+            more(s, i++);
+        if (below(2) == 0)
+            ck_assert_int_eq(store_flush(s, &err), 0);
+        listed = well(s, false, "as it is");
+        struct io *io = store_io(s);
+        ck_assert_int_eq(store_close(s, &err), 0);
+        io->ops->free(io);
+        sh("rm -rf kept && cp -a st kept && ls kept/index >files");
+        char line[200], path[96];
+        snprintf(path, sizeof path, "%s/files", base);
+        FILE *f = fopen(path, "r");
+        ck_assert_ptr_nonnull(f);
+        while (fgets(line, sizeof line, f) != NULL) {
+            line[strcspn(line, "\n")] = '\0';
+            damage_one(line, listed);
+        }
+        fclose(f);
+        sh("rm -rf st && cp -a kept st");
+        ck_assert_int_eq(open_store(true, &s, &err), 0);
+    }
+    drop(s);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("index_files");
     TCase *t = tcase_create("rocksdb");
     tcase_add_checked_fixture(t, set_up, tear_down);
-    tcase_set_timeout(t, 300);
+    tcase_set_timeout(t, 1200);
     tcase_add_test(t, a_torn_manifest_is_cut);
     tcase_add_test(t, a_long_manifest_is_cut_too);
     tcase_add_test(t, to_read_a_torn_manifest_is_refused_with_what_to_do);
     tcase_add_test(t, a_rotten_manifest_gives_the_tree_or_is_refused);
     tcase_add_test(t, a_current_that_names_nothing_is_mended);
     tcase_add_test(t, an_index_that_is_gone_is_made_anew);
+    tcase_add_test(t, whatever_happens_to_a_file_of_the_index_it_is_made_anew);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
