@@ -9,11 +9,16 @@
  *
  * Oracle: the recovered store equals the model at its last record, that record is not before the last one acknowledged as
  * durable when the image was taken and not after the last one begun then; the live tree and ten moments before are compared
- * by digest, for some states all objects one by one. Some recoveries are cut in their turn, some are repeated.
+ * by digest, for some states all objects one by one. Some recoveries are cut in their turn, some are repeated. Workers pack and reclaim; in every second seed under
+ * a policy that lets go of nearly all of the past: then moments that are not listed any more are not compared.
  *
  * Comments on stdout, the last line sums up; the exit code is 0 when nothing was violated, 1 when something was, 2 when it did
  * not run.
  */
+#include "store/core/retain.h"
+#include "store/maint/reclaim.h"
+#include "store/maint/upkeep.h"
+#include "store/pack/history.h"
 #include "tests/crash/powerfs_client.h"
 #include "tests/sim/rig.h"
 
@@ -41,7 +46,7 @@ struct shared {
     uint64_t recovered;                      /* LSN the worker found when it opened */
     uint64_t writer[LIVES_MAX];              /* incarnations of the workers so far */
     unsigned writers;
-    uint64_t torn, lost, rewritten, moments, contents;
+    uint64_t torn, lost, rewritten, moments, contents, unlisted;
     char msg[3000];
 };
 
@@ -142,13 +147,13 @@ static void note_writer(struct drive *d)
 
 static int last_of_workers(struct drive *d, uint64_t lsn, uint64_t *out)
 {
-    struct log *log = store_log(d->r.w.s);
+    struct history *history = store_history(d->r.w.s);
     struct record rec;
     struct err err = { 0 };
     void *buf;
     for (;; lsn = rec.prev_lsn) {
         bool ours = false;
-        int rc = log_read_record(log, lsn, false, &rec, &buf, &err);
+        int rc = history_record(history, lsn, &rec, &buf, &err);
         if (rc < 0)
             return rig_viol(&d->r, "the record at @%" PRIu64 " cannot be read: %s", lsn, err.msg);
         for (unsigned k = 0; k < d->sh->writers; k++)
@@ -159,6 +164,17 @@ static int last_of_workers(struct drive *d, uint64_t lsn, uint64_t *out)
     }
     *out = lsn;
     return 0;
+}
+
+/* In every second seed the policy lets go of all but the present, the ends of a few hours and days, and snapshots. */
+static int set_policy(struct drive *d)
+{
+    static const char *const zero[] = { "keep-all", "min-age", "reclaim-grace", "keep-weekly", "keep-monthly", "keep-yearly" };
+    struct err err = { 0 };
+    int rc = 0;
+    for (size_t k = 0; k < sizeof zero / sizeof zero[0] && rc == 0 && d->seed % 2 == 1; k++)
+        rc = store_config_set(d->r.w.s, zero[k], "0", &err);
+    return rc < 0 ? rig_viol(&d->r, "config: %s %s", err_name(rc), err.msg) : 0;
 }
 
 static int first_life(struct drive *d)
@@ -178,7 +194,8 @@ static int first_life(struct drive *d)
     if ((rc = open_store(d, &rec)) < 0)
         return rc;
     note_writer(d);
-    return rig_made(r, &init);
+    rc = rig_made(r, &init);
+    return rc == 0 ? set_policy(d) : rc;
 }
 
 /* What every open after a crash does is part of the history. */
@@ -198,6 +215,19 @@ static int next_life(struct drive *d, uint64_t least, size_t *from)
     *from = r->n_hist;
     rig_opened(r);
     return 0;
+}
+
+/* What upkeep does by itself. */
+static int pack_or_reclaim(struct drive *d, struct err *err)
+{
+    struct rig *r = &d->r;
+    const struct reclaim_options opt = { .now = rng_chance(&r->rng, 50), .sweep = true };
+    int rc = rng_chance(&r->rng, 70) ? upkeep_pack(r->w.s, NULL, NULL, NULL, NULL, err) : 0;
+    if (rc == 0 && rng_chance(&r->rng, 60))
+        rc = reclaim(r->w.s, &opt, NULL, err);
+    if (rc == 0 && log_durable(store_log(r->w.s)) > r->answered)
+        r->acked = r->answered;
+    return rc;
 }
 
 static int work_step(struct drive *d)
@@ -225,8 +255,10 @@ static int work_step(struct drive *d)
         rc = store_fsync(r->w.s, ino, NULL);
         if (rc == 0 && upto > r->acked)
             r->acked = upto;
-    } else if (k < 97) {
+    } else if (k < 96) {
         rc = store_flush(r->w.s, &err);
+    } else if (k < 98) {
+        rc = pack_or_reclaim(d, &err);
     } else {
         rc = exec_reads(r);
         rc = rc < 0 ? rc : 0;
@@ -318,6 +350,10 @@ static void verify(struct drive *d, const struct image *im, uint64_t cut_seed)
         size_t at = (size_t)rng_below(&rng, r->n_mom);
         while (at + 1 < r->n_mom && r->mom[at + 1].lsn == r->mom[at].lsn)
             at++;
+        if (!store_lists(r->w.s, r->mom[at].lsn)) {
+            d->sh->unlisted++;
+            continue;
+        }
         rc = digest_is(d, r->mom[at].lsn, &r->mom[at], content && k < 2);
     }
     if (rc < 0)
@@ -565,8 +601,8 @@ int main(int argc, char **argv)
     printf("# %" PRIu64 " states of %" PRIu64 " images, %" PRIu64 " lives, %" PRIu64 " seeds: random %" PRIu64 ", prefix %" PRIu64
            ", drop-all %" PRIu64 ", keep-all %" PRIu64 "; cut while opening %" PRIu64 ", opened twice %" PRIu64 "; torn tail %" PRIu64
            ", lost what was not synced %" PRIu64 ", tail copied %" PRIu64 "; compared %" PRIu64 " trees by digest, %" PRIu64
-           " by content; next seed %" PRIu64 "\n",
+           " by content, %" PRIu64 " moments not listed any more; next seed %" PRIu64 "\n",
            d.states, d.images, d.lives, seeds, d.by_mode[0], d.by_mode[1], d.by_mode[2], d.by_mode[3], d.nested, d.again,
-           d.sh->torn, d.sh->lost, d.sh->rewritten, d.sh->moments, d.sh->contents, d.seed);
+           d.sh->torn, d.sh->lost, d.sh->rewritten, d.sh->moments, d.sh->contents, d.sh->unlisted, d.seed);
     return rc;
 }
