@@ -148,8 +148,11 @@ static int emit_status(void *arg, const char *type, const json_t *o, const void 
     out_text("role        %s, epoch %llu\n", item_text(o, "role"), (unsigned long long)item_u64(o, "epoch"));
     out_text("mounted at  %s\n", *item_text(o, "mounted_at") ? item_name(o, "mounted_at") : "(not mounted)");
     status_standbys(o);
-    seconds_text(epoch_seconds(item_text(o, "history_to")) - epoch_seconds(item_text(o, "history_from")), b);
-    out_text("history     since %s, %s; every write\n", out_time(item_text(o, "history_from"), a), b);
+    seconds_text(epoch_seconds(item_text(o, "history_to")) - epoch_seconds(item_text(o, "every_write_from")), b);
+    out_text("history     every write since %s, %s", out_time(item_text(o, "every_write_from"), a), b);
+    if (item_u64(o, "earlier_moments") > 0)
+        out_text("; and %llu moments before", (unsigned long long)item_u64(o, "earlier_moments"));
+    out_text("\n");
     out_text("files       %llu objects, %s\n", (unsigned long long)item_u64(o, "objects"), out_size(item_u64(o, "live_bytes"), a));
     out_text("log         %s\n", out_size(item_u64(o, "log_bytes"), a));
     out_text("disk        %s free of ", out_size(item_u64(o, "disk_free_bytes"), a));

@@ -457,6 +457,12 @@ void store_info(struct store *s, struct store_info *info)
     info->memory_bytes += packs_memory(s->packs);
     info->log_bytes = info->head - log_first(s->log);
     (void)moment_record_wall(s, info->first, &info->oldest_wall_ns);
+    pthread_rwlock_rdlock(&s->retained_lock);
+    info->listed_from = s->retained.listed;
+    for (uint32_t i = 0; i < s->retained.n; i++)
+        info->points += s->retained.point[i].lsn < info->listed_from && retained_lists(&s->retained, s->retained.point[i].lsn) &&
+                        (i == 0 || s->retained.point[i - 1].lsn != s->retained.point[i].lsn);
+    pthread_rwlock_unlock(&s->retained_lock);
 }
 
 uint64_t store_next_ino(struct store *s)

@@ -137,6 +137,8 @@ struct store_info {
     uint64_t unflushed_ops, unflushed_bytes;    /* in the index, and not durable there */
     uint64_t log_bytes;
     int64_t  oldest_wall_ns;  /* of the first record held */
+    uint64_t listed_from;     /* every moment from here on is listed; LOG_FIRST_ADDR: all there ever were */
+    uint32_t points;          /* moments before it that are */
     uint64_t memory_bytes;
     int      failed;          /* 0 or the error that stopped it */
     bool     tight;           /* the disk is nearly full: changes that need space are refused */

@@ -59,6 +59,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
     const struct log_recovery *rec = q->env->recovery;
     json_t *o = json_object(), *list = json_array();
     const char *word, *state;
+    int64_t all;
     double rpo = -1;
 
     (void)err;
@@ -79,6 +80,11 @@ int svc_op_status(struct svc_req *q, struct err *err)
     json_object_set_new(o, "standbys", list);
     svc_put_u64(o, "not_yet_durable_bytes", info.head > info.durable ? info.head - info.durable : 0);
     svc_put_time(o, "history_from", info.oldest_wall_ns);
+    if (info.listed_from > info.first && moment_wall(q->s, info.listed_from, &all, NULL) == 0)
+        svc_put_time(o, "every_write_from", all);
+    else
+        svc_put_time(o, "every_write_from", info.oldest_wall_ns);
+    svc_put_u64(o, "earlier_moments", info.points);
     svc_put_time(o, "history_to", io_wall_ns(store_io(q->s)));
     svc_put_u64(o, "objects", info.n_inodes);
     svc_put_u64(o, "live_bytes", info.n_bytes);

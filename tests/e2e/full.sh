@@ -1,11 +1,11 @@
 #!/bin/bash
 # full.sh: another program fills the file system to the last byte while the store is mounted and written to: clean ENOSPC, reading goes on, names can be removed, the past
-# gives way by itself, and work goes on; a store on a full disk can be opened and closed. FULL_RUNS=N (2). Environment: tests/lib/tap.sh
+# gives way by itself, and work goes on; a store on a full disk can be opened and closed. FULL_RUNS=N (1). Environment: tests/lib/tap.sh
 set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
 need_root
 need_fuse
-runs=${FULL_RUNS:-2}
+runs=${FULL_RUNS:-1}
 cleanup() { umount -l "$WORK/m" 2>/dev/null; umount -l "$WORK/fs" 2>/dev/null; }
 trap cleanup EXIT
 mkdir m fs

@@ -439,7 +439,7 @@ static void damage_one(const char *file, int listed)
 
 START_TEST(whatever_happens_to_a_file_of_the_index_it_is_made_anew)
 {
-    int times = getenv("TIMES") != NULL ? atoi(getenv("TIMES")) : 5;
+    int times = getenv("TIMES") != NULL ? atoi(getenv("TIMES")) : 3;
     struct store *s = NULL;
     struct err err = { 0 };
     rng += (unsigned)_i;

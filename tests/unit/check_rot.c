@@ -1,7 +1,7 @@
 /*
  * check_rot.c: a store with log, archive, packs made anew and a thinned past, in which one thing changes: a bit anywhere, a file cut short or gone. Nothing crashes, no
  * wrong byte comes back, and what somebody depends on is found by the store's own check. (The index's files have sums of their own: check_index_files.c.)
- * ROT=N trials instead of 700.
+ * ROT=N trials instead of 490.
  */
 #include "store/core/retain.h"
 #include "store/log/frame.h"
@@ -245,7 +245,7 @@ static int trial(const struct change *c, const char *name)
 
 START_TEST(whatever_changes_is_found)
 {
-    unsigned n = getenv("ROT") != NULL ? (unsigned)atoi(getenv("ROT")) : 700, count[N_KINDS][3] = { { 0 } };
+    unsigned n = getenv("ROT") != NULL ? (unsigned)atoi(getenv("ROT")) : 490, count[N_KINDS][3] = { { 0 } };
 
     build();
     for (unsigned i = 0; i < n; i++) {
