@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { SIZES_MS = 10000, STEP_MS = 10000, LAST_MS = 600000, REST = 10, EASE = 8 };   /* EASE: an eighth more than is asked for ends it */
+enum { SIZES_MS = 10000, STEP_MS = 600000, BELOW_MS = 3600000, FULL_LAST_MS = 10000, EASE = 8 };   /* EASE: an eighth more than is asked for ends it */
 
 struct sizes { struct io *io; const char *dir; uint64_t bytes; };
 
@@ -65,8 +65,15 @@ bool pressure_look(struct pressure *p, struct store *s, uint64_t ms)
     }
     if (!is_short(p)) {
         p->level = 0;
+        p->armed = p->was_full = false;
         return false;
     }
+    if (!p->armed)
+        p->wait_ms = STEP_MS;
+    if (p->full && !p->was_full)
+        p->wait_ms = 0;
+    p->armed = true;
+    p->was_full = p->full;
     return p->wait_ms == 0;
 }
 
@@ -79,12 +86,11 @@ void pressure_step(struct pressure *p, struct store *s, struct policy *out)
     policy_squeeze(out, p->level);
 }
 
-void pressure_done(struct pressure *p, uint64_t took_ms)
+void pressure_done(struct pressure *p)
 {
-    p->wait_ms = p->level == POLICY_LEVELS ? LAST_MS : STEP_MS;
     if (p->full)
-        p->wait_ms = p->level == POLICY_LEVELS ? STEP_MS : 1;
-    if (p->wait_ms < REST * took_ms && !p->full)
-        p->wait_ms = REST * took_ms;
+        p->wait_ms = p->level == POLICY_LEVELS ? FULL_LAST_MS : 1;
+    else
+        p->wait_ms = p->level < POLICY_PERIODS ? STEP_MS : BELOW_MS;
     p->look_ms = 0;
 }

@@ -171,7 +171,6 @@ static void make_room(struct upkeep *u)
     struct reclaim_options opt = { .stop = p->full ? told_to_end : pause_or_stop, .arg = u, .policy = &policy, .now = true, .sweep = true };
     char line[300];
     struct err err = { 0 };
-    uint64_t began = now_ms();
     int rc = 0;
 
     if (p->level == 0 && u->say != NULL) {
@@ -191,7 +190,7 @@ static void make_room(struct upkeep *u)
         u->say(line);
     }
     u->stuck = rc < 0 && rc != ERR_BUSY;
-    pressure_done(p, now_ms() - began);
+    pressure_done(p);
     if (p->level == POLICY_LEVELS && !u->least && u->say != NULL)
         u->say("space is short: of the past only what min-age, snapshots and holds keep is left");
     u->least = p->level == POLICY_LEVELS;

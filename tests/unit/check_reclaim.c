@@ -4,6 +4,7 @@
  */
 #include "store/core/moment.h"
 #include "store/core/retain.h"
+#include "store/maint/pressure.h"
 #include "store/maint/reclaim.h"
 #include "store/maint/space.h"
 #include "store/maint/upkeep.h"
@@ -617,6 +618,66 @@ START_TEST(who_is_in_a_moment_keeps_it)
 }
 END_TEST
 
+/* Slowly where only keep-free is passed, at once where the disk is full; to min-age and no further; and back. */
+START_TEST(less_is_kept_where_space_is_short)
+{
+    struct reclaim_options opt = { .now = true, .sweep = true };
+    struct pressure p = { 0 };
+    struct policy policy;
+    struct io_space_info sp;
+    struct store_info info;
+    struct err err = { 0 };
+    char text[32];
+    unsigned steps = 0;
+    uint64_t ms = 0, last;
+
+    packrig_start(&a, &past, 30, 64 << 10);
+    past_work(&a, &past, 1, 1);
+    past_work(&a, &past, 60, 60);
+    ts_step(&a, 2 * 86400000);
+    past_work(&a, &past, 60, 60);
+    ts_step(&a, 3 * 3600000);
+    past_work(&a, &past, 20, 20);
+    last = past.m[past.n - 1].lsn;
+    packrig_pack(a.s, NULL);
+    ck_assert(!pressure_look(&p, a.s, 1000));
+    ck_assert_int_eq(io_space(simio_io(a.sim), &sp, NULL), 0);
+    sprintf(text, "%lu", (unsigned long)(sp.avail + (1 << 20)));
+    set("keep-free", text);
+    p.look_ms = 0;
+    for (; p.level < POLICY_LEVELS && steps < 100000; steps++, ms += 1000) {
+        if (!pressure_look(&p, a.s, 1000))
+            continue;
+        ck_assert_uint_ge(ms, 590000);       /* a while after it began */
+        pressure_step(&p, a.s, &policy);
+        opt.policy = &policy;
+        ck_assert_msg(reclaim(a.s, &opt, NULL, &err) == 0, "%s", err.msg);
+        pressure_done(&p);
+        store_info(a.s, &info);
+        ck_assert(info.short_of == !store_lists(a.s, past.m[0].lsn));
+        ck_assert_int_eq(store_lists(a.s, last), 1);
+    }
+    ck_assert_uint_ge(ms, 11ull * 3600000);
+    ck_assert(!store_lists(a.s, past.m[0].lsn) && info.short_of);
+    ck_assert_uint_eq(policy.keep_all_ns, 3600 * S);
+    set("keep-free", "1");
+    p.look_ms = 0;
+    ck_assert(!pressure_look(&p, a.s, 1000));
+    ck_assert_uint_eq(p.level, 0);
+    ck_assert_int_eq(reclaim(a.s, &(struct reclaim_options){ 0 }, NULL, &err), 0);
+    store_info(a.s, &info);
+    ck_assert(info.short_of);                /* what is gone is gone, until keep-all's time has passed */
+    simio_set_space(a.sim, simio_used(a.sim) + 10000);
+    ck_assert(pressure_look(&p, a.s, 1000)); /* full */
+    ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "x", 1, S_IFREG | 0644, 0, NULL, &(uint64_t){ 0 }, &(struct row_ino){ 0 }, NULL), ERR_NOSPC);
+    simio_set_space(a.sim, 0);
+    p.look_ms = 0;
+    ck_assert(!pressure_look(&p, a.s, 1000));
+    ts_create(&a, "x", S_IFREG | 0644);
+    ts_free(&a);
+}
+END_TEST
+
 START_TEST(an_index_that_lost_rows_gives_nothing_away)
 {
     static const char table[] = { 'i', 'I', 'I', 'I' };
@@ -689,6 +750,7 @@ int main(void)
     tcase_add_test(one, what_a_snapshot_holds_stays);
     tcase_add_test(one, what_is_needed_builds_on_what_is_not);
     tcase_add_loop_test(one, what_would_be_freed_is_freed, 0, 5);
+    tcase_add_test(one, less_is_kept_where_space_is_short);
     tcase_add_test(one, who_is_in_a_moment_keeps_it);
     tcase_add_loop_test(one, an_index_that_lost_rows_gives_nothing_away, 0, 4);
     suite_add_tcase(s, one);
