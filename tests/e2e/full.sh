@@ -36,7 +36,7 @@ refused() {
 }
 works() { local i; for i in $(seq 90); do echo "again $1" 2>/dev/null >m/again && return 0; read -r -t 1 _ <> <(:); done; echo "not after 90 s"; "$SPARE" status m; return 1; }
 # To the last byte, also if the store gives some back meanwhile.
-fill() { local i; for i in 1 2 3 4 5 6; do cat /dev/zero >>fs/filler 2>/dev/null; [ "$(stat -f -c %a fs)" -lt 100 ] && return 0; done; echo "never full"; return 1; }
+fill() { local i; for i in $(seq 30); do cat /dev/zero >>fs/filler 2>/dev/null; sync -f fs; [ "$(stat -f -c %a fs)" -lt 100 ] && return 0; done; echo "never full"; return 1; }
 one_run() {
 	local was
 	history || return 1
