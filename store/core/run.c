@@ -18,6 +18,8 @@
  */
 enum { APPLIER_NICE = 5 };
 
+enum { TRIM_COST = 96 };         /* bytes of memory for a row that goes, beside its key */
+
 void run_progress(struct store *s)
 {
     const uint64_t one = 1;
@@ -381,6 +383,10 @@ int store_trim(struct store *s, const struct index_trim *t, struct err *err)
     int rc = store_await(s, &w);
     if (rc < 0)
         return err_set(err, rc, "the store has failed");
+    /* a short key takes many times its bytes in RocksDB's memory, and these come by the million */
+    pthread_mutex_lock(&s->drain_lock);
+    s->unflushed_bytes += t->n * TRIM_COST;
+    pthread_mutex_unlock(&s->drain_lock);
     pthread_mutex_lock(&s->lock);
     index_trim(&s->ix, t);
     if (s->has_threads)
