@@ -46,6 +46,17 @@ struct worker {
 
 /* ---- hooks of the store ---- */
 
+enum { PAST_COMES_S = 30 };
+static time_t began_s;          /* this worker */
+
+static time_t monotonic_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec;
+}
+
 enum { LET_GO_MS = 50 };        /* a moment that nobody is in is forgotten by the kernel much faster */
 
 static void on_progress(void *arg) { park_progress(((struct fs *)arg)->park); }
@@ -74,7 +85,16 @@ static void on_inval_ino(void *arg, uint64_t ino)
         (void)store_parents(fs->store, AT_LIVE, ino, inval_name, fs, NULL);
 }
 
-static size_t on_used(void *arg, size_t *pos, uint64_t *lsns, size_t cap) { return past_used(((struct fs *)arg)->past, pos, lsns, cap); }
+/* The kernel may hold moments from before this worker began; it is asked once the past is served again, which takes a moment. Where that never comes nobody is in any. */
+static size_t on_used(void *arg, size_t *pos, uint64_t *lsns, size_t cap)
+{
+    struct fs *fs = arg;
+    struct past *p = fs->past;
+
+    if (p == NULL && past_wanted(fs->o) && monotonic_s() < began_s + PAST_COMES_S)
+        return SIZE_MAX;
+    return past_used(p, pos, lsns, cap);
+}
 static void on_last_use(void *arg, uint64_t lsn) { past_let_go(((struct fs *)arg)->past, lsn, LET_GO_MS); }
 static void on_gone(void *arg, uint64_t ino) { op_gone(arg, ino); }
 static bool on_settle(void *arg) { return chores_settle(((struct fs *)arg)->chores); }
@@ -506,6 +526,7 @@ static int set_up(struct worker *w, struct err *err)
     struct ctl_msg m;
     int fd = -1, rc = park_new(fs, &fs->park, err);
 
+    began_s = monotonic_s();
     if (rc == 0)
         rc = chores_new(fs, &fs->chores, err);
     if (rc == 0)

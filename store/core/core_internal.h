@@ -79,6 +79,7 @@ struct store {
     pthread_t applier, committer;
 
     pthread_mutex_t mark_lock;      /* snapshots, settings and the retained set, one at a time; taken before lock; guards sb; recursive: what is planned asks for settings */
+    pthread_mutex_t reclaim_lock;   /* one reclaim, or question like it, at a time; before maint_lock; see store_reclaim_begin */
     pthread_mutex_t maint_lock;     /* one packing at a time; before all others; see store_maint_begin */
     pthread_mutex_t watch_lock;     /* a leaf; held while they are written to, so that none is closed meanwhile */
     int watch[WATCHES], n_watch;    /* watch_lock */

@@ -168,7 +168,7 @@ static int end_add(struct ends *l, int64_t label, uint64_t lsn, uint64_t age_ns,
 /* From the oldest on go those that are too many, if they are old enough, too. */
 static void ends_trim(struct ends *l, enum period_kind k, uint32_t keep, uint64_t age_ns)
 {
-    while (l->n - l->first > keep && age_ns - l->v[l->first].age_ns >= keep * period_ns(k))
+    while (l->n - l->first > keep && (age_ns - l->v[l->first].age_ns) / period_ns(k) >= keep)
         l->first++;
 }
 

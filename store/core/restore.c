@@ -9,6 +9,7 @@
  *   redo: the newest edit that was pushed when the position was the present id, if it is newer than that id's own push.
  */
 #include "store/core/restore.h"
+#include "store/core/retain.h"
 #include "store/core/core_internal.h"
 #include "store/core/moment.h"
 #include "store/core/restore_internal.h"
@@ -178,13 +179,21 @@ int undo_path(struct store *s, const struct caller *c, const char *path, bool re
     }
     if (!k.found)
         return err_set(err, ERR_NOENT, "%s: there is no %s version", path, redo ? "later" : "earlier");
-    restore_init(&r, s, c, k.hit.at, &st, err);
-    rc = place_of(s, path, &to, err);
-    if (rc == 0)
-        rc = store_getattr(s, k.hit.at, k.hit.v.ino, &row, NULL);
+    const uint64_t at = k.hit.v.lsn;     /* a moment listed in which it was there */
+    rc = store_enter(s, at);
     if (rc < 0)
-        return err != NULL && err->code != 0 ? rc : err_set(err, rc, "%s: %s", path, err_text(rc));
-    row.nlink = 1;                       /* of this name alone */
-    snprintf(what, sizeof what, "%s %.400s", redo ? "redo" : "undo", path);
-    return in_series(&r, what, k.hit.v.ino, &row, &to);
+        return err_set(err, rc, "%s: out of memory", path);
+    restore_init(&r, s, c, at, &st, err);
+    rc = store_lists(s, at) ? place_of(s, path, &to, err) : err_set(err, ERR_NOMOMENT, "%s: that version was let go of just now", path);
+    if (rc == 0)
+        rc = store_getattr(s, at, k.hit.v.ino, &row, NULL);
+    if (rc < 0 && (err == NULL || err->code == 0))
+        err_set(err, rc, "%s: %s", path, err_text(rc));
+    if (rc == 0) {
+        row.nlink = 1;                   /* of this name alone */
+        snprintf(what, sizeof what, "%s %.400s", redo ? "redo" : "undo", path);
+        rc = in_series(&r, what, k.hit.v.ino, &row, &to);
+    }
+    store_leave(s, at);
+    return rc;
 }

@@ -154,9 +154,12 @@ static int add_used(struct store *s, struct retain_plan *p, struct err *err)
     for (const struct entered *e = s->entered; e != NULL && rc == 0; e = e->next)
         rc = item(p, e->lsn, BY_USE, 0, err);
     pthread_mutex_unlock(&s->list_lock);
-    while (rc == 0 && s->opt.hooks.on_used != NULL && (n = s->opt.hooks.on_used(s->opt.hooks.arg, &pos, lsn, sizeof lsn / sizeof lsn[0])) > 0)
+    while (rc == 0 && s->opt.hooks.on_used != NULL && (n = s->opt.hooks.on_used(s->opt.hooks.arg, &pos, lsn, sizeof lsn / sizeof lsn[0])) > 0) {
+        if (n == SIZE_MAX)
+            return err_set(err, ERR_BUSY, "retained set: which moments are in use is not known yet; try again");
         for (size_t i = 0; i < n && rc == 0; i++)
             rc = item(p, lsn[i], BY_USE, 0, err);
+    }
     return rc;
 }
 
@@ -310,8 +313,6 @@ static int make_points(struct store *s, struct retain_plan *p, const struct reta
                 copy_others(now, t->lsn, n);
             continue;                    /* kept anyway */
         }
-        if (n->n + 4 + now->n > RETAINED_POINTS_MAX)
-            return err_set(err, ERR_TOOLONG, "retained set: more than %d moments are to be kept; make the policy keep less", RETAINED_POINTS_MAX);
         if (by_policy)
             put_point(s, n, t->lsn, RETAIN_KEPT, 0);
         else if ((reasons & ~(unsigned)(BY_GRACE)) == 0 && (reasons & BY_GRACE))
@@ -326,7 +327,8 @@ static int make_points(struct store *s, struct retain_plan *p, const struct reta
             put_point(s, n, t->lsn, RETAIN_HOLD, 0);
     }
     p->n = kept;
-    return 0;
+    return n->n <= RETAINED_POINTS_MAX ? 0 : err_set(err, ERR_TOOLONG, "retained set: %u moments are to be kept, at most %d can be; make the policy keep less, or delete "
+                                                     "snapshots", n->n, RETAINED_POINTS_MAX);
 }
 
 static int point_cmp(const void *x, const void *y)
@@ -422,6 +424,10 @@ int retain_write_locked(struct store *s, struct retained *next, struct err *err)
         pthread_rwlock_unlock(&s->retained_lock);
         retained_release(&old);
         memset(next, 0, sizeof *next);
+    } else {                             /* which copy was about to change is known from here on */
+        pthread_rwlock_wrlock(&s->retained_lock);
+        s->retained.current = next->current;
+        pthread_rwlock_unlock(&s->retained_lock);
     }
     return rc;
 }

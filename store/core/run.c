@@ -350,6 +350,8 @@ int store_flush(struct store *s, struct err *err)
             rc = flush_poll(s, true, e);
     }
     pthread_mutex_unlock(&s->drain_lock);
+    if (rc == 0)
+        run_progress(s);                     /* there is room again */
     return rc < 0 ? store_fail(s, rc, e) : 0;
 }
 

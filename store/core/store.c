@@ -188,6 +188,7 @@ static void store_free(struct store *s)
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
+    pthread_mutex_destroy(&s->reclaim_lock);
     pthread_mutex_destroy(&s->maint_lock);
     pthread_mutex_destroy(&s->watch_lock);
     pthread_mutex_destroy(&s->list_lock);
@@ -220,6 +221,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     pthread_mutexattr_settype(&again, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&s->mark_lock, &again);
     pthread_mutexattr_destroy(&again);
+    pthread_mutex_init(&s->reclaim_lock, NULL);
     pthread_mutex_init(&s->maint_lock, NULL);
     pthread_mutex_init(&s->watch_lock, NULL);
     pthread_mutex_init(&s->list_lock, NULL);
@@ -513,6 +515,16 @@ uint64_t store_retained_gen(struct store *s)
     gen = s->retained.gen;
     pthread_rwlock_unlock(&s->retained_lock);
     return gen;
+}
+
+bool store_reclaim_begin(struct store *s)
+{
+    return pthread_mutex_trylock(&s->reclaim_lock) == 0;
+}
+
+void store_reclaim_end(struct store *s)
+{
+    pthread_mutex_unlock(&s->reclaim_lock);
 }
 
 void store_maint_begin(struct store *s)

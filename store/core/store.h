@@ -64,7 +64,8 @@ struct store_hooks {
     void (*on_gone)(void *arg, uint64_t ino);
     /* a command is about to say that it is done: return when the kernel has heard of what it changed. May block. False: it has not yet. */
     bool (*on_settle)(void *arg);
-    /* up to ${cap} moments that somebody outside may be in, from *${pos} (0 at first) on: their number, 0 at the end. They stay whole. NULL: nobody. */
+    /* up to ${cap} moments that somebody outside may be in, from *${pos} (0 at first) on: their number, 0 at the end, SIZE_MAX: not known yet.
+     * They stay whole. NULL: nobody. */
     size_t (*on_used)(void *arg, size_t *pos, uint64_t *lsns, size_t cap);
     /* only because somebody is in it this moment is still kept: whoever does not need it any more should leave. */
     void (*on_last_use)(void *arg, uint64_t lsn);
@@ -162,6 +163,10 @@ void store_maint_end(struct store *s);
 uint64_t store_next_ino(struct store *s);
 /* store_whole_from(s): every record from this address on is held with its data. */
 uint64_t store_whole_from(struct store *s);
+/* store_reclaim_begin, store_reclaim_end: around a pass over all rows that takes some away, or asks what could go: one at a time, before store_maint_begin. False: another one
+ * is under way; try again. */
+bool store_reclaim_begin(struct store *s);
+void store_reclaim_end(struct store *s);
 /* store_put_rows(s, fill, arg, err): rows that no record makes, of tables that apply does not know, as ${fill} puts them: hints. They become
  * durable with a later flush, or never. */
 int store_put_rows(struct store *s, void (*fill)(void *arg, struct kv *kv, struct kv_batch *b), void *arg, struct err *err);

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     STEP_ROWS = 2048,                /* read between two looks around */
@@ -24,6 +25,7 @@ struct run {
     const struct reclaim_options *opt;
     struct reclaim_result *res;
     struct packs_mark *mark;
+    bool skipped;                    /* some packs wait for room on the disk */
     struct err *err;
 };
 
@@ -190,7 +192,6 @@ static int tidy(struct run *r)
 static int reclaim_packs(struct run *r)
 {
     size_t n = packs_mark_n(r->mark);
-    bool skipped = false;
     size_t *groups = calloc(n + 1, sizeof *groups);
     int rc = groups != NULL ? packs_mark_flush(r->mark, r->err) : err_set(r->err, ERR_NOMEM, "reclaim: out of memory");
 
@@ -198,9 +199,9 @@ static int reclaim_packs(struct run *r)
         struct packs_use u = packs_mark_use(r->mark, i);
 
         r->res->needed += u.needed;
-        if (u.fixed && u.stored == 0 && u.chunks == 0)
-            rc = err_set(r->err, ERR_DAMAGE, "packs/%016" PRIx64 "-...: it cannot be read, so nobody knows what it builds on; no data are let go of until "
-                         "it is repaired or moved out of the store; see: spare check", u.first);
+        if (u.blind)
+            rc = err_set(r->err, ERR_DAMAGE, "packs/%016" PRIx64 "-...: it cannot be read, or a part of it is of another branch: nobody knows what it builds on; no "
+                         "data are let go of until it is repaired or moved out of the store; see: spare check", u.first);
     }
     /* what is chosen first, by what is needed itself; then all that the others need, too */
     for (size_t i = 0; i < n && rc == 0; i += groups[i] > 0 ? groups[i] : 1)
@@ -217,13 +218,71 @@ static int reclaim_packs(struct run *r)
         if (groups[i] > 0)
             rc = rewrite_group(r, i, groups[i]);
         if (rc == ERR_NOSPC && (r->res->packs > 0 || i + 1 < n)) {
-            skipped = true;              /* others may fit, and make room */
+            r->skipped = true;              /* others may fit, and make room */
             rc = 0;
         }
     }
-    if (rc == 0 && skipped && r->res->packs == 0)
+    if (rc == 0 && r->skipped && r->res->packs == 0)
         rc = ERR_NOSPC;                  /* as the last one said */
     free(groups);
+    return rc;
+}
+
+/* Two at once would count what goes twice, and make one pack of what another makes one of. */
+static int begin(struct run *r)
+{
+    const struct timespec ms = { 0, 10000000 };
+
+    while (!store_reclaim_begin(r->s)) {
+        if (look_around(r) < 0)
+            return ERR_BUSY;
+        nanosleep(&ms, NULL);
+    }
+    return 0;
+}
+
+static int reclaim_all(struct run *r)
+{
+    const struct reclaim_options *opt = r->opt;
+    struct store *s = r->s;
+    struct keep keep = { 0 };
+    uint64_t sum = 0;
+    int rc = 0;
+
+    /* now: what the first one unlisted goes with the next; what the kernel was asked to forget with one more */
+    for (int i = 0, n = opt->now ? UPDATES_NOW : 1; i < n && (rc = retain_update(s, opt->policy, opt->now, r->err)) >= 0; i++)
+        ;
+    rc = rc > 0 ? 0 : rc;
+    if (rc == 0)
+        rc = retain_keep(s, &keep, r->err);
+    if (rc == 0)
+        sum = sum_of(&keep);
+    if (rc == 0 && keep.horizon <= LOG_FIRST_ADDR && !opt->sweep)
+        goto out;                        /* nothing was ever let go of */
+    if (rc == 0 && (opt->sweep || sum != swept_last(s))) {
+        rc = retain_both_copies(s, r->err);
+        store_maint_begin(s);
+        if (rc == 0)
+            rc = tidy(r);
+        if (rc == 0)
+            rc = packs_mark_new(store_packs(s), &r->mark, r->err);
+        store_maint_end(s);
+        if (rc == 0)
+            rc = packs_list(store_packs(s), add_bytes, &r->res->bytes_before, r->err);
+        if (rc == 0)
+            rc = sweep_rows(r, &keep, true);
+        if (rc == 0)                     /* no row that a crash brings back shall name data that are gone */
+            rc = store_flush(s, r->err);
+        if (rc == 0)
+            rc = reclaim_packs(r);
+        if (rc == 0)
+            rc = packs_list(store_packs(s), add_bytes, &r->res->bytes_after, r->err);
+        if (rc == 0 && !r->skipped)
+            rc = store_put_rows(s, put_swept, &sum, r->err);
+        packs_mark_free(r->mark);
+    }
+out:
+    free((void *)(uintptr_t)keep.point);
     return rc;
 }
 
@@ -231,45 +290,14 @@ int reclaim(struct store *s, const struct reclaim_options *opt, struct reclaim_r
 {
     struct reclaim_result own;
     struct run r = { .s = s, .opt = opt, .res = res != NULL ? res : &own, .err = err };
-    struct keep keep = { 0 };
-    uint64_t sum = 0;
-    int rc = 0;
+    int rc;
 
     memset(r.res, 0, sizeof *r.res);
-    /* now: what the first one unlisted goes with the next; what the kernel was asked to forget with one more */
-    for (int i = 0, n = opt->now ? UPDATES_NOW : 1; i < n && (rc = retain_update(s, opt->policy, opt->now, err)) >= 0; i++)
-        ;
-    rc = rc > 0 ? 0 : rc;
-    if (rc == 0)
-        rc = retain_keep(s, &keep, err);
-    if (rc == 0)
-        sum = sum_of(&keep);
-    if (rc == 0 && keep.horizon <= LOG_FIRST_ADDR && !opt->sweep)
-        goto out;                        /* nothing was ever let go of */
-    if (rc == 0 && (opt->sweep || sum != swept_last(s))) {
-        rc = retain_both_copies(s, err);
-        store_maint_begin(s);
-        if (rc == 0)
-            rc = tidy(&r);
-        if (rc == 0)
-            rc = packs_mark_new(store_packs(s), &r.mark, err);
-        store_maint_end(s);
-        if (rc == 0)
-            rc = packs_list(store_packs(s), add_bytes, &r.res->bytes_before, err);
-        if (rc == 0)
-            rc = sweep_rows(&r, &keep, true);
-        if (rc == 0)                     /* no row that a crash brings back shall name data that are gone */
-            rc = store_flush(s, err);
-        if (rc == 0)
-            rc = reclaim_packs(&r);
-        if (rc == 0)
-            rc = packs_list(store_packs(s), add_bytes, &r.res->bytes_after, err);
-        if (rc == 0)
-            rc = store_put_rows(s, put_swept, &sum, err);
-        packs_mark_free(r.mark);
+    rc = begin(&r);
+    if (rc == 0) {
+        rc = reclaim_all(&r);
+        store_reclaim_end(s);
     }
-out:
-    free((void *)(uintptr_t)keep.point);
     return rc;
 }
 
@@ -280,6 +308,9 @@ int reclaim_measure(struct store *s, const struct keep *keep, const struct recla
     int rc;
 
     memset(out, 0, sizeof *out);
+    rc = begin(&r);
+    if (rc < 0)
+        return rc;
     store_maint_begin(s);
     rc = packs_mark_new(store_packs(s), &r.mark, err);
     store_maint_end(s);
@@ -294,5 +325,6 @@ int reclaim_measure(struct store *s, const struct keep *keep, const struct recla
         out->needed += u.fixed ? u.stored : u.needed;
     }
     packs_mark_free(r.mark);
+    store_reclaim_end(s);
     return rc;
 }

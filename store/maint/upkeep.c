@@ -105,8 +105,11 @@ int upkeep_pack(struct store *s, const struct needed *needed, int (*stop)(void *
         rc = store_sync(s, err);
     if (rc == 0)
         rc = store_flush(s, err);
-    while (rc == 0 && (rc = packer_step(s, &opt, upto, &r, err)) == 1)
+    while (rc == 0 && (rc = packer_step(s, &opt, upto, &r, err)) == 1) {
         rc = each != NULL ? each(arg, &r) : 0;
+        if (rc == 0)                     /* hints count among what a restart would lose, of which there is only so much room */
+            rc = store_flush(s, err);
+    }
     return rc == 0 ? store_flush(s, err) : rc;       /* hints: nothing else would make them durable in a store at rest */
 }
 

@@ -50,6 +50,8 @@ static int add_pack(void *arg, const struct packs_info *info)
     k = &m->v[m->n];
     memset(k, 0, sizeof *k);
     k->use = (struct packs_use){ .first = info->first, .end = info->end, .gen = info->gen, .bytes = info->bytes };
+    if (m->n > 0 && m->v[m->n - 1].use.end > info->first)
+        k->use.fixed = k->use.blind = true;      /* two that overlap: cannot be, and if it is, nothing is done */
     k->pack = packs_held(m->ps, info->gen);
     if (k->pack == NULL)
         return 0;                        /* forgotten in between: cannot be, and harmless */
@@ -61,8 +63,7 @@ static int add_pack(void *arg, const struct packs_info *info)
         rc = packs_dir(m->ps, k->pack, false, &dir, NULL);
     if (rc != 0 || k->pack->cut != k->pack->end) {
         packs_put(m->ps, dir);
-        k->use.fixed = true;
-        k->blind = rc != 0;
+        k->use.fixed = k->use.blind = true;      /* of a branch: its addresses overlap those of others, and what is looked up here is by names */
         return rc == ERR_NOMEM ? nomem(a->err) : 0;
     }
     rc = count_kind(dir, PACK_CHUNKS, &k->chunks, a->err);
@@ -353,8 +354,8 @@ int packs_mark_all(struct packs_mark *m, size_t i, struct err *err)
 {
     struct marked *k = &m->v[i];
 
-    if (k->blind)
-        return 0;                        /* nobody knows what it names: nothing can be let go of that it might (packs_mark_blind) */
+    if (k->use.blind)
+        return 0;                        /* nobody knows what it names: whoever asks must let go of nothing */
     k->use.fixed = true;
     return packs_mark_needs(m, k->pack, err);
 }

@@ -14,7 +14,6 @@ struct marked {
     struct packs_use use;
     struct pack *pack;                   /* held */
     struct block_counts chunks, addrs;
-    bool blind;                          /* its tables cannot be read */
 };
 
 struct wanted { uint64_t lsn; uint32_t doff, len; };

@@ -184,6 +184,9 @@ int packs_rewrite(struct packs_mark *m, size_t i, size_t n, const struct pack_he
     uint8_t epoch[16];
     int rc = packs_mark_newer(m, err);
 
+    for (size_t k = i; rc == 0 && k < i + n; k++)
+        if (m->v[k].pack->dead)
+            rc = err_set(err, ERR_BUSY, "packs: made anew by another in between");
     if (rc)
         return rc;
     head.first = m->v[i].use.first;

@@ -193,7 +193,9 @@ int svc_arg_at(struct svc_req *q, const char *key, uint64_t fallback, uint64_t *
         return 0;
     }
     r = moment_resolve(q->s, text, lsn, err);
-    if (r < 0 || q->n_entered == sizeof q->entered / sizeof q->entered[0])
+    if (r == 0 && q->n_entered == sizeof q->entered / sizeof q->entered[0])
+        r = err_set(err, ERR_USAGE, "%.64s: too many moments in one request", text);
+    if (r < 0)
         return r;
     r = store_enter(q->s, *lsn);
     if (r < 0)

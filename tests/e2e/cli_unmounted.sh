@@ -25,7 +25,7 @@ check "wrong command lines exit 2 and say the form" usage
 help() {
 	exits 0 "$SPARE" help && prints 'spare restore' && exits 0 "$SPARE" help --json && json_lines out && exits 0 "$SPARE" --help || return 1
 	local c
-	for c in $("$SPARE" help --json | sed 's/.*"command":"\([a-z]*\)".*/\1/'); do
+	for c in $("$SPARE" help --json | sed 's/.*"command":"\([a-z-]*\)".*/\1/'); do
 		exits 0 "$SPARE" help "$c" && prints "^spare $c" && exits 0 "$SPARE" "$c" --help && prints "^spare $c" || return 1
 	done
 	# What is not built yet is not promised.

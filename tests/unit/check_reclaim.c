@@ -13,6 +13,7 @@
 #include "tests/lib/packrig.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -618,6 +619,45 @@ START_TEST(who_is_in_a_moment_keeps_it)
 }
 END_TEST
 
+static void *reclaims(void *arg)
+{
+    const struct reclaim_options opt = { .now = true, .sweep = true };
+    struct err err = { 0 };
+
+    for (int i = 0; i < 30; i++)
+        if (reclaim(a.s, &opt, NULL, &err) < 0)
+            return arg;
+    return NULL;
+}
+
+/* Who would count what goes twice, or make one pack of what the other makes one of. */
+START_TEST(several_at_once_do_it_in_turn)
+{
+    pthread_t t[3];
+    void *bad;
+
+    packrig_start(&a, &past, 33, 16 << 10);
+    keep_nothing();
+    a.opt.threads = true;
+    ts_reopen(&a, false);
+    for (int i = 0; i < 6; i++) {
+        past_work(&a, &past, 30, 100);
+        ts_step(&a, 5000);
+        packrig_pack(a.s, NULL);
+    }
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(pthread_create(&t[i], NULL, reclaims, "it failed"), 0);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(t[i], &bad);
+        ck_assert_ptr_null(bad);
+    }
+    reclaim_now();                       /* what is counted still agrees */
+    packs_well();
+    ck_assert_uint_eq(past_digest(a.s, AT_LIVE), past_digest(a.s, log_head(store_log(a.s)) - 1));
+    ts_free(&a);
+}
+END_TEST
+
 /* Slowly where only keep-free is passed, at once where the disk is full; to min-age and no further; and back. */
 START_TEST(less_is_kept_where_space_is_short)
 {
@@ -750,6 +790,7 @@ int main(void)
     tcase_add_test(one, what_a_snapshot_holds_stays);
     tcase_add_test(one, what_is_needed_builds_on_what_is_not);
     tcase_add_loop_test(one, what_would_be_freed_is_freed, 0, 5);
+    tcase_add_test(one, several_at_once_do_it_in_turn);
     tcase_add_test(one, less_is_kept_where_space_is_short);
     tcase_add_test(one, who_is_in_a_moment_keeps_it);
     tcase_add_loop_test(one, an_index_that_lost_rows_gives_nothing_away, 0, 4);
