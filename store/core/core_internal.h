@@ -72,6 +72,7 @@ struct store {
     _Atomic uint64_t applied;
     _Atomic uint64_t shown;         /* a standby's: below it everything can be read, and the kernel has heard of it */
     _Atomic int failed;             /* 0 or the error that stopped it */
+    _Atomic bool told_fatal;
     _Atomic int tight;              /* enum store_space */
     bool replaced;                  /* the index that was there is put aside (opening) */
     _Atomic bool short_of;          /* by the last change of the retained set */

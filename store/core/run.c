@@ -69,14 +69,16 @@ void run_appended_locked(struct store *s)
 int store_fail(struct store *s, int code, const struct err *err)
 {
     int none = 0;
-    bool first = atomic_compare_exchange_strong(&s->failed, &none, code);
+    bool first = !atomic_exchange(&s->told_fatal, true);
+    /* before anybody can see it: a daemon ends here, and what was asked meanwhile is answered by the next one, not with an error */
+    if (first && s->opt.hooks.on_fatal != NULL)
+        s->opt.hooks.on_fatal(s->opt.hooks.arg, err);
+    (void)atomic_compare_exchange_strong(&s->failed, &none, code);
     pthread_mutex_lock(&s->lock);
     pthread_cond_broadcast(&s->work);
     pthread_cond_broadcast(&s->commit);
     pthread_cond_broadcast(&s->progress);
     pthread_mutex_unlock(&s->lock);
-    if (first && s->opt.hooks.on_fatal != NULL)
-        s->opt.hooks.on_fatal(s->opt.hooks.arg, err);
     run_progress(s);
     return code;
 }

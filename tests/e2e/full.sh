@@ -35,8 +35,8 @@ refused() {
 	return 1
 }
 works() { local i; for i in $(seq 90); do echo "again $1" 2>/dev/null >m/again && return 0; read -r -t 1 _ <> <(:); done; echo "not after 90 s"; "$SPARE" status m; return 1; }
-# To the last byte, also if the store gives some back meanwhile.
-fill() { local i; for i in $(seq 30); do cat /dev/zero >>fs/filler 2>/dev/null; sync -f fs; [ "$(stat -f -c %a fs)" -lt 100 ] && return 0; done; echo "never full"; return 1; }
+# To the last byte, once: who goes on and on takes what the store lets go of to help itself, and it is read-only then, by name.
+fill() { if cat /dev/zero >fs/filler 2>filled; then echo "never full"; return 1; fi; grep -q 'No space left' filled; }
 one_run() {
 	local was
 	history || return 1
@@ -44,7 +44,7 @@ one_run() {
 	refused && was=$(digest) && exits 0 "$SPARE" status m && prints 'Space low' || return 1
 	works "$1" && rm -f m/again && same "$was" "$(digest)" && exits 0 "$SPARE" check m && prints 'No damage' || return 1
 	rm -f fs/filler m/new*
-	until_true eval "echo free >m/again" && rm m/again && until_true [ -s fs/st/ballast ]
+	until_true eval "echo free >m/again" && rm m/again && { [ "$1" -gt 3 ] || until_true [ -s fs/st/ballast ]; }
 }
 all_runs() { local i; for i in $(seq "$runs"); do one_run "$i" || { echo "run $i"; cat daemon.log; return 1; }; done; }
 check "filled to the last byte by another program, $runs times: ENOSPC, then the past gives way and work goes on" all_runs
