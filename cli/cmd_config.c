@@ -46,6 +46,15 @@ static int config_set(const struct place *p, int n, char **pairs)
     return r ? out_error(&err, r) : EXIT_OK;
 }
 
+/* What is left of the command line is NAME=VALUE only. */
+static int check_pairs(const char *command, int argc, char **argv)
+{
+    for (int i = optind; i < argc; i++)
+        if (!strchr(argv[i], '='))
+            return cli_usage(command, "expected NAME=VALUE, found %s", argv[i]);
+    return EXIT_OK;
+}
+
 int cmd_config(int argc, char **argv)
 {
     struct place p;
@@ -64,9 +73,9 @@ int cmd_config(int argc, char **argv)
         return cli_usage("config", "expected show or set, found %s", verb);
     if ((*verb == 's' && verb[1] == 'h') != (optind == argc))
         return cli_usage("config", optind == argc ? "expected NAME=VALUE" : "show takes no settings");
-    for (int i = optind; i < argc; i++)
-        if (!strchr(argv[i], '='))
-            return cli_usage("config", "expected NAME=VALUE, found %s", argv[i]);
+    code = check_pairs("config", argc, argv);
+    if (code)
+        return code;
     r = locate_store(store, &p, &err);
     if (r)
         return out_error(&err, r);
@@ -174,9 +183,9 @@ int cmd_retain(int argc, char **argv)
         store = argv[optind++];
     if (strcmp(verb, "show") != 0 && strcmp(verb, "set") != 0 && strcmp(verb, "plan") != 0)
         return cli_usage("retain", "expected show, set or plan, found %s", verb);
-    for (int i = optind; i < argc; i++)
-        if (!strchr(argv[i], '='))
-            return cli_usage("retain", "expected NAME=VALUE, found %s", argv[i]);
+    code = check_pairs("retain", argc, argv);
+    if (code)
+        return code;
     if (strcmp(verb, "set") == 0 ? optind == argc : strcmp(verb, "show") == 0 && optind < argc)
         return cli_usage("retain", optind == argc ? "expected NAME=VALUE" : "show takes no settings");
     r = locate_store(store, &p, &err);

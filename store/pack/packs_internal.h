@@ -113,6 +113,9 @@ int packs_block(struct packs *ps, struct pack *p, const struct pack_block *dir, 
 /* packs_seek(dir, kind, key): the block of ${kind} that has ${key} if any does; UINT32_MAX: none. ${dir}: as cached. */
 uint32_t packs_seek(const struct cached *dir, enum pack_block_kind kind, uint64_t key);
 
+/* packs_seek_addr(c, lsn): in a block of addresses, the first entry of the record at or above ${lsn}; c->n: none. */
+uint32_t packs_seek_addr(const struct cached *c, uint64_t lsn);
+
 /* packs_find_chunk(c, number): in a block of chunks, or NULL. */
 const struct pack_chunk *packs_find_chunk(const struct cached *c, uint64_t number);
 

@@ -227,28 +227,13 @@ static int by_place(const void *x, const void *y)
     return (a->doff > b->doff) - (a->doff < b->doff);
 }
 
-static uint32_t first_entry(const struct cached *t, uint64_t lsn)
-{
-    uint32_t lo = 0, hi = t->n;
-
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-
-        if (t->u.addr[mid].lsn < lsn)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
 /* The entries of these bytes, which are in one block. */
 static int mark_range(struct packs_mark *m, struct marked *k, const struct wanted *w, const struct cached *t, uint32_t before, struct err *err)
 {
     uint64_t pos = w->doff, end = pos + w->len;
     int rc = 0;
 
-    for (uint32_t i = first_entry(t, w->lsn); rc == 0 && pos < end && i < t->n && t->u.addr[i].lsn == w->lsn; i++) {
+    for (uint32_t i = packs_seek_addr(t, w->lsn); rc == 0 && pos < end && i < t->n && t->u.addr[i].lsn == w->lsn; i++) {
         const struct pack_addr *a = &t->u.addr[i];
 
         if ((uint64_t)a->doff + a->len <= pos)

@@ -321,8 +321,7 @@ int packs_chunk(struct packs *ps, uint64_t number, uint8_t *buf, uint32_t *len, 
 
 /* ---- addresses ---- */
 
-/* The first entry of the record at or above ${lsn}. */
-static uint32_t seek_addr(const struct cached *c, uint64_t lsn)
+uint32_t packs_seek_addr(const struct cached *c, uint64_t lsn)
 {
     uint32_t lo = 0, hi = c->n;
 
@@ -384,7 +383,7 @@ int packs_read(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, uint
         return no_data(lsn, doff, err);
     }
     rc = block_of(ps, p, PACK_ADDRESSES, lsn, nowait, &table, err);
-    for (uint32_t i = table ? seek_addr(table, lsn) : 0; rc == 0 && table && pos < end && i < table->n && table->u.addr[i].lsn == lsn; i++) {
+    for (uint32_t i = table ? packs_seek_addr(table, lsn) : 0; rc == 0 && table && pos < end && i < table->n && table->u.addr[i].lsn == lsn; i++) {
         const struct pack_addr *a = &table->u.addr[i];
         uint64_t stop = (uint64_t)a->doff + a->len;
         uint32_t n;
@@ -425,7 +424,7 @@ static int walk_pack(struct packs *ps, struct pack *p, uint64_t from, uint64_t t
         rc = packs_block(ps, p, dir->u.dir, i, false, &table, err);
         if (rc)
             break;
-        for (uint32_t k = seek_addr(table, from); rc == 0 && k < table->n && table->u.addr[k].lsn < to; k++)
+        for (uint32_t k = packs_seek_addr(table, from); rc == 0 && k < table->n && table->u.addr[k].lsn < to; k++)
             rc = fn(arg, &table->u.addr[k]);
         packs_put(ps, table);
     }

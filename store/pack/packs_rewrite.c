@@ -103,11 +103,16 @@ static int copy_frame(struct rewrite *r, const struct marked *k, const struct pl
     } else if (rc == 0) {
         uint32_t at = 0;
 
-        for (size_t i = 0; i < r->n; i++) {
+        for (size_t i = 0; rc == 0 && i < r->n; i++) {
+            if (r->chunk[i].len > PACK_FRAME_MAX - at) {
+                rc = packs_bad(r->err, k->pack, pl.frame->at, "frame %" PRIu32 ": its chunks lie over one another", r->chunk[i].frame);
+                break;
+            }
             memcpy(r->bytes + at, bytes->u.bytes + r->chunk[i].off, r->chunk[i].len);
             at += r->chunk[i].len;
         }
-        rc = pack_put_frame(r->w, pl.frame->kind == PACK_RAW ? PACK_RAW : PACK_ZSTD, LEVEL, r->chunk, (uint32_t)r->n, r->bytes, NULL, NULL, r->err);
+        if (rc == 0)
+            rc = pack_put_frame(r->w, pl.frame->kind == PACK_RAW ? PACK_RAW : PACK_ZSTD, LEVEL, r->chunk, (uint32_t)r->n, r->bytes, NULL, NULL, r->err);
     }
     r->n = 0;
     packs_put(ps, bytes);
