@@ -115,11 +115,16 @@ int policy_put(struct policy *p, const char *name, const char *value, struct err
     return ERR_NOENT;
 }
 
+/* 0, none, also for what is no number in bytes: a bound that was misread would let go of the past. */
 static uint64_t bytes(struct store *s, const char *name)
 {
-    char text[64];
+    char text[64], *end;
+    unsigned long long v;
 
-    return store_config_get(s, name, text, sizeof text) < 0 ? 0 : strtoull(text, NULL, 10);
+    if (store_config_get(s, name, text, sizeof text) < 0 || text[0] < '0' || text[0] > '9')
+        return 0;
+    v = strtoull(text, &end, 10);
+    return *end == '\0' && v <= INT64_MAX ? v : 0;
 }
 
 void policy_read(struct store *s, struct policy *p)
