@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from worker_rig import HERE, Mount, Probe, campaign, failed, hit, hunt, mounts, run, tree
+from worker_rig import HERE, Mount, Probe, campaign, failed, hit, hunt, mounts, run, say, tree
 
 SOURCE = os.path.join(HERE, "..", "..")
 ANYWHERE = ("read", "append", "appended", "reply")
@@ -141,7 +141,7 @@ def one_load(loads, kind, m, n, want, took, kill_at, rng, pauses):
         return None
     if pause is not None:
         pauses.append(pause)
-    print("%s %d: %s; %s" % (kind, n, line, pause), flush=True)
+    say("%s %d: %s; %s" % (kind, n, line, pause))
     return True
 
 

@@ -19,7 +19,7 @@ import stat
 import subprocess
 import sys
 
-from worker_rig import Mount, Probe, campaign, failed, hit, hunt, put, run, tree
+from worker_rig import Mount, Probe, campaign, failed, hit, hunt, put, run, say, tree
 
 OPS = 30                         # of each writer for each kill
 
@@ -147,7 +147,7 @@ def one_point(kill_at, m, w, kind, point, r, rng, pauses):
     pause = probe.ended(killed or 0)
     w.go()
     pauses.append(pause)
-    print("%s %d: %s; %s" % (kind, r, line, pause), flush=True)
+    say("%s %d: %s; %s" % (kind, r, line, pause))
     return killed is not None
 
 

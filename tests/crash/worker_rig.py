@@ -25,9 +25,15 @@ REALTIME = ["chrt", "--rr", "1"] if os.environ.get("CRASH_REALTIME") else []
 violations = []
 
 
+def say(*what):
+    """A line, as one: print writes the end of a line by itself, and another thread's line gets between."""
+    sys.stdout.write(" ".join(map(str, what)) + "\n")
+    sys.stdout.flush()
+
+
 def failed(*what):
     violations.append(what)
-    print("FAILED", *what, flush=True)
+    say("FAILED", *what)
 
 
 def run(*args, **kw):
