@@ -13,7 +13,6 @@ enum { ARCHIVE_FRAME_RECORDS_MAX = 65536,       /* as any program may write them
        ARCHIVE_LEVEL = 15,                      /* of zstd */
        ARCHIVE_RECORD_SPAN_MIN = 176 };         /* addresses that a record takes, at least */
 
-#define ARCHIVE_NEXT "archive/next"
 #define ARCHIVE_FRAME_MAGIC 0x46415053u         /* "SPAF" */
 
 /* The columns, in their order. FORMAT.md, "Archive". */

@@ -1,29 +1,24 @@
 /*
  * pack_write.c: making a pack. Frames go to packs/next as they come, what describes them stays in memory until the end.
  *
- * packs/next made anew | frames | tables, zeros, tables, head | head at 0 | hash | sync | renamed | directory synced. Before the rename: a
+ * packs/next made anew | frames | tables, zeros, tables | and what sealed.h says of its end. Before the rename: a
  * file without meaning, removed when the next one is made. After it: a whole pack, with or without its name.
  */
 #include "store/log/record.h"
 #include "store/pack/pack.h"
+#include "store/pack/sealed.h"
 #include "store/pack/squeeze.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NEXT "packs/next"
-enum { BUFFER = 256 << 10, READ_BACK = 1 << 20, BLOCK_LEVEL = 9 };
+enum { BLOCK_LEVEL = 9 };
 
 struct pack_writer {
-    struct io *io;
-    struct io_file *file;
+    struct sealed *file;
     struct pack_head h;
     struct squeeze *z;
-    uint8_t *buf;                    /* BUFFER bytes that are not in the file yet, and how many are */
-    size_t fill;
-    uint64_t at;                     /* where the next byte goes, behind those */
-    struct hash128_state sum;        /* of all bytes behind the first head, as they were given */
     uint8_t *squeezed;               /* PACK_STORED_MAX: a frame's */
     struct pack_frame *frame;
     struct pack_chunk *chunk;        /* as they come; by number at the end */
@@ -58,46 +53,14 @@ static int grow(void *array, uint32_t n, uint32_t more, uint32_t *cap, size_t si
     return 0;
 }
 
-/* ---- bytes ---- */
-
-static int put_at(struct pack_writer *w, const void *p, size_t len, uint64_t at, struct err *err)
-{
-    struct iovec iov = { (void *)(uintptr_t)p, len };
-
-    return len ? io_pwritev(w->file, &iov, 1, at, err) : 0;
-}
-
-static int flush(struct pack_writer *w, struct err *err)
-{
-    int rc = put_at(w, w->buf, w->fill, w->at - w->fill, err);
-
-    w->fill = 0;
-    return rc;
-}
-
-static int put(struct pack_writer *w, const void *p, size_t len, struct err *err)
-{
-    int rc = w->fill + len > BUFFER ? flush(w, err) : 0;
-
-    hash128_update(&w->sum, p, len);
-    if (rc == 0 && len > BUFFER) {
-        rc = put_at(w, p, len, w->at, err);
-    } else if (rc == 0 && len > 0) {
-        memcpy(w->buf + w->fill, p, len);
-        w->fill += len;
-    }
-    w->at += len;
-    return rc;
-}
-
 /* ---- begin, end ---- */
 
-static void release(struct pack_writer *w)
+void pack_drop(struct pack_writer *w)
 {
-    if (w->file)
-        io_close(w->file);
+    if (w == NULL)
+        return;
+    sealed_drop(w->file);
     squeeze_free(w->z);
-    free(w->buf);
     free(w->squeezed);
     free(w->frame);
     free(w->chunk);
@@ -107,54 +70,18 @@ static void release(struct pack_writer *w)
     free(w);
 }
 
-void pack_drop(struct pack_writer *w)
-{
-    struct io *io = w ? w->io : NULL;
-
-    if (w == NULL)
-        return;
-    release(w);
-    io_unlink(io, NEXT, NULL);      /* what is left of it has no meaning */
-}
-
-static int open_next(struct pack_writer *w, struct err *err)
-{
-    int rc = io_mkdir(w->io, "packs", err);
-
-    /* Also where it is there: who made it may have been killed before this. */
-    if (rc == 0 || rc == ERR_EXIST)
-        rc = io_syncdir(w->io, ".", err);
-    if (rc)
-        return rc;
-    rc = io_unlink(w->io, NEXT, err);
-    if (rc != 0 && rc != ERR_NOENT)
-        return rc;
-    return io_open(w->io, NEXT, IO_RDWR | IO_CREATE, &w->file, err);
-}
-
 int pack_new(struct io *io, const struct pack_head *h, struct pack_writer **out, struct err *err)
 {
-    static const uint8_t none[PACK_HEAD_BYTES];
-    struct pack_writer *w = aligned_alloc(_Alignof(struct pack_writer), sizeof *w);     /* its hash wants 64 */
+    struct pack_writer *w = calloc(1, sizeof *w);
     int rc;
 
     *out = NULL;
     if (w == NULL)
         return no_memory(err);
-    memset(w, 0, sizeof *w);
-    w->io = io;
     w->h = *h;
     w->z = squeeze_new();
-    w->buf = malloc(BUFFER);
     w->squeezed = malloc(PACK_STORED_MAX);
-    rc = w->z && w->buf && w->squeezed ? open_next(w, err) : no_memory(err);
-    if (rc) {
-        w->file = NULL;
-        release(w);
-        return rc;
-    }
-    rc = put(w, none, sizeof none, err);    /* the head's place */
-    hash128_init(&w->sum);
+    rc = w->z && w->squeezed ? sealed_new(io, "packs", PACK_HEAD_BYTES, &w->file, err) : no_memory(err);
     if (rc) {
         pack_drop(w);
         return rc;
@@ -200,7 +127,7 @@ static int64_t squeeze_frame(struct pack_writer *w, int level, const uint8_t *by
 int pack_put_frame(struct pack_writer *w, enum pack_frame_kind kind, int level, struct pack_chunk *chunk, uint32_t n, const uint8_t *bytes,
                    const struct pack_base *base, uint32_t *stored, struct err *err)
 {
-    struct pack_frame f = { .at = w->at };
+    struct pack_frame f = { .at = sealed_at(w->file) };
     int64_t got = 0;
     uint32_t off = 0;
     int rc = check_frame(kind, chunk, n, base, &f.expanded, err);
@@ -222,7 +149,7 @@ int pack_put_frame(struct pack_writer *w, enum pack_frame_kind kind, int level, 
         f.base = base->number;
         f.depth = (uint8_t)(base->depth + 1);
     }
-    rc = put(w, f.kind == PACK_RAW ? bytes : w->squeezed, f.stored, err);
+    rc = sealed_put(w->file, f.kind == PACK_RAW ? bytes : w->squeezed, f.stored, err);
     if (rc)
         return rc;
     for (uint32_t i = 0; i < n; i++) {
@@ -250,9 +177,9 @@ int pack_put_stored(struct pack_writer *w, const struct pack_frame *from, struct
         rc = grow(&w->chunk, w->n_chunks, n, &w->cap_chunks, sizeof *w->chunk, err);
     if (rc == 0)
         rc = grow(&w->frame, w->n_frames, 1, &w->cap_frames, sizeof *w->frame, err);
-    f.at = w->at;
+    f.at = sealed_at(w->file);
     if (rc == 0)
-        rc = put(w, stored, from->stored, err);
+        rc = sealed_put(w->file, stored, from->stored, err);
     if (rc)
         return rc;
     for (uint32_t i = 0; i < n; i++) {
@@ -445,25 +372,26 @@ static int add_blocks(struct pack_writer *w, enum pack_block_kind kind, uint32_t
 /* Directory and blocks, once. */
 static int put_tables(struct pack_writer *w, const uint8_t *dir, size_t len, struct err *err)
 {
-    int rc = put(w, dir, len, err);
+    int rc = sealed_put(w->file, dir, len, err);
 
-    return rc ? rc : put(w, w->body, w->body_len, err);
+    return rc ? rc : sealed_put(w->file, w->body, w->body_len, err);
 }
 
-/* Everything behind the frames but the hash, and the head before them. */
-static int put_end(struct pack_writer *w, struct err *err)
+/* Everything behind the frames but head and hash. */
+static int put_end(struct pack_writer *w, uint8_t head[PACK_HEAD_BYTES], struct err *err)
 {
     static const uint8_t zeros[PACK_TABLES_APART];
     size_t len = pack_dir_bytes(w->n_blocks), tables = len + w->body_len, gap = tables < PACK_TABLES_APART ? PACK_TABLES_APART - tables : 0;
-    uint8_t head[PACK_HEAD_BYTES], *dir = malloc(len);
+    uint64_t at = sealed_at(w->file);
+    uint8_t *dir = malloc(len);
     struct pack_block *check = NULL;
     struct err why = { 0 };
     int rc;
 
     if (dir == NULL)
         return no_memory(err);
-    w->h.tables_at = w->at;
-    w->h.tables2_at = w->at + tables + gap;
+    w->h.tables_at = at;
+    w->h.tables2_at = at + tables + gap;
     w->h.tables_bytes = tables;
     w->h.n_blocks = w->n_blocks;
     w->h.size = w->h.tables2_at + tables + PACK_HEAD_BYTES + sizeof(struct hash128);
@@ -472,7 +400,7 @@ static int put_end(struct pack_writer *w, struct err *err)
     pack_dir_encode(w->block, w->n_blocks, dir);
     pack_head_encode(&w->h, head);
     /* What could not be read back must never get a name. */
-    rc = pack_head_decode(head, sizeof head, w->h.size, &w->h, NULL, &why);
+    rc = pack_head_decode(head, PACK_HEAD_BYTES, w->h.size, &w->h, NULL, &why);
     if (rc == 0)
         rc = pack_dir_decode(dir, len, &w->h, &check, &why);
     if (rc)
@@ -480,77 +408,18 @@ static int put_end(struct pack_writer *w, struct err *err)
     if (rc == 0)
         rc = put_tables(w, dir, len, err);
     if (rc == 0)
-        rc = put(w, zeros, gap, err);
+        rc = sealed_put(w->file, zeros, gap, err);
     if (rc == 0)
         rc = put_tables(w, dir, len, err);
-    if (rc == 0)
-        rc = put(w, head, sizeof head, err);
-    if (rc == 0)
-        rc = flush(w, err);
-    if (rc == 0)
-        rc = put_at(w, head, sizeof head, 0, err);
     free(check);
     free(dir);
     return rc;
 }
 
-/* The hash of all before: read back, since the head came last. What comes back must be what was given. */
-static int put_hash(struct pack_writer *w, struct err *err)
-{
-    uint64_t end = w->h.size - sizeof(struct hash128);
-    uint8_t *p = malloc(READ_BACK);
-    struct hash128_state all, body;
-    struct hash128 sum, given = hash128_final(&w->sum), found;
-    int rc = p ? 0 : no_memory(err);
-
-    hash128_init(&all);
-    hash128_init(&body);
-    for (uint64_t off = 0; rc == 0 && off < end; off += READ_BACK) {
-        size_t n = end - off < READ_BACK ? (size_t)(end - off) : READ_BACK, skip = off ? 0 : PACK_HEAD_BYTES;
-        int64_t got = io_pread(w->file, p, n, off, err);
-
-        if (got >= 0 && (size_t)got < n)
-            got = err_set(err, ERR_IO, NEXT ": offset %" PRIu64 ": expected %zu bytes that were written, found %" PRId64, off, n, got);
-        if (got < 0) {
-            rc = (int)got;
-            break;
-        }
-        hash128_update(&all, p, n);
-        hash128_update(&body, p + skip, n - skip);
-    }
-    free(p);
-    if (rc)
-        return rc;
-    found = hash128_final(&body);
-    if (!hash128_eq(&given, &found))
-        return err_set(err, ERR_IO, NEXT ": expected the %" PRIu64 " bytes that were written, found other ones", end);
-    sum = hash128_final(&all);
-    return put_at(w, sum.b, sizeof sum.b, end, err);
-}
-
-static int publish(struct pack_writer *w, struct err *err)
-{
-    char name[PACK_NAME_MAX];
-    struct io_stat st;
-    int rc = io_fdatasync(w->file, err);
-
-    pack_name(w->h.first, w->h.end, w->h.gen, name);
-    if (rc == 0) {
-        rc = io_stat_path(w->io, name, &st, err);
-        rc = rc == 0 ? err_set(err, ERR_EXIST, "%s is there already", name) : rc == ERR_NOENT ? 0 : rc;
-    }
-    if (rc == 0)
-        rc = io_rename(w->io, NEXT, name, err);
-    if (rc)
-        return rc;
-    rc = io_syncdir(w->io, "packs", err);
-    if (rc)
-        io_unlink(w->io, name, NULL);       /* whole, but nobody may count on it */
-    return rc;
-}
-
 int pack_finish(struct pack_writer *w, const uint8_t epoch_id[16], struct pack_head *out, struct err *err)
 {
+    uint8_t head[PACK_HEAD_BYTES];
+    char name[PACK_NAME_MAX];
     int rc;
 
     memcpy(w->h.epoch_id, epoch_id, 16);
@@ -564,17 +433,16 @@ int pack_finish(struct pack_writer *w, const uint8_t epoch_id[16], struct pack_h
     if (rc == 0)
         rc = add_blocks(w, PACK_ADDRESSES, w->n_addrs, err);
     if (rc == 0)
-        rc = put_end(w, err);
-    if (rc == 0)
-        rc = put_hash(w, err);
-    if (rc == 0)
-        rc = publish(w, err);
-    if (rc) {
-        pack_drop(w);
-        return rc;
+        rc = put_end(w, head, err);
+    if (rc == 0) {
+        struct sealed *file = w->file;
+
+        w->file = NULL;
+        pack_name(w->h.first, w->h.end, w->h.gen, name);
+        rc = sealed_finish(file, head, name, err);
     }
-    if (out)
+    if (rc == 0 && out)
         *out = w->h;
-    release(w);
-    return 0;
+    pack_drop(w);
+    return rc;
 }

@@ -954,7 +954,7 @@ START_TEST(a_call_fails_or_the_power_does)
             cut_and_retry(sim, &r, rc == 0);
         } else {
             none_or_whole(sim, &r);
-            ck_assert_int_eq(io_stat_path(simio_io(sim), ARCHIVE_NEXT, &st, NULL), ERR_NOENT);
+            ck_assert_int_eq(io_stat_path(simio_io(sim), "archive/next", &st, NULL), ERR_NOENT);
             cut_and_retry(sim, &r, rc == 0);
         }
         simio_free(sim);
