@@ -31,6 +31,9 @@ static int emit_reclaim(void *arg, const char *type, const json_t *o, const void
     else
         out_text("Let go of %llu of %llu rows of the past; packs were %s, are %s.\n", (unsigned long long)item_u64(o, "rows_gone"),
                  (unsigned long long)item_u64(o, "rows"), out_size(item_u64(o, "packs_bytes_before"), was), out_size(item_u64(o, "packs_bytes_after"), now));
+    if (item_u64(o, "base_bytes") > 0)
+        out_text("Let go of %s of records; a base of %s has what they made.\n", out_size(item_u64(o, "archive_bytes_gone"), was),
+                 out_size(item_u64(o, "base_bytes"), now));
     return 0;
 }
 

@@ -90,7 +90,7 @@ const struct command commands[] = {
     { "rebuild-index", "[STORE]", "make the index anew from archive and log; the store must not be mounted", "", cmd_rebuild_index },
     { "check", "[STORE] [--read-data]", "verify; never changes anything",
       "  --read-data          also read and verify every byte of file data\n", cmd_check },
-    { "dump", "FILE", "print a log segment, a pack, an archive file, a superblock or a retained set", "", cmd_dump },
+    { "dump", "FILE", "print a log segment, a pack, an archive file, a base, a superblock or a retained set", "", cmd_dump },
     { "version", "", "the version of this program and of the format it writes", "", cmd_version },
     { "help", "[COMMAND]", "this, or the options of a command", "", cmd_help },
 };

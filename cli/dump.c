@@ -301,7 +301,7 @@ static int none_of_them(const struct dump_in *f, const struct err *seg, const st
         return err_set(err, sup->code, "%s: %s", f->path, sup->msg);
     if (strncmp(base, "retained.", 9) == 0)
         return err_set(err, ret->code, "%s: %s", f->path, ret->msg);
-    return err_set(err, ERR_USAGE, "%s: expected a log segment, an archive file, a pack, a superblock or a retained set, found none of them", f->path);
+    return err_set(err, ERR_USAGE, "%s: expected a log segment, an archive file, a base, a pack, a superblock or a retained set, found none of them", f->path);
 }
 
 int dump_file(const char *path, struct err *err)
@@ -320,7 +320,7 @@ int dump_file(const char *path, struct err *err)
     if (f.fd < 0 || fstat(f.fd, &st)) {
         r = err_from_errno(err, errno, "%s", path);
     } else if (!S_ISREG(st.st_mode)) {
-        r = err_set(err, ERR_USAGE, "%s: expected a file, found something else; name one of log/*.seg, archive/*.arc, packs/*.pack, super.0, super.1, "
+        r = err_set(err, ERR_USAGE, "%s: expected a file, found something else; name one of log/*.seg, archive/*.arc, archive/*.base, packs/*.pack, super.0, super.1, "
                     "retained.0, retained.1", path);
     } else if (!sb || !buf) {
         r = err_set(err, ERR_NOMEM, "%s: no memory", path);
@@ -335,6 +335,8 @@ int dump_file(const char *path, struct err *err)
         r = dump_segment(&f, &h, err);
     } else if (dump_is_archive(&f, buf, (size_t)n)) {
         r = dump_archive(&f, err);
+    } else if (dump_is_base(&f, buf, (size_t)n)) {
+        r = dump_base(&f, err);
     } else if (dump_is_pack(&f, buf, (size_t)n)) {
         r = dump_pack(&f, err);
     } else if (super_decode(buf, (size_t)n, sb, &sup) == 0) {

@@ -24,5 +24,8 @@ int64_t dump_read(const struct dump_in *f, void *buf, size_t len, uint64_t off, 
 /* dump_is_archive(f, buf, len): by the first ${len} bytes, or by its name. dump_archive: its head, its frames, the records of each. */
 bool dump_is_archive(const struct dump_in *f, const uint8_t *buf, size_t len);
 int  dump_archive(const struct dump_in *f, struct err *err);
+/* dump_is_base, dump_base: as these, of a base: its head, its rows. */
+bool dump_is_base(const struct dump_in *f, const uint8_t *buf, size_t len);
+int  dump_base(const struct dump_in *f, struct err *err);
 
 #endif

@@ -51,6 +51,7 @@ struct store {
     struct kv *kv;
     struct retained retained;       /* retained_lock; changed under mark_lock, too */
     pthread_rwlock_t retained_lock; /* a leaf */
+    struct err no_base;             /* why the newest base was passed over, at open */
     uint64_t retained_both;         /* mark_lock; the generation that both copies were written for, or what came before it with the same in it */
 
     pthread_mutex_t lock;
@@ -130,6 +131,9 @@ int  run_start(struct store *s, struct err *err);
 /* run_appended_locked(s): a record was appended and applied: wakes those who carry it further; under lock. */
 void run_appended_locked(struct store *s);
 void run_stop(struct store *s);
+/* rebase(s, err): into an index in which nothing was applied: the rows of the newest base that is whole (rebase.c); none is fine. Errors: IO, NOMEM. */
+int  rebase(struct store *s, struct err *err);
+
 /* run_drain(s, err): one batch: returns 1 something was put, 0 nothing to do, < 0 failed (and the store with it). */
 int  run_drain(struct store *s, struct err *err);
 /* store_fail: remember the first failure, wake everybody, tell the hook. Returns ${code}. */

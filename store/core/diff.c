@@ -1,5 +1,5 @@
 /* diff.c: see diff.h. */
-#include "store/core/diff.h"
+#include "store/core/diff_internal.h"
 
 #include "store/core/core_internal.h"
 #include "store/core/moment_internal.h"
@@ -39,16 +39,7 @@ static char *path_at(struct store *s, uint64_t at, uint64_t parent, const char *
 
 /* ---- what records touched ---- */
 
-struct name { uint64_t parent; uint32_t len; const char *p; };
-struct object { uint64_t ino; bool attrs; };
-struct touched {
-    struct name *name;
-    size_t n_names, cap_names;
-    struct object *obj;
-    size_t n_objs, cap_objs;
-};
-
-static int add_name(struct touched *t, uint64_t parent, const struct rec_bytes *name, struct err *err)
+int diff_touch_name(struct touched *t, uint64_t parent, const struct rec_bytes *name, struct err *err)
 {
     char *p;
     if (parent == 0)
@@ -72,7 +63,7 @@ static int add_name(struct touched *t, uint64_t parent, const struct rec_bytes *
     return 0;
 }
 
-static int add_object(struct touched *t, uint64_t ino, bool attrs, struct err *err)
+int diff_touch_object(struct touched *t, uint64_t ino, bool attrs, struct err *err)
 {
     if (ino == 0 || (t->n_objs > 0 && t->obj[t->n_objs - 1].ino == ino && t->obj[t->n_objs - 1].attrs == attrs))
         return 0;
@@ -95,16 +86,16 @@ static int take(struct touched *t, const struct record *rec, struct err *err)
     int rc;
     switch ((enum rec_type)rec->type) {
     case REC_CREATE:
-        return add_name(t, rec->u.create.parent, &rec->u.create.name, err);
+        return diff_touch_name(t, rec->u.create.parent, &rec->u.create.name, err);
     case REC_LINK: case REC_UNLINK:
-        return add_name(t, rec->u.link.parent, &rec->u.link.name, err);
+        return diff_touch_name(t, rec->u.link.parent, &rec->u.link.name, err);
     case REC_RENAME:
-        rc = add_name(t, rec->u.rename.src_parent, &rec->u.rename.src_name, err);
-        return rc < 0 ? rc : add_name(t, rec->u.rename.dst_parent, &rec->u.rename.dst_name, err);
+        rc = diff_touch_name(t, rec->u.rename.src_parent, &rec->u.rename.src_name, err);
+        return rc < 0 ? rc : diff_touch_name(t, rec->u.rename.dst_parent, &rec->u.rename.dst_name, err);
     case REC_SETXATTR: case REC_REMOVEXATTR:
-        return add_object(t, rec->ino, true, err);
+        return diff_touch_object(t, rec->ino, true, err);
     case REC_SETATTR: case REC_WRITE: case REC_CLONE: case REC_FALLOCATE:
-        return add_object(t, rec->ino, false, err);
+        return diff_touch_object(t, rec->ino, false, err);
     default:
         return 0;
     }
@@ -132,6 +123,7 @@ static void touched_free(struct touched *t)
         free((char *)(uintptr_t)t->name[i].p);
     free(t->name);
     free(t->obj);
+    memset(t, 0, sizeof *t);
 }
 
 /* ---- entries ---- */
@@ -318,12 +310,19 @@ static int read_records(struct store *s, uint64_t from, uint64_t to, struct touc
     struct history_iter *it = NULL;
     struct record rec;
     uint64_t start = 0;
-    int rc = periods_start(s, from, &start, err);
+    int rc;
+    if (from < history_first(s->history))
+        return diff_touch_rows(s, from, to, t, err);
+    rc = periods_start(s, from, &start, err);
     if (rc == 0)
         rc = history_iter_new(s->history, start, to == AT_LIVE ? log_written(s->log) : to + 1, &it, err);
     while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1)
         rc = rec.lsn > from ? take(t, &rec, err) : 0;
     history_iter_free(it);
+    if (rc == ERR_NOENT) {               /* let go of meanwhile */
+        touched_free(t);
+        rc = diff_touch_rows(s, from, to, t, err);
+    }
     return rc < 0 ? rc : 0;
 }
 

@@ -41,24 +41,26 @@ static int bad_row(struct err *err)
 
 struct run { uint32_t id; uint64_t first_lsn, end_lsn; int64_t first_wall; };   /* end_lsn exclusive: the next run's first */
 
-/* The last time row of run ${id} at or before ${wall}: its LSN, else the run's first. */
-static int time_row(struct store *s, const struct run *run, int64_t wall, uint64_t *lsn, struct err *err)
+/* The last time row of run ${id} at or before ${wall}: its record, else the run's first. */
+struct tick { uint64_t lsn; int64_t wall; };
+static int time_row(struct store *s, const struct run *run, int64_t wall, struct tick *out, struct err *err)
 {
     uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX], k[KV_KEY_MAX];
     size_t llen = key_time(lo, run->id, INT64_MIN), hlen = key_time(hi, run->id + 1, INT64_MIN), klen = key_time(k, run->id, wall);
     struct rows r;
     int rc = rows_open(&r, s->kv, lo, llen, hi, hlen, err);
-    *lsn = run->first_lsn;
+    *out = (struct tick){ run->first_lsn, run->first_wall };
     if (rc < 0)
         return rc;
     s->kv->ops->iter_seek_prev(r.it, k, klen);
     if (s->kv->ops->iter_valid(r.it)) {
-        size_t vlen;
-        const uint8_t *v = s->kv->ops->iter_val(r.it, &vlen);
+        size_t n, vlen;
+        struct key_parts kp;
+        const uint8_t *key = s->kv->ops->iter_key(r.it, &n), *v = s->kv->ops->iter_val(r.it, &vlen);
         struct row_time t;
-        rc = row_time_decode(v, vlen, &t, err);
+        rc = key_parse(key, n, &kp) ? row_time_decode(v, vlen, &t, err) : bad_row(err);
         if (rc == 0)
-            *lsn = t.lsn;
+            *out = (struct tick){ t.lsn, kp.wall_ns };
     } else {
         rc = s->kv->ops->iter_err(r.it, err);
     }
@@ -66,14 +68,55 @@ static int time_row(struct store *s, const struct run *run, int64_t wall, uint64
     return rc;
 }
 
-/* The last record from ${from} on, below ${until}, with a clock not after ${wall} and an LSN not after ${max}. */
-static int last_record(struct store *s, uint64_t from, uint64_t until, int64_t wall, uint64_t max, uint64_t *lsn, int64_t *at,
+/* As last_record, of the moments in [from, until) whose records are gone. 1: one was found that is beyond a bound. */
+static int last_clock(struct store *s, uint64_t from, uint64_t until, int64_t wall, uint64_t max, uint64_t *lsn, int64_t *at, struct err *err)
+{
+    uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX];
+    size_t llen = key_clock(lo, from), hlen = key_clock(hi, until);
+    struct rows r;
+    int rc = rows_open(&r, s->kv, lo, llen, hi, hlen, err);
+    if (rc < 0)
+        return rc;
+    for (s->kv->ops->iter_seek(r.it, lo, llen); rc == 0 && s->kv->ops->iter_valid(r.it); s->kv->ops->iter_next(r.it)) {
+        size_t n, vlen;
+        struct key_parts kp;
+        uint64_t when;
+        const uint8_t *key = s->kv->ops->iter_key(r.it, &n), *v = s->kv->ops->iter_val(r.it, &vlen);
+        if (!key_parse(key, n, &kp) || row_u64_decode(v, vlen, &when, err) < 0) {
+            rc = bad_row(err);
+        } else if ((int64_t)when > wall || kp.lsn > max) {
+            rc = 1;
+        } else {
+            *lsn = kp.lsn;
+            *at = (int64_t)when;
+        }
+    }
+    if (rc == 0)
+        rc = s->kv->ops->iter_err(r.it, err);
+    rows_close(&r);
+    return rc;
+}
+
+/*
+ * The last record from ${from} on, below ${until}, with a clock not after ${wall} and an LSN not after ${max}; that of ${from} is one. Of records that were let go
+ * of, those of kept moments alone are known.
+ */
+static int last_record(struct store *s, const struct tick *from, uint64_t until, int64_t wall, uint64_t max, uint64_t *lsn, int64_t *at,
                        struct err *err)
 {
     struct history_iter *it = NULL;
     struct record rec;
-    int rc = history_iter_new(s->history, from, until, &it, err);
+    uint64_t first = history_first(s->history);
+    int rc = 0;
     *lsn = 0;
+    if (from->lsn < first && from->wall <= wall && from->lsn <= max) {
+        *lsn = from->lsn;
+        *at = from->wall;
+        rc = last_clock(s, from->lsn, until < first ? until : first, wall, max, lsn, at, err);
+    }
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    rc = history_iter_new(s->history, from->lsn, until, &it, err);
     if (rc < 0)
         return rc;
     while ((rc = history_next(it, &rec, NULL, err)) == 1) {
@@ -124,13 +167,13 @@ static int in_run(void *arg, const struct run *run, struct err *err)
 {
     struct find *f = arg;
     bool newest = f->newest;
-    uint64_t from = 0;
+    struct tick from;
     f->newest = false;
     if (run->first_wall > f->wall)
         return 0;
     int rc = time_row(f->s, run, f->wall, &from, err);
     if (rc == 0)
-        rc = last_record(f->s, from, run->end_lsn, f->wall, UINT64_MAX, &f->lsn, &f->at, err);
+        rc = last_record(f->s, &from, run->end_lsn, f->wall, UINT64_MAX, &f->lsn, &f->at, err);
     if (rc < 0 || f->lsn == 0)
         return rc;
     if (newest)
@@ -140,7 +183,7 @@ static int in_run(void *arg, const struct run *run, struct err *err)
     int64_t at = 0;
     rc = time_row(f->s, run, INT64_MAX, &from, err);
     if (rc == 0)
-        rc = last_record(f->s, from, run->end_lsn, INT64_MAX, UINT64_MAX, &last, &at, err);
+        rc = last_record(f->s, &from, run->end_lsn, INT64_MAX, UINT64_MAX, &last, &at, err);
     return rc < 0 ? rc : f->wall <= at;
 }
 
@@ -160,7 +203,8 @@ struct walk { struct store *s; uint64_t lsn; int64_t wall; };
 static int wall_in_run(void *arg, const struct run *run, struct err *err)
 {
     struct walk *w = arg;
-    uint64_t from = run->first_lsn, got = 0, at = 0;
+    struct tick at = { 0, 0 };
+    uint64_t got = 0;
     if (run->first_lsn > w->lsn)
         return 0;
     int64_t lo = run->first_wall, hi = INT64_MAX;
@@ -168,16 +212,30 @@ static int wall_in_run(void *arg, const struct run *run, struct err *err)
     while (lo < hi && rc == 0) {
         int64_t mid = (int64_t)((uint64_t)lo + ((uint64_t)hi - (uint64_t)lo + 1) / 2);
         rc = time_row(w->s, run, mid, &at, err);
-        if (at <= w->lsn)
+        if (at.lsn <= w->lsn)
             lo = mid;
         else
             hi = mid - 1;
     }
     if (rc == 0)
-        rc = time_row(w->s, run, lo, &from, err);
+        rc = time_row(w->s, run, lo, &at, err);
     if (rc == 0)
-        rc = last_record(w->s, from, run->end_lsn, INT64_MAX, w->lsn, &got, &w->wall, err);
+        rc = last_record(w->s, &at, run->end_lsn, INT64_MAX, w->lsn, &got, &w->wall, err);
     return rc < 0 ? rc : got != 0 ? 1 : 0;
+}
+
+/* That of a kept moment whose record was let go of. */
+static int clock_of(struct store *s, uint64_t lsn, int64_t *wall_ns)
+{
+    uint8_t key[KV_KEY_MAX], *val = NULL;
+    uint64_t when = 0;
+    size_t len = 0;
+    int rc = kv_get(s->kv, key, key_clock(key, lsn), &val, &len, NULL);
+    if (rc == 0)
+        rc = row_u64_decode(val, len, &when, NULL);
+    *wall_ns = (int64_t)when;
+    free(val);
+    return rc;
 }
 
 int moment_record_wall(struct store *s, uint64_t lsn, int64_t *wall_ns)
@@ -196,10 +254,13 @@ int moment_record_wall(struct store *s, uint64_t lsn, int64_t *wall_ns)
     if (rc == 0)
         return 0;
     rc = history_record(s->history, lsn, &rec, &buf, NULL);
+    if (rc == 0)
+        *wall_ns = rec.wall_ns;
+    else if (rc == ERR_NOENT)
+        rc = clock_of(s, lsn, wall_ns);
+    free(buf);
     if (rc < 0)
         return rc;
-    *wall_ns = rec.wall_ns;
-    free(buf);
     pthread_mutex_lock(&s->list_lock);
     s->wall[i].lsn = lsn;
     s->wall[i].ns = *wall_ns;
@@ -367,7 +428,7 @@ int moment_resolve(struct store *s, const char *text, uint64_t *lsn, struct err 
         got = spec.lsn;
         if (got >= log_head(s->log))
             return future(s, text, err);
-        if (got < history_first(s->history))
+        if (got < LOG_FIRST_ADDR)
             return too_early(s, text, err);
         break;
     case MOMENT_TIME:

@@ -321,19 +321,25 @@ static int last_of_age(struct store *s, const struct tick *t, uint64_t age_ns, u
     struct record rec;
     uint64_t age = t->row.age_ns, boot = 0;
     int64_t wall = 0;
-    int rc = history_iter_new(s->history, t->row.lsn, log_written(s->log), &it, err);
+    bool first = true;
+    int rc;
 
     *lsn = t->row.lsn;
     *its_age = age;
+    rc = history_iter_new(s->history, t->row.lsn, log_written(s->log), &it, err);
     if (rc < 0)
         return rc;
     while ((rc = history_next(it, &rec, NULL, err)) == 1) {
-        if (rec.lsn != t->row.lsn)
+        /* the first one is that of the row; or, where records were let go of, one of the same time, and age (clocks_begin), or what came between is not known */
+        if (first && rec.lsn != t->row.lsn && rec.wall_ns != t->wall_ns)
+            break;
+        if (!first)
             age = record_age_add(age, wall, boot, &rec);
         if (age > age_ns || rec.lsn > upto)
             break;
         *lsn = rec.lsn;
         *its_age = age;
+        first = false;
         wall = rec.wall_ns;
         boot = rec.boot_ns;
     }

@@ -24,7 +24,8 @@ struct period_list { struct period_end *v; size_t n, cap; };
 int  periods_wanted(struct store *s, const struct policy *p, uint64_t age_ns, struct period_list *out, struct err *err);
 void periods_free(struct period_list *l);
 
-/* periods_at_age(s, age_ns, lsn, err): the last record of the store at which it was at most so old; 0: there is none. */
+/* periods_at_age(s, age_ns, lsn, err): the last record of the store at which it was at most so old; 0: there is none. Where records were let go of: one not much
+ * before it. */
 int  periods_at_age(struct store *s, uint64_t age_ns, uint64_t *lsn, struct err *err);
 /* periods_age_of(s, lsn, age_ns, err): of the store at the last record at or below ${lsn}. */
 int periods_age_of(struct store *s, uint64_t lsn, uint64_t *age_ns, struct err *err);

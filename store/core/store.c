@@ -111,8 +111,8 @@ static int replay(struct store *s, struct log_recovery *recovery, struct err *er
     struct record rec;
     uint64_t first = history_first(s->history), from = s->ix.meta.applied != 0 ? s->ix.meta.applied : first;
     if (from < first || (s->ix.meta.applied == 0 && from != LOG_FIRST_ADDR))
-        return err_set(err, ERR_DAMAGE, "index: it has applied up to @%" PRIu64 ", and archive and log begin at @%" PRIu64 "; records are lost",
-                       s->ix.meta.applied, first);
+        return err_set(err, ERR_DAMAGE, "index: it has applied up to @%" PRIu64 ", and archive and log begin at @%" PRIu64 "; records are lost%s%.300s",
+                       s->ix.meta.applied, first, s->no_base.code != 0 ? ". " : "", s->no_base.msg);
     int rc = history_iter_new(s->history, from, log_head(s->log), &it, err);
     if (rc < 0)
         return rc;
@@ -316,6 +316,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     }
     if (rc == 0)
         rc = open_index(s, rec, err);
+    if (rc == 0)
+        rc = rebase(s, err);
     if (rc == 0)
         rc = index_open(&s->ix, s->kv, err);
     if (rc == 0)

@@ -153,8 +153,10 @@ static const char *what_at(struct scan *c, uint64_t lsn, bool gone, int64_t *wal
     struct record rec;
     void *buf = NULL;
     const char *how = gone ? "delete" : "rename";
-    if (history_record(c->s->history, lsn, &rec, &buf, NULL) < 0)
-        return how;                      /* packed or damaged: the rows alone say that it happened */
+    if (history_record(c->s->history, lsn, &rec, &buf, NULL) < 0) {
+        (void)moment_wall(c->s, lsn, wall, NULL);     /* let go of, or damaged: the rows alone say that it happened, and about when */
+        return how;
+    }
     *wall = rec.wall_ns;
     if (gone)
         how = rec.type == REC_RENAME ? "moved-away" : "delete";

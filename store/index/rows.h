@@ -13,6 +13,7 @@
  *   'o' ino                      orphans (nlink 0, not reaped) -> birth of the orphan state
  *   't' run wall                 -> struct row_time (64 KiB of stream, or a quarter of an hour; wall is biased to sort)
  *   'r' run                      -> struct row_run
+ *   'w' lsn                      -> the clock of a kept moment whose record was let go of
  *   's' name                     snapshots -> struct row_snap
  *   'e' begin                    series -> end LSN, 0 while open
  *   'h' hash                     a chunk with this keyed hash (its first 8 bytes): its number. A hint for packing
@@ -109,6 +110,7 @@ size_t key_xat_h(uint8_t *k, uint64_t ino, const void *name, size_t nlen, uint64
 size_t key_orphan(uint8_t *k, uint64_t ino);
 size_t key_time(uint8_t *k, uint32_t run, int64_t wall_ns);
 size_t key_run(uint8_t *k, uint32_t run);
+size_t key_clock(uint8_t *k, uint64_t lsn);
 size_t key_snap(uint8_t *k, const void *name, size_t nlen);
 size_t key_series(uint8_t *k, uint64_t begin);
 size_t key_chunk(uint8_t *k, const struct hash128 *hash);
@@ -119,7 +121,7 @@ size_t key_meta(uint8_t *k, const char *name);
  * key_parse(k, len, out): take any key apart (dump, check, tests). False if it is none. ${table} is the key's letter; 'm' for a
  * map, and 'M' for its history.
  */
-struct key_parts { char table; uint64_t ino, parent, mapgen, block, death, cookie, begin, place; uint32_t run;
+struct key_parts { char table; uint64_t ino, parent, mapgen, block, death, cookie, begin, place, lsn; uint32_t run;
                    int64_t wall_ns; const uint8_t *name; size_t name_len; };
 bool key_parse(const uint8_t *k, size_t len, struct key_parts *out);
 
@@ -139,7 +141,7 @@ size_t row_map_encode(const struct row_map *r, uint8_t *buf, size_t cap);
 int    row_map_decode(const uint8_t *buf, size_t len, struct row_map *r, struct err *err);
 size_t row_xat_encode(uint64_t birth, const void *val, size_t vlen, uint8_t *buf, size_t cap); /* cap >= vlen + 16 */
 int    row_xat_decode(const uint8_t *buf, size_t len, uint64_t *birth, const uint8_t **val, size_t *vlen, struct err *err);
-size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, series, hints */
+size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, series, hints, clocks */
 int    row_u64_decode(const uint8_t *buf, size_t len, uint64_t *v, struct err *err);
 size_t row_time_encode(const struct row_time *r, uint8_t *buf, size_t cap);
 int    row_time_decode(const uint8_t *buf, size_t len, struct row_time *r, struct err *err);

@@ -180,6 +180,11 @@ size_t key_run(uint8_t *k, uint32_t run)
     return key_end(&w);
 }
 
+size_t key_clock(uint8_t *k, uint64_t lsn)
+{
+    return key_1(k, 'w', lsn);
+}
+
 size_t key_snap(uint8_t *k, const void *name, size_t nlen)
 {
     struct wr w = key_begin(k, 's');
@@ -322,6 +327,9 @@ bool key_parse(const uint8_t *k, size_t len, struct key_parts *out)
         break;
     case 'r':
         o.run = rd_be32(&r);
+        break;
+    case 'w':
+        o.lsn = rd_be64(&r);
         break;
     case 'e':
         o.begin = rd_be64(&r);

@@ -67,7 +67,7 @@ static int choose(struct store *s, uint64_t upto, struct window *w, bool *archiv
 
 /* ---- records ---- */
 
-static void epoch_id_of(struct store *s, uint32_t number, uint8_t id[16])
+void epoch_id_of(struct store *s, uint32_t number, uint8_t id[16])
 {
     struct store_info info;
 

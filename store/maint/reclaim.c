@@ -3,6 +3,7 @@
 
 #include "store/core/retain.h"
 #include "store/index/sweep.h"
+#include "store/maint/renew.h"
 #include "store/pack/packs_mark.h"
 
 #include <inttypes.h>
@@ -275,6 +276,8 @@ static int reclaim_all(struct run *r)
             rc = store_flush(s, r->err);
         if (rc == 0)
             rc = reclaim_packs(r);
+        if (rc == 0)
+            rc = renew_base(s, &keep, r->res->rows - r->res->rows_gone, opt, r->res, r->err);
         if (rc == 0)
             rc = packs_list(store_packs(s), add_bytes, &r->res->bytes_after, r->err);
         if (rc == 0 && !r->skipped)

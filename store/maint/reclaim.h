@@ -13,6 +13,7 @@ struct reclaim_options {
     bool now;                        /* what is not listed any more goes without its grace; packs are made anew for less */
     const struct policy *policy;     /* instead of that of the settings; NULL: that */
     bool sweep;                      /* also if nothing left the retained set since the last time */
+    bool base;                       /* a base is made also where no records can go for it, or it is larger than they */
     int (*stop)(void *arg);          /* asked often: nonzero ends it early, nothing is lost; may be NULL */
     void (*tell)(void *arg, const char *what, uint64_t done, uint64_t total);    /* may be NULL; total 0: not known */
     void *arg;
@@ -27,6 +28,8 @@ struct reclaim_result {
     uint64_t packs, packs_gone;      /* made anew; files they took the place of */
     uint64_t bytes_before, bytes_after;      /* of all packs */
     uint64_t needed;                 /* bytes of frames in packs that are needed */
+    uint64_t base_bytes;             /* of a new base; 0: none was made */
+    uint64_t archive_gone;           /* bytes of archive files it took the place of */
 };
 
 /*

@@ -3,13 +3,14 @@
  * first of them is given: one that is damaged gives none, and reading can go on behind it.
  */
 #include "store/pack/archive_internal.h"
+#include "store/pack/sealed.h"
 #include "store/pack/squeeze.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HASH_READ_BYTES = 1 << 20, SEARCH_BYTES = 4096 };
+enum { SEARCH_BYTES = 4096 };
 
 /* A place between two frames. */
 struct place {
@@ -48,17 +49,9 @@ static void rewind_to_first(struct archive *a)
     a->heads.len = a->heads_at = 0;
 }
 
-/* Exactly ${len} bytes. */
 static int read_all(const struct archive *a, uint8_t *buf, size_t len, uint64_t off, struct err *err)
 {
-    int64_t n = io_pread(a->file, buf, len, off, err);
-
-    if (n < 0)
-        return (int)n;
-    if ((size_t)n < len)
-        return err_set(err, ERR_DAMAGE, "%s: offset %" PRIu64 ": expected %zu bytes, found %" PRId64 " before the end of the file", a->name,
-                       off, len, n);
-    return 0;
+    return sealed_read(a->file, a->name, buf, len, off, err);
 }
 
 /* The head at ${off}, of a file of ${size} bytes; 0: as many as it says itself. */
@@ -348,37 +341,6 @@ static int check_heads(const struct archive *a, struct err *err)
     return rc;
 }
 
-/* The hash of all but the last 16 bytes is there. */
-static int check_hash(const struct archive *a, struct err *err)
-{
-    uint64_t end = a->size - ARCHIVE_HASH_BYTES;
-    uint8_t *buf = malloc(HASH_READ_BYTES);
-    struct hash128_state state;
-    struct hash128 sum, found;
-    int rc = 0;
-
-    if (buf == NULL)
-        return no_memory(a, err);
-    hash128_init(&state);
-    for (uint64_t at = 0; at < end && rc == 0; at += HASH_READ_BYTES) {
-        size_t n = end - at < HASH_READ_BYTES ? (size_t)(end - at) : HASH_READ_BYTES;
-
-        rc = read_all(a, buf, n, at, err);
-        if (rc == 0)
-            hash128_update(&state, buf, n);
-    }
-    free(buf);
-    if (rc == 0)
-        rc = read_all(a, found.b, sizeof found.b, end, err);
-    if (rc != 0)
-        return rc;
-    sum = hash128_final(&state);
-    if (!hash128_eq(&sum, &found))
-        return err_set(err, ERR_DAMAGE, "%s: offset %" PRIu64 ": hash of all before: expected %016" PRIx64 "..., found %016" PRIx64 "...",
-                       a->name, end, get_be64(sum.b), get_be64(found.b));
-    return 0;
-}
-
 int archive_check(struct archive *a, struct err *err)
 {
     struct record rec;
@@ -390,7 +352,7 @@ int archive_check(struct archive *a, struct err *err)
             rc = archive_next(a, &rec, NULL, err);
         while (rc == 1);
     if (rc == 0)                    /* last: what is above says more precisely where */
-        rc = check_hash(a, err);
+        rc = sealed_check(a->file, a->name, a->size, err);
     rewind_to_first(a);
     return rc;
 }

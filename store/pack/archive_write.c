@@ -72,7 +72,7 @@ int archive_new(struct io *io, const struct archive_head *h, struct archive_writ
     if (w->squeeze == NULL || w->raw == NULL || w->out == NULL)
         rc = no_memory(err);
     if (rc == 0)
-        rc = sealed_new(io, "archive", ARCHIVE_HEAD_BYTES, &w->file, err);
+        rc = sealed_new(io, "archive", "archive/next", ARCHIVE_HEAD_BYTES, &w->file, err);
     if (rc != 0)
         archive_drop(w);
     else

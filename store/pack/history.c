@@ -258,6 +258,78 @@ int history_files(struct history *h, int (*fn)(void *arg, const struct history_f
     return rc;
 }
 
+/* ---- what a base has ---- */
+
+/* How many of the oldest files have nothing at or above ${upto}. */
+static size_t older_locked(const struct history *h, uint64_t upto)
+{
+    size_t n = 0;
+
+    while (n + 1 < h->n && h->file[n].own_end <= upto)
+        n++;
+    return n;
+}
+
+struct leftover { struct history *h; uint64_t upto; int64_t bytes; struct err *err; };
+
+/* A file of that name, if all it has is below: also one whose addresses a newer one has. */
+static int remove_below(void *arg, const char *name)
+{
+    struct leftover *l = arg;
+    char path[ARCHIVE_NAME_MAX];
+    uint64_t first, end, gen;
+    struct io_stat st;
+    int rc;
+
+    if (!archive_parse(name, &first, &end, &gen) || end > l->upto)
+        return 0;
+    archive_name(first, end, gen, path);
+    if (io_stat_path(l->h->io, path, &st, NULL) == 0)
+        l->bytes += (int64_t)st.size;
+    rc = io_unlink(l->h->io, path, l->err);
+    if (rc == 0)                         /* one by one: a crash must leave no gap between an older one that is still there and the rest */
+        rc = io_syncdir(l->h->io, "archive", l->err);
+    return rc == ERR_NOENT ? 0 : rc;
+}
+
+int64_t history_let_go(struct history *h, uint64_t upto, struct err *err)
+{
+    struct leftover l = { .h = h, .err = err };
+    size_t n;
+    int rc;
+
+    pthread_mutex_lock(&h->mutex);
+    n = older_locked(h, upto);
+    if (n > 0) {
+        l.upto = h->file[n - 1].own_end;
+        h->n -= n;
+        memmove(h->file, h->file + n, h->n * sizeof *h->file);
+    }
+    pthread_mutex_unlock(&h->mutex);
+    rc = n > 0 ? io_list(h->io, "archive", remove_below, &l, err) : 0;
+    return rc < 0 ? rc : l.bytes;
+}
+
+uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first)
+{
+    char path[ARCHIVE_NAME_MAX];
+    struct history_file f;
+    uint64_t bytes = 0;
+    struct io_stat st;
+    size_t n;
+
+    pthread_mutex_lock(&h->mutex);
+    n = older_locked(h, upto);
+    *first = n < h->n ? h->file[n].first : log_first(h->log);
+    pthread_mutex_unlock(&h->mutex);
+    for (size_t i = 0; i < n && file_at(h, i, &f); i++) {
+        archive_name(f.first, f.own_end, f.gen, path);
+        if (io_stat_path(h->io, path, &st, NULL) == 0)
+            bytes += st.size;
+    }
+    return bytes;
+}
+
 /* ---- records in order ---- */
 
 /* The file that has ${addr}: 1; 0 none. */
@@ -301,8 +373,12 @@ static int timeline(struct history *h, const struct history_file *f, const struc
     return err_set(err, rc, "%s: offset 96: expected an epoch of this store, found one of another", name);
 }
 
-static int no_file(uint64_t pos, struct err *err)
+static int no_file(struct history *h, uint64_t pos, struct err *err)
 {
+    uint64_t first = history_first(h);
+
+    if (pos < first)
+        return err_set(err, ERR_NOENT, "records before @%" PRIu64 " were let go of while they were read; try again", first);
     return err_set(err, ERR_DAMAGE, "archive: expected a file with the records from @%" PRIu64 " on, which are not in the log any more, found none", pos);
 }
 
@@ -317,17 +393,18 @@ static int enter_archive(struct history_iter *it, struct err *err)
     archive_close(it->arc);
     it->arc = NULL;
     if (!file_of(it->h, it->pos, &f))
-        return no_file(it->pos, err);
+        return no_file(it->h, it->pos, err);
     slow_now();                          /* a disk, and the expansion of a frame */
     rc = archive_open(it->h->io, f.first, f.own_end, f.gen, &it->arc, NULL, err);
     if (rc == ERR_NOENT) {               /* not "no such record" */
         archive_name(f.first, f.own_end, f.gen, name);
-        return err_set(err, ERR_DAMAGE, "%s: expected a file of the archive, found none", name);
+        return it->pos < history_first(it->h) ? no_file(it->h, it->pos, err) :
+               err_set(err, ERR_DAMAGE, "%s: expected a file of the archive, found none", name);
     }
     if (rc == 0)
         rc = timeline(it->h, &f, archive_head(it->arc), &until, err);
     if (rc == 0 && until <= it->pos)
-        rc = no_file(it->pos, err);      /* what it has there is of a branch */
+        rc = no_file(it->h, it->pos, err);      /* what it has there is of a branch */
     if (rc == 0)
         rc = archive_seek(it->arc, it->pos, err);
     it->arc_until = until < f.end ? until : f.end;

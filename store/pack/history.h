@@ -29,13 +29,21 @@ uint64_t history_end(struct history *h);
 uint64_t history_next_gen(struct history *h);
 int      history_added(struct history *h, uint64_t first, uint64_t end, uint64_t gen, struct err *err);
 
+/*
+ * history_let_go(h, upto, err): files of the archive that have nothing at or above ${upto} go, but for the last one. What a base has must be durable before.
+ * An iterator in the middle of one reads it to its end. Returns the bytes that went. IO.
+ */
+int64_t history_let_go(struct history *h, uint64_t upto, struct err *err);
+/* history_older(h, upto, first): bytes of the files that history_let_go would remove. *${first}: the address from which on records stay. */
+uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first);
+
 /* history_files(h, fn): calls fn for each archive file that counts, by address; nonzero stops and is returned. */
 struct history_file { uint64_t first, end, gen, own_end; };    /* end: where it counts to; own_end: as in its name */
 int  history_files(struct history *h, int (*fn)(void *arg, const struct history_file *f), void *arg);
 
 /*
  * Records from ${from}, a place where one may begin, up to below ${until} (at most what is written), without data. As log_iter_next: 1, 0, < 0.
- * *${head} (may be NULL): its head_len bytes. Errors: DAMAGE, also a gap; IO; NOMEM.
+ * *${head} (may be NULL): its head_len bytes. Errors: DAMAGE, also a gap; NOENT they were let go of meanwhile; IO; NOMEM.
  */
 struct history_iter;
 int  history_iter_new(struct history *h, uint64_t from, uint64_t until, struct history_iter **out, struct err *err);

@@ -81,7 +81,7 @@ int pack_new(struct io *io, const struct pack_head *h, struct pack_writer **out,
     w->h = *h;
     w->z = squeeze_new();
     w->squeezed = malloc(PACK_STORED_MAX);
-    rc = w->z && w->squeezed ? sealed_new(io, "packs", PACK_HEAD_BYTES, &w->file, err) : no_memory(err);
+    rc = w->z && w->squeezed ? sealed_new(io, "packs", "packs/next", PACK_HEAD_BYTES, &w->file, err) : no_memory(err);
     if (rc) {
         pack_drop(w);
         return rc;

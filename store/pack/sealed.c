@@ -1,20 +1,20 @@
 /* sealed.c: see sealed.h. */
 #include "store/pack/sealed.h"
 
+#include "store/base/bytes.h"
+
 #include <assert.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUFFER = 256 << 10, READ_BACK = 1 << 20, NEXT_MAX = 32 };
+enum { BUFFER = 256 << 10, READ_BACK = 1 << 20 };
 
 struct sealed {
     struct hash128_state sum;        /* of the body, as it was given */
     struct io *io;
     struct io_file *file;
-    const char *dir;
-    char next[NEXT_MAX];
+    const char *dir, *next;
     size_t head_bytes;
     uint8_t *buf;                    /* BUFFER bytes that are not in the file yet, and how many are */
     size_t fill;
@@ -56,7 +56,7 @@ static int open_next(struct sealed *w, struct err *err)
     return rc;
 }
 
-int sealed_new(struct io *io, const char *dir, size_t head_bytes, struct sealed **out, struct err *err)
+int sealed_new(struct io *io, const char *dir, const char *next, size_t head_bytes, struct sealed **out, struct err *err)
 {
     struct sealed *w = aligned_alloc(_Alignof(struct sealed), sizeof *w);
     int rc;
@@ -68,7 +68,7 @@ int sealed_new(struct io *io, const char *dir, size_t head_bytes, struct sealed 
     assert(head_bytes <= SEALED_HEAD_MAX);
     w->io = io;
     w->dir = dir;
-    snprintf(w->next, sizeof w->next, "%s/next", dir);
+    w->next = next;
     w->head_bytes = head_bytes;
     w->at = head_bytes;
     hash128_init(&w->sum);
@@ -198,4 +198,43 @@ int sealed_finish(struct sealed *w, const uint8_t *head, const char *name, struc
         rc = publish(w, name, err);
     sealed_drop(w);
     return rc;
+}
+
+int sealed_read(struct io_file *f, const char *name, void *buf, size_t len, uint64_t off, struct err *err)
+{
+    int64_t n = io_pread(f, buf, len, off, err);
+
+    if (n < 0)
+        return (int)n;
+    if ((size_t)n < len)
+        return err_set(err, ERR_DAMAGE, "%s: offset %" PRIu64 ": expected %zu bytes, found %" PRId64 " before the end of the file", name, off, len, n);
+    return 0;
+}
+
+int sealed_check(struct io_file *f, const char *name, uint64_t size, struct err *err)
+{
+    uint64_t end = size < SEALED_HASH_BYTES ? 0 : size - SEALED_HASH_BYTES;
+    uint8_t *buf = malloc(READ_BACK);
+    struct hash128_state state;
+    struct hash128 sum, found = { { 0 } };
+    int rc = buf != NULL ? 0 : err_set(err, ERR_NOMEM, "%s: out of memory", name);
+
+    hash128_init(&state);
+    for (uint64_t at = 0; at < end && rc == 0; at += READ_BACK) {
+        size_t n = end - at < READ_BACK ? (size_t)(end - at) : READ_BACK;
+
+        rc = sealed_read(f, name, buf, n, at, err);
+        if (rc == 0)
+            hash128_update(&state, buf, n);
+    }
+    free(buf);
+    if (rc == 0)
+        rc = sealed_read(f, name, found.b, sizeof found.b, end, err);
+    if (rc != 0)
+        return rc;
+    sum = hash128_final(&state);
+    if (!hash128_eq(&sum, &found))
+        return err_set(err, ERR_DAMAGE, "%s: offset %" PRIu64 ": hash of all before: expected %016" PRIx64 "..., found %016" PRIx64 "...", name, end,
+                       get_be64(sum.b), get_be64(found.b));
+    return 0;
 }

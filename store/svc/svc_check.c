@@ -5,6 +5,7 @@
 #include "store/pack/archive.h"
 #include "store/core/retain.h"
 #include "store/maint/reclaim.h"
+#include "store/pack/base.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
 #include "store/svc/svc_internal.h"
@@ -344,6 +345,22 @@ static int check_archive_file(void *arg, const struct history_file *f)
     return r < 0 ? svc_finding(p->c, "archive", "%s", e.msg[0] ? e.msg : err_text(r)) : 0;
 }
 
+static int check_base(void *arg, uint64_t gen)
+{
+    struct past_files *p = arg;
+    struct base *b = NULL;
+    struct err e = { 0 }, warn = { 0 };
+    int r = base_open(store_io(p->s), gen, &b, &warn, &e);
+
+    if (r == 0)
+        r = base_check(b, &e);
+    base_close(b);
+    p->n++;
+    if (r == 0 && warn.code != 0)
+        return svc_finding(p->c, "archive", "%s", warn.msg);
+    return r < 0 ? svc_finding(p->c, "archive", "%s; spare reclaim makes one anew", e.msg[0] ? e.msg : err_text(r)) : 0;
+}
+
 static void bad_pack(void *arg, const struct err *e)
 {
     struct past_files *p = arg;
@@ -378,6 +395,11 @@ static int check_past_files(struct svc_check *c, struct err *err)
         r = svc_looked(c, "archive files", p.n);
     if (r == 0 && p.n > 0)
         r = svc_looked(c, "archive records", p.records);
+    p.n = 0;
+    if (r == 0)
+        r = base_list(store_io(p.s), check_base, &p, err);
+    if (r == 0 && p.n > 0)
+        r = svc_looked(c, "bases of the archive", p.n);
     p.n = 0;
     if (r == 0 && c->read_data)
         r = packs_list(store_packs(p.s), check_pack, &p, err);

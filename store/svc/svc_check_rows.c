@@ -16,7 +16,7 @@ static const struct { char tag; const char *what; bool history; } tables[] = {
     { 'x', "directory positions", false }, { 'X', "past directory positions", true }, { 'p', "parents", false },
     { 'P', "past parents", true }, { 'm', "block maps", false }, { 'M', "past block maps", true },
     { 'a', "attributes", false }, { 'A', "past attributes", true }, { 'o', "unlinked open files", false },
-    { 't', "times", false }, { 'r', "runs of the clock", false }, { 's', "snapshots", false }, { 'e', "series", false },
+    { 't', "times", false }, { 'r', "runs of the clock", false }, { 'w', "clocks of moments", false }, { 's', "snapshots", false }, { 'e', "series", false },
     { 'h', "hints for packing: chunks", false }, { 'n', "hints for packing: names", false }, { '!', "counters", false },
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
@@ -93,9 +93,9 @@ static int value_check(const struct rows *t, const struct key_parts *k, const ui
         return r;
     case '!':
         return k->name_len == 7 && memcmp(k->name, "applied", 7) == 0 ? row_meta_decode(val, len, &meta, err) : 0;
-    case 'h': case 'n':
+    case 'h': case 'n': case 'w':
         r = row_u64_decode(val, len, birth, err);
-        *birth = 0;                      /* a chunk's number: the row has no birth */
+        *birth = 0;                      /* a chunk's number, a time: the row has no birth */
         return r;
     default:
         return row_u64_decode(val, len, birth, err);
@@ -161,7 +161,7 @@ int svc_check_rows(struct svc_check *c, struct err *err)
     struct kv_iter *it = NULL;
     struct row_meta meta;
     struct err e = { 0 };
-    struct rows t = { .c = c, .first = history_first(store_history(c->q->s)) };
+    struct rows t = { .c = c, .first = LOG_FIRST_ADDR };
     uint8_t lower = 0, upper = 0xff;
     int r;
 

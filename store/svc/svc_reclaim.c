@@ -82,5 +82,7 @@ int svc_op_reclaim(struct svc_req *q, struct err *err)
     svc_put_u64(o, "packs_gone", res.packs_gone);
     svc_put_u64(o, "packs_bytes_before", res.bytes_before);
     svc_put_u64(o, "packs_bytes_after", res.bytes_after);
+    svc_put_u64(o, "base_bytes", res.base_bytes);
+    svc_put_u64(o, "archive_bytes_gone", res.archive_gone);
     return svc_emit(q, "item", o);
 }

@@ -54,7 +54,7 @@ struct sim_stats {
     uint64_t steps[STEP_N_KINDS], done[MOP_N_KINDS], faults_hit;
     uint64_t pack_calls, packs, packs_wide, dropped, chunks, known, deltas;      /* packs_wide: of several segments; dropped: segments */
     uint64_t pack_stopped, pack_failed, pack_again, packed_after, packing_cut, packs_standby, rebuilt, checks, shipped_old;
-    uint64_t reclaims, reclaim_stopped, reclaim_failed, reclaimed_after, rows_gone, packs_anew, unlisted, packed_needed;
+    uint64_t reclaims, reclaim_stopped, reclaim_failed, reclaimed_after, rows_gone, packs_anew, bases, unlisted, packed_needed;
 };
 
 struct sim_config {

@@ -59,7 +59,7 @@ static uint64_t listed_from(struct store *s)
 static int once(struct rig *r, bool again)
 {
     struct thinning t = { .asks = !again && rng_chance(&r->rng, 15) ? (int)rng_below(&r->rng, 12) : -1 };
-    struct reclaim_options opt = { .now = rng_chance(&r->rng, 50), .sweep = rng_chance(&r->rng, 30), .stop = stop, .arg = &t };
+    struct reclaim_options opt = { .now = rng_chance(&r->rng, 50), .sweep = rng_chance(&r->rng, 30), .base = rng_chance(&r->rng, 40), .stop = stop, .arg = &t };
     struct reclaim_result res = { 0 };
     struct err err = { 0 };
     int rc = 0;
@@ -76,6 +76,7 @@ static int once(struct rig *r, bool again)
     r->st->reclaims++;
     r->st->rows_gone += res.rows_gone;
     r->st->packs_anew += res.packs;
+    r->st->bases += res.base_bytes > 0;
     if (rc == ERR_BUSY && t.ended) {
         r->st->reclaim_stopped++;
         return 0;
@@ -124,7 +125,7 @@ int rig_reclaim(struct rig *r)
 
 int reclaim_recovered(struct rig *r, struct world *w, uint64_t lsn)
 {
-    const struct reclaim_options opt = { .now = rng_chance(&r->cut_rng, 50), .sweep = true };
+    const struct reclaim_options opt = { .now = rng_chance(&r->cut_rng, 50), .sweep = true, .base = rng_chance(&r->cut_rng, 50) };
     struct err err = { 0 };
     int rc = reclaim(w->s, &opt, NULL, &err);
     r->st->reclaimed_after++;
