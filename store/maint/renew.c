@@ -106,6 +106,8 @@ int renew_base(struct store *s, const struct keep *keep, uint64_t rows, const st
     if (rc < 0)
         return rc;
     size = l.size > rows * ROW_BYTES ? l.size : rows * ROW_BYTES;
+    if (!l.any && history_first(store_history(s)) > LOG_FIRST_ADDR)
+        l.bad = true;                    /* somebody took it away */
     if (!l.bad && !opt->base && (older == 0 || older < size || (older < WORTH && !opt->now)))
         return 0;
     rc = clocks_keep(s, keep, keep->horizon, err);

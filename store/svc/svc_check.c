@@ -319,7 +319,7 @@ out:
 
 /* ---- what left the log ---- */
 
-struct past_files { struct svc_check *c; struct store *s; uint64_t n, bytes, records, end; };
+struct past_files { struct svc_check *c; struct store *s; uint64_t n, bytes, records, end, based; };    /* based: up to where a base has the rows */
 
 static int check_archive_file(void *arg, const struct history_file *f)
 {
@@ -354,6 +354,8 @@ static int check_base(void *arg, uint64_t gen)
 
     if (r == 0)
         r = base_check(b, &e);
+    if (r == 0 && base_head(b)->applied > p->based)
+        p->based = base_head(b)->applied;
     base_close(b);
     p->n++;
     if (r == 0 && warn.code != 0)
@@ -382,8 +384,13 @@ static int check_pack(void *arg, const struct packs_info *i)
 static int check_past_files(struct svc_check *c, struct err *err)
 {
     struct past_files p = { .c = c, .s = c->q->s };
-    uint64_t held = log_first(store_log(p.s)), packed = packs_end(store_packs(p.s));
-    int r = history_files(store_history(p.s), check_archive_file, &p);
+    uint64_t held = log_first(store_log(p.s)), packed = packs_end(store_packs(p.s)), first = history_first(store_history(p.s));
+    struct keep keep = { 0 };
+    int r = retain_keep(p.s, &keep, err);
+
+    free((void *)(uintptr_t)keep.point);
+    if (r == 0)
+        r = history_files(store_history(p.s), check_archive_file, &p);
 
     if (r == 0 && held > LOG_FIRST_ADDR && p.end < held)
         r = svc_finding(c, "archive", "archive: expected records up to @%llu, where the log begins, found them up to @%llu", (unsigned long long)held,
@@ -398,6 +405,12 @@ static int check_past_files(struct svc_check *c, struct err *err)
     p.n = 0;
     if (r == 0)
         r = base_list(store_io(p.s), check_base, &p, err);
+    if (r == 0 && first > LOG_FIRST_ADDR && keep.horizon < first)
+        r = svc_finding(c, "archive", "archive: expected records from @%llu on, from where every moment is kept, found them from @%llu on",
+                        (unsigned long long)keep.horizon, (unsigned long long)first);
+    if (r == 0 && p.based < first && first > LOG_FIRST_ADDR)
+        r = svc_finding(c, "archive", "archive: expected a base, since there are no records before @%llu, found none that is whole; spare reclaim makes one anew",
+                        (unsigned long long)first);
     if (r == 0 && p.n > 0)
         r = svc_looked(c, "bases of the archive", p.n);
     p.n = 0;

@@ -221,7 +221,7 @@ static int next_life(struct drive *d, uint64_t least, size_t *from)
 static int pack_or_reclaim(struct drive *d, struct err *err)
 {
     struct rig *r = &d->r;
-    const struct reclaim_options opt = { .now = rng_chance(&r->rng, 50), .sweep = true };
+    const struct reclaim_options opt = { .now = rng_chance(&r->rng, 50), .sweep = true, .base = rng_chance(&r->rng, 50) };
     int rc = rng_chance(&r->rng, 70) ? upkeep_pack(r->w.s, NULL, NULL, NULL, NULL, err) : 0;
     if (rc == 0 && rng_chance(&r->rng, 60))
         rc = reclaim(r->w.s, &opt, NULL, err);

@@ -352,7 +352,7 @@ static void change(struct store *s, int i)
 /* Some work, a snapshot, perhaps packing and reclaim. */
 static void more(struct store *s, int i)
 {
-    const struct reclaim_options opt = { .now = true };
+    const struct reclaim_options opt = { .now = true, .base = below(2) == 0 };
     struct caller who = { 0 };
     struct err err = { 0 };
     char name[16];

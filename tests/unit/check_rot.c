@@ -35,9 +35,13 @@ static void set(const char *name, const char *value)
     ck_assert_int_eq(store_config_set(a.s, name, value, NULL), 0);
 }
 
+static bool has_base;
+
 static int add_file(void *arg, const char *name)
 {
     struct io_stat st;
+
+    has_base |= strstr(name, ".base") != NULL;
 
     ck_assert_uint_lt(n_files, FILES);
     snprintf(file[n_files].path, sizeof file[n_files].path, "%s/%s", (const char *)arg, name);
@@ -81,7 +85,7 @@ static void note_ranges(void)
 
 static void build(void)
 {
-    const struct reclaim_options opt = { .now = true };
+    const struct reclaim_options opt = { .now = true, .base = true };
     static const char *const dirs[] = { "archive", "packs" };
     char name[8];
 
@@ -110,6 +114,7 @@ static void build(void)
     packrig_close(&a);
     for (int i = 0; i < 2; i++)
         ck_assert_int_eq(io_list(simio_io(a.sim), dirs[i], add_file, (void *)(uintptr_t)dirs[i], NULL), 0);
+    ck_assert(has_base);
     for (unsigned i = 0; i < n_files; i++) {
         struct io_stat st;
 
