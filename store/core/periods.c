@@ -132,21 +132,15 @@ static int64_t label_end(enum period_kind k, int64_t label)
 /* ---- the ends of one kind ---- */
 
 struct end { int64_t label; uint64_t lsn, age_ns; };
-struct ends { struct end *v; size_t first, n, cap; int64_t newest; };    /* newest: the largest label there ever was */
+struct ends { struct end *v; size_t first, n, cap; int64_t newest; bool again; };    /* newest: the largest label there ever was; again: some came twice */
 
-/* A period has ended, perhaps once more: a clock that went back brings one again. Then its end is this one, and it is the last. */
+/*
+ * A period has ended, perhaps once more: a clock that was set back brings one again, of today or of years ago. Both ends count: what such a period was before is
+ * no less worth keeping for it.
+ */
 static int end_add(struct ends *l, int64_t label, uint64_t lsn, uint64_t age_ns, struct err *err)
 {
-    size_t i = l->n;
-
-    if (l->n > l->first && label <= l->newest) {
-        while (i > l->first && l->v[i - 1].label != label)
-            i--;
-        if (i > l->first) {
-            memmove(l->v + i - 1, l->v + i, (l->n - i) * sizeof *l->v);
-            l->n--;
-        }
-    }
+    l->again |= l->n > 0 && label <= l->newest;
     if (l->n == l->cap && l->first > l->cap / 2) {
         memmove(l->v, l->v + l->first, (l->n - l->first) * sizeof *l->v);
         l->n -= l->first;
@@ -165,11 +159,47 @@ static int end_add(struct ends *l, int64_t label, uint64_t lsn, uint64_t age_ns,
     return 0;
 }
 
-/* From the oldest on go those that are too many, if they are old enough, too. */
-static void ends_trim(struct ends *l, enum period_kind k, uint32_t keep, uint64_t age_ns)
+static int by_label(const void *x, const void *y)
 {
-    while (l->n - l->first > keep && (age_ns - l->v[l->first].age_ns) / period_ns(k) >= keep)
+    int64_t a = *(const int64_t *)x, b = *(const int64_t *)y;
+
+    return (a > b) - (a < b);
+}
+
+/* How many other periods have ended since the oldest of them. */
+static int since_first(const struct ends *l, size_t *count, struct err *err)
+{
+    size_t n = l->n - l->first;
+    int64_t *label;
+
+    *count = n - 1;
+    if (!l->again)
+        return 0;
+    label = malloc(n * sizeof *label);
+    if (label == NULL)
+        return nomem(err);
+    for (size_t i = 0; i < n; i++)
+        label[i] = l->v[l->first + i].label;
+    qsort(label, n, sizeof *label, by_label);
+    for (size_t i = 1; i < n; i++)
+        *count -= label[i] == label[i - 1];
+    free(label);
+    return 0;
+}
+
+/* From the oldest on go those that are too many, if they are old enough, too. */
+static int ends_trim(struct ends *l, enum period_kind k, uint32_t keep, uint64_t age_ns, struct err *err)
+{
+    size_t since;
+    int rc = 0;
+
+    while (rc == 0 && l->n - l->first > keep && (age_ns - l->v[l->first].age_ns) / period_ns(k) >= keep) {
+        rc = since_first(l, &since, err);
+        if (rc < 0 || since < keep)
+            break;
         l->first++;
+    }
+    return rc;
 }
 
 struct walk { struct ends ends[N_PERIODS]; int64_t label[N_PERIODS]; bool any; };
@@ -184,7 +214,8 @@ static int walk_tick(struct walk *w, const struct policy *p, const struct tz *tz
 
         if (w->any && label != w->label[k] && t->row.age_ns <= age_ns) {
             rc = end_add(&w->ends[k], w->label[k], t->row.prev, t->row.age_ns, err);
-            ends_trim(&w->ends[k], (enum period_kind)k, p->keep[k], age_ns);
+            if (rc == 0)
+                rc = ends_trim(&w->ends[k], (enum period_kind)k, p->keep[k], age_ns, err);
         }
         w->label[k] = label;
     }
@@ -292,7 +323,8 @@ int periods_wanted(struct store *s, const struct policy *p, uint64_t age_ns, str
         root.created = UINT64_MAX;       /* no tree yet: nothing to keep */
     rc = rc == ERR_NOENT ? 0 : rc;
     for (int k = 0; k < N_PERIODS; k++) {
-        ends_trim(&w.ends[k], (enum period_kind)k, p->keep[k], age_ns);
+        if (rc == 0)
+            rc = ends_trim(&w.ends[k], (enum period_kind)k, p->keep[k], age_ns, err);
         if (rc == 0)
             rc = list_kind(s, &w.ends[k], (enum period_kind)k, tz, root.created, out, err);
         free(w.ends[k].v);

@@ -117,18 +117,22 @@ static void model_ends(enum period_kind k, uint32_t keep, uint64_t now, uint64_t
 
         if (label(k, rec[i].wall) == was)
             continue;
-        for (unsigned e = 0; e < n; e++)
-            if (end[e].label == was) {
-                memmove(end + e, end + e + 1, (n - e - 1) * sizeof *end);
-                n--;
-                break;
-            }
         ck_assert_uint_lt(n, ENDS);
         end[n++] = (struct mend){ was, i - 1, rec[i].age };
     }
-    for (unsigned e = 0; e < n; e++)
-        if ((n - 1 - e < keep || now - end[e].age < keep * period_ns(k)) && rec[end[e].rec].lsn >= created)
+    for (unsigned e = 0; e < n; e++) {
+        unsigned since = 0;              /* other periods that have ended since, each once, however often a clock brought it back */
+
+        for (unsigned i = e + 1; i < n; i++) {
+            bool new = end[i].label != end[e].label;
+
+            for (unsigned q = e + 1; q < i && new; q++)
+                new = end[q].label != end[i].label;
+            since += new;
+        }
+        if ((since < keep || now - end[e].age < keep * period_ns(k)) && rec[end[e].rec].lsn >= created)
             wanted[end[e].rec] = true;
+    }
 }
 
 static uint64_t model_age(void)
@@ -798,6 +802,35 @@ START_TEST(an_index_that_lost_rows_gives_nothing_away)
 }
 END_TEST
 
+START_TEST(a_clock_set_back_ends_nothing_early)
+{
+    const struct policy p = { .keep = { [MONTHLY] = 3 } };
+    struct period_list l;
+    struct err err = { 0 };
+    uint64_t end = 0;
+    bool there = false;
+
+    packrig_start(&a, &past, 5, 16 << 10);
+    for (int m = 0; m < 4; m++) {
+        ts_save(&a, "f", "text");
+        if (m == 1)
+            end = ts_last(&a);
+        ts_step(&a, 31LL * 86400 * 1000);
+    }
+    ts_clock(&a, 1798761600 - 9 * 86400);        /* into the month of m = 1, when all this was long ago */
+    ts_save(&a, "f", "once more");
+    ts_step(&a, 120LL * 86400 * 1000);
+    ts_save(&a, "f", "and on");
+    ck_assert_int_eq(store_apply(a.s, NULL), 0);
+    ck_assert_int_eq(periods_wanted(a.s, &p, periods_age(a.s), &l, &err), 0);
+    for (size_t i = 0; i < l.n; i++)
+        there |= l.v[i].lsn == end;
+    ck_assert_msg(there, "the end of a month, @%lu, went with a clock set back into it", (unsigned long)end);
+    periods_free(&l);
+    ts_free(&a);
+}
+END_TEST
+
 START_TEST(needs_are_of_moments_in_the_row)
 {
     const uint64_t p[] = { 10, 20, 20, 30 };
@@ -821,6 +854,7 @@ int main(void)
     suite_add_tcase(s, tc);
     tcase_set_timeout(one, 120);
     tcase_add_test(one, needs_are_of_moments_in_the_row);
+    tcase_add_test(one, a_clock_set_back_ends_nothing_early);
     tcase_add_test(one, what_no_moment_needs_goes);
     tcase_add_test(one, what_no_moment_needs_is_not_packed);
     tcase_add_test(one, what_a_snapshot_holds_stays);
