@@ -26,6 +26,9 @@
 #define STOP_AFTER_MS 5000u
 /* And so often until it is killed. */
 #define STOPS_MAX 6u
+/* Without space to write a worker serves read-only; so often it is looked at, and so much must be free before it is tried again. */
+#define ROOM_EVERY_MS 5000u
+#define ROOM_MIN (16ull << 20)
 
 struct sup {
     const struct fs_options *o;
@@ -40,6 +43,8 @@ struct sup {
     pid_t worker, helper, ender;
     int program;                     /* to go on as; -1: this one */
     bool replaced;                   /* the worker was ended to start one of this program */
+    uint64_t room;                   /* it serves read-only for want of space: bytes that must be free before another may write; 0: not so */
+    uint64_t room_at_ms;             /* when that is looked at next */
     bool ever_served, announced, ending;
     bool serving;                    /* this worker has said so */
     bool killed;                     /* by us: it did not end when asked to */
@@ -213,6 +218,32 @@ static void give_up(struct sup *s, int code, const char *why)
     s->over = true;
 }
 
+/* Each try takes the mount a moment: the next one is made when there is twice as much as was not enough. */
+static void wait_for_room(struct sup *s)
+{
+    struct statvfs v;
+    uint64_t has = statvfs(s->o->store, &v) == 0 ? (uint64_t)v.f_bavail * v.f_frsize : 0;
+
+    s->room = 2 * has > ROOM_MIN ? 2 * has : ROOM_MIN;
+    s->room_at_ms = now_ms() + ROOM_EVERY_MS;
+}
+
+/* Space may have come back: then a worker that writes takes the place of this one, as after any death. */
+static void look_for_room(struct sup *s)
+{
+    struct statvfs v;
+
+    s->room_at_ms = now_ms() + ROOM_EVERY_MS;
+    if (s->worker <= 0 || !s->serving || s->ending || statvfs(s->o->store, &v) < 0 || (uint64_t)v.f_bavail * v.f_frsize < s->room)
+        return;
+    fs_log("there is space again: trying to write");
+    s->room = 0;
+    s->again.read_only = s->o->read_only;
+    s->replaced = true;
+    mem_head(s->mem)->planned = mem_head(s->mem)->workers;
+    (void)kill(s->worker, SIGKILL);
+}
+
 static void opened(struct sup *s, const struct err *e)
 {
     if (e->code == 0) {
@@ -240,6 +271,8 @@ static void opened(struct sup *s, const struct err *e)
 
         fs_log("the store could not be opened again: %s%s", e->msg, s->again.read_only || in_use ? "" : "; trying read-only");
         s->again.read_only |= !in_use;
+        if (e->code == ERR_NOSPC && !s->o->read_only)
+            wait_for_room(s);
         s->over |= in_use && !connected(s->live_fd);     /* unmounted meanwhile, and mounted by another: nothing is left to serve */
     }
 }
@@ -439,6 +472,8 @@ static int next_timeout(const struct sup *s)
         at = s->start_at_ms;
     if (s->stop_at_ms && s->stop_at_ms < at)
         at = s->stop_at_ms;
+    if (s->room && s->room_at_ms < at)
+        at = s->room_at_ms;
     return at == UINT64_MAX ? -1 : at <= now ? 0 : (int)(at - now);
 }
 
@@ -464,6 +499,8 @@ static void run(struct sup *s)
             become(s);
         if (s->start_at_ms && now_ms() >= s->start_at_ms)
             start_worker(s);
+        if (s->room && now_ms() >= s->room_at_ms)
+            look_for_room(s);
         if (s->stop_at_ms && now_ms() >= s->stop_at_ms) {
             s->stop_at_ms = now_ms() + STOP_AFTER_MS;
             if (++s->stops > STOPS_MAX && s->worker > 0) {

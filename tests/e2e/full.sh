@@ -58,4 +58,18 @@ reopened() {
 	exits 0 "$SPARE" umount m && mount_it && same "$was" "$(digest)" && exits 0 "$SPARE" umount m && rm fs/filler && exits 0 "$SPARE" check fs/st --read-data && prints 'No damage' && mount_it && echo x >m/x && "$SPARE" umount m
 }
 check "closed, opened and closed on a full disk" reopened
+# The reserve is gone, too, and the worker dies: there is nothing left to open the store with.
+comes_back() {
+	local was
+	mount_it && echo y >m/y && until_true [ -s fs/st/ballast ] || return 1
+	was=$(digest)
+	rm -f fs/st/ballast && { cat /dev/zero >fs/filler 2>/dev/null; kill -9 "$(worker daemon.log)"; }
+	until_true grep -q 'trying read-only' daemon.log || { cat daemon.log; return 1; }
+	until_true same "$was" "$(digest)" && ! { echo z 2>/dev/null >m/z; } || return 1
+	rm -f fs/filler
+	until_true eval 'echo again 2>/dev/null >m/again' && rm m/again && same "$was" "$(digest)" && prints_log 'there is space again'
+}
+check "read-only for want of space, it writes again by itself when there is some" comes_back
+ended() { "$SPARE" umount m && exits 0 "$SPARE" check fs/st --read-data && prints 'No damage'; }
+check "and nothing is damaged" ended
 finish
