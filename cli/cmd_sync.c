@@ -365,30 +365,29 @@ static int sync_parent(const char *dir, struct err *err)
     return r;
 }
 
-static int make_standby(void *arg, const struct store_seed *seed, struct store **out, struct err *err)
+static int place_standby(void *arg, struct io **io, const char **dir, struct err *err)
 {
     struct made *m = arg;
-    struct io *io = NULL;
     int r;
 
     m->new_dir = mkdir(m->dir, 0700) == 0;
     if (!m->new_dir && errno != EEXIST)
         return err_from_errno(err, errno, "%s: making the standby's directory", m->dir);
     r = sync_parent(m->dir, err);
-    if (r)
-        return r;
-    r = io_posix_new(m->dir, &io, err);
-    if (r == 0) {
-        r = store_create_standby(io, m->dir, seed, err);
-        io->ops->free(io);
-    }
     if (r == 0)
-        r = session_open_here(m->dir, true, LOCATION_AS_IS, &m->s, &m->io, &m->rec, err);
+        r = io_posix_new(m->dir, io, err);
+    *dir = m->dir;
+    return r;
+}
+
+static int open_standby(void *arg, struct store **out, struct err *err)
+{
+    struct made *m = arg;
+    int r = session_open_here(m->dir, true, LOCATION_AS_IS, &m->s, &m->io, &m->rec, err);
+
     if (r == 0) {
         *out = m->s;
         m->server = answer(m->s, m->dir);
-    } else if (m->new_dir) {
-        (void)rmdir(m->dir);
     }
     return r;
 }
@@ -419,7 +418,7 @@ static int serve_new(const char *dir, struct err *err)
 {
     struct link_table links;
     struct made m = { .dir = dir };
-    struct link_receive_options opt = { .make = make_standby, .arg = &m, .stop = { -1, &out_interrupted } };
+    struct link_receive_options opt = { .place = place_standby, .open = open_standby, .arg = &m, .stop = { -1, &out_interrupted } };
     struct link_info info;
     int r = may_make(dir, err);
 
@@ -429,6 +428,8 @@ static int serve_new(const char *dir, struct err *err)
     }
     link_table_init(&links);
     r = link_receive(NULL, &links, 0, 1, &opt, &info, err);
+    if (m.s == NULL && m.new_dir)
+        (void)rmdir(m.dir);              /* if nothing is in it */
     if (m.s) {
         int c;
 

@@ -137,6 +137,9 @@ static int keep_which(const struct pair *p, uint64_t gen, int current, int *keep
     int missing = (c[0].rc == ERR_NOENT) + (c[1].rc == ERR_NOENT);
 
     *keep = -1;
+    for (int i = 0; i < 2 && gen == 0; i++)
+        if (not_given(&c[i]))            /* who knows whether it is there */
+            return err_set(err, c[i].rc, "%s", c[i].err.msg);
     if (gen == 0 && missing < 2)
         return err_set(err, ERR_EXIST, "%s exists already", c[c[0].rc == ERR_NOENT].name);
     if (gen == 0)

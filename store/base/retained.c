@@ -308,24 +308,38 @@ static int encode_checked(const struct retained *r, const uint8_t lineage[16], u
     return 0;
 }
 
-int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err)
+/* ${next} over a set of generation ${gen}, 0: there is none. */
+static int write_set(struct io *io, const uint8_t lineage[16], const struct retained *next, uint64_t gen, int *current, struct err *err)
 {
-    struct retained next = *r;
-    size_t len, cap = file_bytes(r->n < RETAINED_POINTS_MAX ? r->n : RETAINED_POINTS_MAX);
+    size_t len, cap = file_bytes(next->n < RETAINED_POINTS_MAX ? next->n : RETAINED_POINTS_MAX);
     uint8_t *buf;
-    int rc = retained_writable(r, err);
+    int rc = retained_writable(next, err);
 
     if (rc)
         return rc;
     buf = malloc(cap);
     if (!buf)
         return err_set(err, ERR_NOMEM, "%s: out of memory", what);
-    next.gen++;
-    rc = encode_checked(&next, lineage, buf, cap, &len, err);
+    rc = encode_checked(next, lineage, buf, cap, &len, err);
     if (!rc)
-        rc = pair_update(io, "retained", RETAINED_FILE_MAX, check_copy, r->gen, &r->current, buf, len, err);
-    if (!rc)
-        r->gen++;
+        rc = pair_update(io, "retained", RETAINED_FILE_MAX, check_copy, gen, current, buf, len, err);
     free(buf);
     return rc;
+}
+
+int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err)
+{
+    struct retained next = *r;
+    int rc;
+
+    next.gen++;
+    rc = write_set(io, lineage, &next, r->gen, &r->current, err);
+    if (!rc)
+        r->gen++;
+    return rc;
+}
+
+int retained_create(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err)
+{
+    return write_set(io, lineage, r, 0, &r->current, err);
 }

@@ -145,6 +145,8 @@ enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 48,
  */
 int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *warn, struct err *err);
 int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);
+/* retained_create(io, lineage, r, err): the first one of a new store, of generation r->gen: packs and bases that were taken over name theirs. EXIST there is one. */
+int retained_create(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);
 /*
  * retained_decode(buf, len, lineage, r, err): as super_decode; ${lineage} is an output; release *${r} with retained_release.
  * Errors also: NOMEM.

@@ -1,6 +1,10 @@
 /* make.c: a new store, and what is left of one that was cut off while it was made. The superblock comes last. */
 #include "store/core/core_internal.h"
 
+#include "store/pack/archive.h"
+#include "store/pack/base.h"
+#include "store/pack/pack.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,13 +77,14 @@ static int default_config(struct io *io, struct super *sb, const struct store_in
 }
 
 /* A primary's log begins with its epoch and the root of its tree. */
-static int first_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+static int first_log(struct io *io, struct super *sb, const struct store_init *init, const struct store_seed *seed, struct err *err)
 {
     const struct log_options lo = { .preallocate = false, .segment_bytes = reserve_segment(io) };
     struct log_recovery rec;
     struct log *log = NULL;
     uint64_t incarnation = identity_random(io);
     struct epoch_row *e = &sb->epochs[0];
+    (void)seed;
     e->number = 1;
     memcpy(e->site, sb->site, 16);
     memcpy(e->lineage, sb->lineage, 16);
@@ -105,13 +110,15 @@ static int first_log(struct io *io, struct super *sb, const struct store_init *i
 }
 
 /* A standby's is what the primary will send. */
-static int empty_log(struct io *io, struct super *sb, const struct store_init *init, struct err *err)
+static int empty_log(struct io *io, struct super *sb, const struct store_init *init, const struct store_seed *seed, struct err *err)
 {
     const struct log_options lo = { .preallocate = false };
     (void)init;
-    sb->durable = LOG_FIRST_ADDR;
+    sb->durable = seed->begins != 0 ? seed->begins : LOG_FIRST_ADDR;
+    sb->last_lsn = seed->last_lsn;
+    sb->last_hash = seed->last_hash;
     sb->clean = 1;
-    return log_create(io, sb, &lo, err);
+    return log_create_at(io, sb, &lo, sb->durable, seed->last_lsn, &seed->last_hash, err);
 }
 
 /* What is there is a store that was cut off while it was made: names of its own only, and a log of its first records at most. */
@@ -130,7 +137,7 @@ static int left_in_log(void *arg, const char *name)
 
 static int left(void *arg, const char *name)
 {
-    static const char *const ours[] = { "log", "retained.0", "retained.1", "super.0", "lock", "lost+found" };
+    static const char *const ours[] = { "log", "retained.0", "retained.1", "super.0", "lock", "lost+found", "archive", "packs" };
     struct leftovers *l = arg;
     bool known = false;
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
@@ -145,6 +152,51 @@ static int remove_from_log(void *arg, const char *name)
     snprintf(path, sizeof path, "log/%.255s", name);
     int rc = io_unlink(arg, path, NULL);
     return rc == ERR_NOENT ? 0 : rc;
+}
+
+/* Files of a standby that was sent some of them, and not all. */
+static int left_of_files(void *arg, const char *name)
+{
+    struct leftovers *l = arg;
+    const char *end = strrchr(name, '.');
+    uint64_t first, last, gen;
+    l->foreign |= !archive_parse(name, &first, &last, &gen) && !base_parse(name, &gen) && !pack_parse(name, &first, &last, &gen) &&
+                  strcmp(name, "next") != 0 && (end == NULL || strcmp(end, ".next") != 0);
+    return 0;
+}
+
+struct removal { struct io *io; const char *dir; struct err *err; };
+
+static int remove_file(void *arg, const char *name)
+{
+    const struct removal *r = arg;
+    char path[300];
+    snprintf(path, sizeof path, "%s/%.255s", r->dir, name);
+    int rc = io_unlink(r->io, path, r->err);
+    return rc == ERR_NOENT ? 0 : rc;
+}
+
+/* Without a superblock they are of no store. ${keep}: it is being sent now, and what is there need not be sent again. */
+static int clear_files(struct io *io, bool keep, struct err *err)
+{
+    static const char *const dirs[] = { "archive", "packs" };
+    struct leftovers l = { .io = io };
+    struct io_stat st;
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0; i++)
+        if (io_stat_path(io, dirs[i], &st, NULL) == 0)
+            rc = io_list(io, dirs[i], left_of_files, &l, err);
+    if (rc == 0 && l.foreign)
+        return err_set(err, ERR_NOTEMPTY, "archive/ or packs/: expected files of a store, or none, found others; choose another directory");
+    for (int i = 0; i < 2 && rc == 0 && !keep; i++) {
+        struct removal r = { io, dirs[i], err };
+        if (io_stat_path(io, dirs[i], &st, NULL) < 0)
+            continue;
+        rc = io_list(io, dirs[i], remove_file, &r, err);
+        if (rc == 0)
+            rc = io_unlink(io, dirs[i], err);
+    }
+    return rc;
 }
 
 /*
@@ -184,7 +236,7 @@ static int not_ours(void *arg, const char *name)
 }
 
 /* An empty directory, or one with what is left of a making that was cut off. Nothing is left in one that is neither. */
-static int may_make(struct io *io, const char *dir, struct io_file **lock, struct err *err)
+static int may_make(struct io *io, const char *dir, bool keep, struct io_file **lock, struct err *err)
 {
     struct io_stat st;
     char found[64] = "";
@@ -195,9 +247,11 @@ static int may_make(struct io *io, const char *dir, struct io_file **lock, struc
         rc = io_lock(io, "lock", lock, err);
     if (rc >= 0 && found[0] == '\0')
         rc = clear_unfinished(io, err);
+    if (rc == 0 && found[0] == '\0' && !there)
+        rc = clear_files(io, keep, err);
     if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
         rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
-    if (rc == 0 && found[0] == '\0')
+    if (rc == 0 && found[0] == '\0' && !keep)
         rc = io_list(io, ".", entry_seen, found, err);
     if (rc >= 0 && found[0] != '\0')
         rc = err_set(err, ERR_NOTEMPTY, "%s: expected an empty directory, found %s in it; choose another directory",
@@ -206,21 +260,22 @@ static int may_make(struct io *io, const char *dir, struct io_file **lock, struc
 }
 
 /* What every new store has; the superblock comes last: with it the directory is a store. */
-static int make_rest(struct io *io, const char *dir, struct super *sb, const struct store_init *init,
-                     int (*make_log)(struct io *, struct super *, const struct store_init *, struct err *), struct err *err)
+static int make_rest(struct io *io, const char *dir, struct super *sb, const struct store_init *init, const struct store_seed *seed,
+                     int (*make_log)(struct io *, struct super *, const struct store_init *, const struct store_seed *, struct err *), struct err *err)
 {
-    struct retained r = { .horizon = LOG_FIRST_ADDR, .listed = LOG_FIRST_ADDR };
+    struct retained none = { .gen = 1, .horizon = LOG_FIRST_ADDR, .listed = LOG_FIRST_ADDR }, *r = seed != NULL && seed->retained != NULL ? seed->retained : &none;
     io_random(io, sb->site, sizeof sb->site);
     sb->hash_alg = HASH_XXH3;
     sb->created_wall_ns = io_wall_ns(io);
-    sb->n_epochs = 1;
+    if (sb->n_epochs == 0)
+        sb->n_epochs = 1;
     int rc = identity_place(io, dir, sb, err);
     if (rc == 0)
         rc = default_config(io, sb, init, err);
     if (rc == 0)
-        rc = make_log(io, sb, init, err);
+        rc = make_log(io, sb, init, seed, err);
     if (rc == 0)
-        rc = retained_write(io, sb->lineage, &r, err);
+        rc = retained_create(io, sb->lineage, r, err);
     return rc < 0 ? rc : super_write(io, sb, err);
 }
 
@@ -228,13 +283,13 @@ int store_create(struct io *io, const char *dir, const struct store_init *init, 
 {
     struct super *sb = calloc(1, sizeof *sb);
     struct io_file *lock = NULL;
-    int rc = sb != NULL ? may_make(io, dir, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = sb != NULL ? may_make(io, dir, false, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc < 0)
         goto out;
     io_random(io, sb->lineage, sizeof sb->lineage);
     io_random(io, sb->key, sizeof sb->key);
     sb->role = ROLE_PRIMARY;
-    rc = make_rest(io, dir, sb, init, first_log, err);
+    rc = make_rest(io, dir, sb, init, NULL, first_log, err);
 out:
     if (lock != NULL)
         io_close(lock);
@@ -247,7 +302,7 @@ int store_create_standby(struct io *io, const char *dir, const struct store_seed
     const struct store_init init = { .timezone = seed->timezone };
     struct super *sb = calloc(1, sizeof *sb);
     struct io_file *lock = NULL;
-    int rc = sb != NULL ? may_make(io, dir, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = sb != NULL ? may_make(io, dir, seed->begins != 0, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc < 0)
         goto out;
     memcpy(sb->lineage, seed->lineage, sizeof sb->lineage);
@@ -255,7 +310,10 @@ int store_create_standby(struct io *io, const char *dir, const struct store_seed
     sb->key_id = seed->key_id;
     sb->role = ROLE_STANDBY;
     sb->epochs[0] = seed->epoch;
-    rc = make_rest(io, dir, sb, &init, empty_log, err);
+    if (seed->n_epochs > 0)
+        memcpy(sb->epochs, seed->epochs, seed->n_epochs * sizeof *sb->epochs);
+    sb->n_epochs = seed->n_epochs;
+    rc = make_rest(io, dir, sb, &init, seed, empty_log, err);
 out:
     if (lock != NULL)
         io_close(lock);

@@ -64,12 +64,28 @@ bool store_lists(struct store *s, uint64_t lsn)
     return yes;
 }
 
+int store_retained(struct store *s, struct retained *out, struct err *err)
+{
+    int rc = 0;
+    pthread_rwlock_rdlock(&s->retained_lock);
+    *out = s->retained;
+    out->point = malloc((out->n + (size_t)1) * sizeof *out->point);
+    if (out->point == NULL)
+        rc = nomem(err);
+    else if (out->n > 0)
+        memcpy(out->point, s->retained.point, out->n * sizeof *out->point);
+    pthread_rwlock_unlock(&s->retained_lock);
+    return rc;
+}
+
 uint64_t store_whole_from(struct store *s)
 {
     uint64_t first = history_first(s->history), horizon;
     pthread_rwlock_rdlock(&s->retained_lock);
     horizon = s->retained.horizon;
     pthread_rwlock_unlock(&s->retained_lock);
+    /* of what is in the log nothing is missing, whatever is kept */
+    horizon = horizon < log_first(s->log) ? horizon : log_first(s->log);
     return horizon > first ? horizon : first;
 }
 

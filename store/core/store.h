@@ -110,7 +110,18 @@ int store_create(struct io *io, const char *dir, const struct store_init *init, 
  * store_create_standby(io, dir, seed, err):
  * As store_create, for a store that is to follow another: of its lineage, with nothing in it yet.
  */
-struct store_seed { uint8_t lineage[16], key[32]; uint32_t key_id; struct epoch_row epoch; const char *timezone; };
+struct store_seed {
+    uint8_t lineage[16], key[32];
+    uint32_t key_id;
+    struct epoch_row epoch;
+    const char *timezone;
+    /* of one that begins with files of archive and packs, which are there: where its log begins (else 0), the record before, the epochs and the set of then */
+    uint64_t begins, last_lsn;
+    struct hash128 last_hash;
+    const struct epoch_row *epochs;
+    uint32_t n_epochs;
+    struct retained *retained;
+};
 int store_create_standby(struct io *io, const char *dir, const struct store_seed *seed, struct err *err);
 
 /*
@@ -163,6 +174,8 @@ void store_maint_end(struct store *s);
 uint64_t store_next_ino(struct store *s);
 /* store_whole_from(s): every record from this address on is held with its data. */
 uint64_t store_whole_from(struct store *s);
+/* store_retained(s, out, err): a copy of the retained set; retained_release. NOMEM. */
+int store_retained(struct store *s, struct retained *out, struct err *err);
 /* store_reclaim_begin, store_reclaim_end: around a pass over all rows that takes some away, or asks what could go: one at a time, before store_maint_begin. False: another one
  * is under way; try again. */
 bool store_reclaim_begin(struct store *s);

@@ -401,6 +401,14 @@ static struct log *log_alloc(struct io *io, const struct super *sb, const struct
 
 int log_create(struct io *io, const struct super *sb, const struct log_options *opt, struct err *err)
 {
+    static const struct hash128 none;
+
+    return log_create_at(io, sb, opt, LOG_FIRST_ADDR, 0, &none, err);
+}
+
+int log_create_at(struct io *io, const struct super *sb, const struct log_options *opt, uint64_t first, uint64_t last_lsn, const struct hash128 *last_hash,
+                  struct err *err)
+{
     struct segment_header h;
     struct segment *seg = NULL;
     struct log *log;
@@ -420,7 +428,14 @@ int log_create(struct io *io, const struct super *sb, const struct log_options *
         goto out;
     log_header_fill(log, &h);
     h.gen = 1;
-    h.first = h.cut = LOG_FIRST_ADDR;
+    h.first = h.cut = first;
+    h.prev_lsn = last_lsn;
+    h.prev_hash = *last_hash;
+    if (last_lsn != 0) {                 /* there was another one, which nobody has */
+        h.gen = 2;
+        h.prev_gen = 1;
+        h.prev_first = LOG_FIRST_ADDR;
+    }
     h.capacity = log->opt.segment_bytes;
     rc = log_publish(log, &h, &seg, err);
     if (rc == 0) {

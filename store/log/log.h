@@ -64,6 +64,9 @@ struct log_recovery {
  * log_create(io, sb, opt, err): make log/ and its first segment for a new store; durable on return.
  */
 int log_create(struct io *io, const struct super *sb, const struct log_options *opt, struct err *err);
+/* log_create_at(io, sb, opt, first, last_lsn, last_hash, err): one that begins at ${first}, behind a record that is not in it. */
+int log_create_at(struct io *io, const struct super *sb, const struct log_options *opt, uint64_t first, uint64_t last_lsn, const struct hash128 *last_hash,
+                  struct err *err);
 
 /*
  * log_open(io, sb, opt, writable, known_durable, out, rec, err):

@@ -354,6 +354,11 @@ static int file_of(struct history *h, uint64_t addr, struct history_file *f)
     return there;
 }
 
+bool history_file_of(struct history *h, uint64_t addr, struct history_file *f)
+{
+    return file_of(h, addr, f) == 1;
+}
+
 /* Whose the file is: where its timeline leaves ours, UINT64_MAX nowhere. */
 static int timeline(struct history *h, const struct history_file *f, const struct archive_head *a, uint64_t *until, struct err *err)
 {

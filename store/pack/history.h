@@ -37,6 +37,10 @@ int64_t history_let_go(struct history *h, uint64_t upto, struct err *err);
 /* history_older(h, upto, first): bytes of the files that history_let_go would remove. *${first}: the address from which on records stay. */
 uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first);
 
+/* history_file_of(h, addr, f): the file of the archive that has ${addr}; false: none. */
+struct history_file;
+bool     history_file_of(struct history *h, uint64_t addr, struct history_file *f);
+
 /* history_files(h, fn): calls fn for each archive file that counts, by address; nonzero stops and is returned. */
 struct history_file { uint64_t first, end, gen, own_end; };    /* end: where it counts to; own_end: as in its name */
 int  history_files(struct history *h, int (*fn)(void *arg, const struct history_file *f), void *arg);

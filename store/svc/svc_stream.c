@@ -32,8 +32,18 @@ static int met(void *arg, const uint8_t site[16], struct err *err)
 
     if (memcmp(h->b.site, site, 16) == 0)
         return 0;
+    h->b.acked = memcmp(h->b.site, (const uint8_t[16]){ 0 }, 16) == 0 ? h->b.acked : 0;     /* of one that was just made, what was held */
     memcpy(h->b.site, site, 16);
-    h->b.acked = 0;
+    h->b.heard_s = now_s(h->q);
+    return standby_note(h->q->s, &h->b, err);
+}
+
+/* It has no site yet; what it is going to be sent is held for it. */
+static int booting(void *arg, uint64_t end, struct err *err)
+{
+    struct shipping *h = arg;
+
+    h->b.acked = end;
     h->b.heard_s = now_s(h->q);
     return standby_note(h->q->s, &h->b, err);
 }
@@ -54,7 +64,7 @@ static void progress(void *arg, const struct link_info *i, uint64_t durable)
 int svc_op_ship(struct svc_req *q, struct err *err)
 {
     struct shipping h = { .q = q };
-    struct link_ship_options opt = { .met = met, .progress = progress, .arg = &h };
+    struct link_ship_options opt = { .met = met, .booting = booting, .progress = progress, .arg = &h };
     static const uint8_t none[16];
     struct link_info i = { 0 };
     bool make;

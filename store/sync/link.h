@@ -54,6 +54,8 @@ struct link_ship_options {
     struct link_stop stop;
     /* the standby fits and is of that site: its last chance not to be sent anything. Not 0: the stream ends with that. May be NULL. */
     int    (*met)(void *arg, const uint8_t site[16], struct err *err);
+    /* a new standby is being sent files, and then the log from ${end} on: from there on nothing may be let go of. As met. May be NULL. */
+    int    (*booting)(void *arg, uint64_t end, struct err *err);
     void   (*progress)(void *arg, const struct link_info *info, uint64_t durable);     /* now and then; may be NULL */
     void    *arg;
 };
@@ -68,8 +70,10 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
 struct link_receive_options {
     const char *name;
     struct link_stop stop;
-    /* nothing is here yet, and the other side has said what to make: make it and open it. */
-    int    (*make)(void *arg, const struct store_seed *seed, struct store **out, struct err *err);
+    /* nothing is here yet, and a standby is to be made: ${place} makes the directory if need be, *${io} (the caller's to free) leads to it; ${open} opens what was
+     * made there. Both NULL: none is made. */
+    int    (*place)(void *arg, struct io **io, const char **dir, struct err *err);
+    int    (*open)(void *arg, struct store **out, struct err *err);
     void    *arg;
 };
 

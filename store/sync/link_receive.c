@@ -2,6 +2,7 @@
 #include "store/sync/link_internal.h"
 
 #include "store/log/record.h"
+#include "store/sync/boot.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,6 +16,10 @@ struct taking {
     struct receive_own own;
     struct proto_msg msg;       /* heard last: of RECORDS the bytes are in the connection's buffer until the next read */
     struct proto_msg out;
+    struct boot boot;           /* of a standby that is made of files */
+    struct io *io;              /* to its directory */
+    const char *dir;
+    uint8_t *wanted;            /* numbers of files, of the last WANT */
     uint8_t *plain;
     size_t plain_cap;
     ZSTD_DCtx *zstd;
@@ -53,16 +58,23 @@ static int fill_own(struct taking *k, struct err *err)
     return rc;
 }
 
-static int make_store(struct taking *k, struct err *err)
+static int place(struct taking *k, struct err *err)
 {
-    const struct proto_make *m = &k->m.make;
-    struct store_seed seed = { .key_id = m->key_id, .epoch = m->epoch, .timezone = m->timezone };
+    if (k->io != NULL)
+        return 0;
+    return k->opt->place != NULL ? k->opt->place(k->opt->arg, &k->io, &k->dir, err) : err_set(err, ERR_NOSTORE, "expected a standby here, found nothing");
+}
+
+/* What was made is opened, and says who it is. */
+static int made(struct taking *k, struct err *err)
+{
     struct store *s = NULL;
     int rc;
 
-    memcpy(seed.lineage, m->lineage, 16);
-    memcpy(seed.key, m->key, 32);
-    rc = k->opt->make != NULL ? k->opt->make(k->opt->arg, &seed, &s, err) : err_set(err, ERR_NOSTORE, "expected a standby here, found nothing");
+    boot_release(&k->boot);
+    k->io->ops->free(k->io);
+    k->io = NULL;
+    rc = k->opt->open(k->opt->arg, &s, err);
     if (rc == 0)
         rc = link_watch(&k->l, s, err);
     if (rc == 0)
@@ -70,6 +82,58 @@ static int make_store(struct taking *k, struct err *err)
     if (rc == 0)
         receive_made(&k->m, &k->own);
     return rc;
+}
+
+static int make_store(struct taking *k, struct err *err)
+{
+    const struct proto_make *m = &k->m.make;
+    struct store_seed seed = { .key_id = m->key_id, .epoch = m->epoch, .timezone = m->timezone };
+    int rc = place(k, err);
+
+    memcpy(seed.lineage, m->lineage, 16);
+    memcpy(seed.key, m->key, 32);
+    if (rc == 0)
+        rc = store_create_standby(k->io, k->dir, &seed, err);
+    return rc < 0 ? rc : made(k, err);
+}
+
+/* Which of the files are not here. */
+static int look_at_list(struct taking *k, struct err *err)
+{
+    struct proto_want want = { 0 };
+    uint8_t *p = NULL;
+    int rc = place(k, err);
+
+    if (rc == 0)
+        rc = boot_begin(&k->boot, k->io, &k->msg.u.list, k->msg.position, err);
+    if (rc == 0 && (p = malloc(PROTO_WANT_BYTES * (size_t)k->boot.n_want + 1)) == NULL)
+        rc = err_set(err, ERR_NOMEM, "stream: out of memory");
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < k->boot.n_want; i++)
+        proto_want_put(p + PROTO_WANT_BYTES * (size_t)i, k->boot.want[i].index, k->boot.want[i].from);
+    want.n = k->boot.n_want;
+    want.p = p;
+    free(k->wanted);
+    k->wanted = p;
+    receive_wants(&k->m, &want);
+    return 0;
+}
+
+static int take_file(struct taking *k, struct err *err)
+{
+    int rc = boot_take(&k->boot, &k->msg.u.file, k->msg.position, err);
+
+    if (rc == 0)
+        receive_filed(&k->m);
+    return rc;
+}
+
+static int install(struct taking *k, struct err *err)
+{
+    int rc = boot_make(&k->boot, k->dir, k->msg.u.retained.p, k->msg.u.retained.len, err);
+
+    return rc < 0 ? rc : made(k, err);
 }
 
 static int expand(struct taking *k, const struct proto_records *r, const uint8_t **p, struct err *err)
@@ -139,6 +203,9 @@ static int do_due(struct taking *k, struct err *err)
         case RECEIVE_WAIT:       return 0;
         case RECEIVE_SEND:       rc = conn_put(&k->l.c, &k->out, err); break;
         case RECEIVE_MAKE_STORE: rc = make_store(k, err); break;
+        case RECEIVE_LIST:       rc = look_at_list(k, err); break;
+        case RECEIVE_FILE:       rc = take_file(k, err); break;
+        case RECEIVE_INSTALL:    rc = install(k, err); break;
         case RECEIVE_APPEND:     rc = append(k, err); break;
         case RECEIVE_FAILED:
             *err = k->m.err;
@@ -254,6 +321,10 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
     }
     link_end(&k->l, rc);
     ZSTD_freeDCtx(k->zstd);
+    boot_release(&k->boot);
+    if (k->io != NULL)
+        k->io->ops->free(k->io);
+    free(k->wanted);
     free(k->plain);
     free(k);
     return rc;

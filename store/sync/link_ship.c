@@ -3,12 +3,15 @@
 
 #include "store/log/frame.h"
 #include "store/pack/history.h"
+#include "store/pack/sealed.h"
+#include "store/sync/boot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
-enum { BATCH_BYTES = 1 << 20, BATCH_RECORDS = 4096, ZSTD_LEVEL = 1, PROGRESS_MS = 200, SKIP = 16 };
+enum { BATCH_BYTES = 1 << 20, PART_BYTES = 256 << 10, BATCH_RECORDS = 4096, ZSTD_LEVEL = 1, PROGRESS_MS = 200, SKIP = 16 };
 
 struct shipping {
     struct loop l;
@@ -24,6 +27,12 @@ struct shipping {
     uint8_t *batch, *packed;
     size_t batch_cap, packed_cap;
     ZSTD_CCtx *zstd;
+    struct proto_list list;     /* sent last; its files */
+    uint64_t list_end;          /* and its position */
+    struct wanted_file { uint32_t index; uint64_t from; struct proto_list_file file; } *want;
+    uint32_t n_want, next;      /* next: of want, which is being sent, or is to come */
+    struct io_file *part;       /* it, up to at */
+    uint64_t at;
     bool met;                   /* opt->met was called */
     unsigned skip;              /* so many batches are not worth the try */
     uint64_t said_ms;
@@ -167,6 +176,116 @@ static int send_records(struct shipping *h, struct err *err)
     return rc;
 }
 
+/* ---- files, for a new standby ---- */
+
+static int send_list(struct shipping *h, struct err *err)
+{
+    struct proto_list *l = &h->msg.u.list;
+    uint64_t end = 0;
+    int rc;
+
+    ship_msg(&h->m, PROTO_LIST, 0, &h->msg);
+    rc = boot_list(h->l.s, l, &end, err);
+    if (rc == 0 && h->opt->booting != NULL)
+        rc = h->opt->booting(h->opt->arg, end, err);
+    if (rc < 0) {
+        free((void *)(uintptr_t)l->p);
+        return rc;
+    }
+    h->msg.position = end;
+    memcpy(l->lineage, h->own.lineage, 16);
+    memcpy(l->key, h->own.key, 32);
+    l->key_id = h->own.key_id;
+    snprintf(l->timezone, sizeof l->timezone, "%s", h->own.timezone != NULL ? h->own.timezone : "UTC");
+    rc = conn_put(&h->l.c, &h->msg, err);
+    free((void *)(uintptr_t)h->list.p);
+    h->list = *l;
+    h->list_end = end;
+    if (rc == 0)
+        ship_listed(&h->m);
+    return rc;
+}
+
+/* What the other side wants of them. */
+static int note_want(struct shipping *h, const struct proto_want *w, struct err *err)
+{
+    struct proto_list_file f;
+    uint32_t pos = 0, k = 0;
+
+    free(h->want);
+    h->n_want = h->next = 0;
+    h->want = calloc(w->n + (size_t)1, sizeof *h->want);
+    if (h->want == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory");
+    for (uint32_t i = 0; k < w->n && proto_list_next(&h->list, &pos, &f); i++) {
+        uint64_t from;
+
+        if (proto_want_at(w, k, &from) != i)
+            continue;
+        if (from >= f.size)
+            break;
+        h->want[k++] = (struct wanted_file){ i, from, f };
+    }
+    if (k < w->n)
+        return err_set(err, ERR_BADREC, "message WANT: expected files below number %u, and places in them", (unsigned)h->list.n);
+    h->n_want = w->n;
+    return 0;
+}
+
+static int send_retained(struct shipping *h, struct err *err)
+{
+    uint8_t *buf = NULL;
+    size_t len = 0;
+    int rc = boot_retained(h->l.s, &buf, &len, err);
+
+    ship_msg(&h->m, PROTO_RETAINED, h->list_end, &h->msg);
+    h->msg.u.retained = (struct proto_retained){ (uint32_t)len, buf };
+    if (rc == 0)
+        rc = conn_put(&h->l.c, &h->msg, err);
+    free(buf);
+    if (rc == 0)
+        ship_filed(&h->m, true);
+    return rc;
+}
+
+/* The next part of the next file; one that is gone has a successor, which is in the next list. */
+static int send_file(struct shipping *h, struct err *err)
+{
+    const struct wanted_file *w = &h->want[h->next];
+    uint64_t left;
+    uint32_t n;
+    int rc = 0;
+
+    if (h->next == h->n_want)
+        return send_retained(h, err);
+    if (h->part == NULL) {
+        rc = io_open(store_io(h->l.s), w->file.name, IO_RDONLY, &h->part, NULL);
+        h->at = w->from;
+        if (rc < 0) {
+            h->part = NULL;
+            ship_list_again(&h->m);
+            return 0;
+        }
+    }
+    left = w->file.size - h->at;
+    n = left < PART_BYTES ? (uint32_t)left : PART_BYTES;
+    rc = room(&h->batch, &h->batch_cap, PART_BYTES, err);
+    if (rc == 0)
+        rc = sealed_read(h->part, w->file.name, h->batch, n, h->at, err);
+    if (rc < 0)
+        return rc;
+    ship_msg(&h->m, PROTO_FILE, h->at, &h->msg);
+    h->msg.u.file = (struct proto_file){ w->index, n, h->batch };
+    rc = conn_put(&h->l.c, &h->msg, err);
+    h->at += n;
+    if (h->at == w->file.size) {
+        io_close(h->part);
+        h->part = NULL;
+        h->next++;
+    }
+    return rc;
+}
+
 static void look_up(struct shipping *h)
 {
     struct record rec = { 0 };
@@ -207,6 +326,8 @@ static int hear(struct shipping *h, struct err *err)
 
     while ((rc = conn_next(&h->l.c, &h->msg, err)) == 1) {
         ship_hear(&h->m, &h->msg);
+        if (h->msg.type == PROTO_WANT && h->m.state == SHIP_FILES && (rc = note_want(h, &h->msg.u.want, err)) < 0)
+            return rc;
         h->l.info->heard_wall_ns = io_wall_ns(store_io(h->l.s));
     }
     return rc;
@@ -234,6 +355,8 @@ static int do_due(struct shipping *h, struct err *err)
         case SHIP_WAIT:    return 0;
         case SHIP_DONE:    return 1;
         case SHIP_SEND:    rc = conn_put(&h->l.c, &h->msg, err); break;
+        case SHIP_LIST:    rc = send_list(h, err); break;
+        case SHIP_FILE:    rc = send_file(h, err); break;
         case SHIP_LOOK_UP: look_up(h); break;
         case SHIP_READ:    rc = send_records(h, err); break;
         case SHIP_FAILED:
@@ -330,6 +453,10 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
     }
     link_end(&h->l, rc);
     close_iters(h);
+    if (h->part != NULL)
+        io_close(h->part);
+    free((void *)(uintptr_t)h->list.p);
+    free(h->want);
     ZSTD_freeCCtx(h->zstd);
     free(h->batch);
     free(h->packed);

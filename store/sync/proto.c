@@ -13,6 +13,7 @@ static const uint32_t magic = 0x4d575053;      /* "SPWM" */
 
 /* The fixed parts of bodies. */
 enum { HELLO_FIXED = 96, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, REFUSE_FIXED = 8 };
+enum { LIST_FIXED = 16 + 32 + 4 + 8 + 16 + 4 + 4 + 4, LIST_FILE_FIXED = 4 + 8 + 16, WANT_FIXED = 4, FILE_FIXED = 8, RETAINED_FIXED = 4 };
 enum { RECORDS_ZSTD = 1 };
 
 const char *proto_name(unsigned type)
@@ -190,6 +191,132 @@ static int get_make(struct rd *r, struct proto_make *k, struct err *err)
     return wrong != NULL ? bad(err, PROTO_MAKE, wrong) : 0;
 }
 
+/* ---- files ---- */
+
+static bool get_list_file(struct rd *r, struct proto_list_file *f)
+{
+    if (!get_text(r, f->name, PROTO_FILE_NAME_MAX) || f->name[0] == '\0')
+        return false;
+    f->size = rd_u64(r);
+    get_bytes(r, f->hash.b, 16);
+    return !r->bad && f->size > 0 && f->size <= INT64_MAX;
+}
+
+bool proto_list_next(const struct proto_list *l, uint32_t *pos, struct proto_list_file *out)
+{
+    struct rd r = rd_init(l->p + *pos, l->len - *pos);
+
+    if (*pos == l->len || !get_list_file(&r, out))
+        return false;
+    *pos = l->len - (uint32_t)r.left;
+    return true;
+}
+
+size_t proto_list_put(uint8_t *buf, size_t cap, const struct proto_list_file *f)
+{
+    struct wr w = wr_init(buf, cap);
+
+    put_text(&w, f->name);
+    wr_u64(&w, f->size);
+    wr_bytes(&w, f->hash.b, 16);
+    return w.bad ? 0 : w.len;
+}
+
+uint32_t proto_want_at(const struct proto_want *w, uint32_t i, uint64_t *from)
+{
+    const uint8_t *p = w->p + PROTO_WANT_BYTES * (size_t)i;
+
+    *from = get_u64(p + 4);
+    return get_u32(p);
+}
+
+void proto_want_put(uint8_t *p, uint32_t index, uint64_t from)
+{
+    put_u32(p, index);
+    put_u64(p + 4, from);
+}
+
+static const char *list_wrong(const struct proto_list *k, uint64_t position)
+{
+    if (none(k->lineage, 16) || k->last_lsn == 0 || k->last_lsn >= position || position % FRAME_ALIGN != 0)
+        return "no lineage, or an address that cannot be";
+    for (uint32_t i = 0; i < k->n_epochs; i++) {
+        const char *wrong = epoch_row_wrong(&k->epochs[i], i > 0 ? &k->epochs[i - 1] : NULL);
+
+        if (wrong != NULL)
+            return wrong;
+    }
+    if (k->epochs[k->n_epochs - 1].first_lsn >= position || memcmp(k->epochs[k->n_epochs - 1].lineage, k->lineage, 16) != 0)
+        return "its newest epoch is of another lineage, or begins behind what there is";
+    return NULL;
+}
+
+static int get_list(struct rd *r, uint64_t position, struct proto_list *k, struct err *err)
+{
+    struct proto_list_file f;
+    const char *wrong;
+
+    get_bytes(r, k->lineage, 16);
+    get_bytes(r, k->key, 32);
+    k->key_id = rd_u32(r);
+    k->last_lsn = rd_u64(r);
+    get_bytes(r, k->last_hash.b, 16);
+    k->n_epochs = rd_u32(r);
+    if (k->n_epochs == 0 || k->n_epochs > SUPER_EPOCHS_MAX)
+        return bad(err, PROTO_LIST, "no epochs, or more than a store has");
+    for (uint32_t i = 0; i < k->n_epochs; i++)
+        epoch_row_get(r, &k->epochs[i]);
+    if (!get_text(r, k->timezone, PROTO_ZONE_MAX))
+        return bad(err, PROTO_LIST, "a name of a time zone that is none");
+    k->n = rd_u32(r);
+    k->len = r->bad ? 0 : (uint32_t)r->left;
+    k->p = rd_bytes(r, k->len);
+    if (!rd_done(r) || k->n == 0 || k->n > PROTO_FILES_MAX)
+        return bad(err, PROTO_LIST, "its length, or a number of files that cannot be");
+    struct rd files = rd_init(k->p, k->len);
+    for (uint32_t i = 0; i < k->n; i++)
+        if (!get_list_file(&files, &f))
+            return bad(err, PROTO_LIST, "a file without name or size");
+    if (!rd_done(&files))
+        return bad(err, PROTO_LIST, "bytes behind its last file");
+    wrong = list_wrong(k, position);
+    return wrong != NULL ? bad(err, PROTO_LIST, wrong) : 0;
+}
+
+static int get_want(struct rd *r, struct proto_want *k, struct err *err)
+{
+    k->n = rd_u32(r);
+    k->p = k->n <= PROTO_FILES_MAX ? rd_bytes(r, PROTO_WANT_BYTES * (size_t)k->n) : NULL;
+    if (!rd_done(r) || k->p == NULL)
+        return bad(err, PROTO_WANT, "its length");
+    for (uint32_t i = 0, last = 0; i < k->n; i++) {
+        uint64_t from;
+        uint32_t index = proto_want_at(k, i, &from);
+
+        if ((i > 0 && index <= last) || from > INT64_MAX)
+            return bad(err, PROTO_WANT, "numbers that do not rise, or a place that cannot be");
+        last = index;
+    }
+    return 0;
+}
+
+static int get_file(struct rd *r, uint64_t position, struct proto_file *k, struct err *err)
+{
+    k->index = rd_u32(r);
+    k->len = rd_u32(r);
+    k->p = rd_bytes(r, k->len);
+    if (!rd_done(r) || k->len == 0 || k->len > PROTO_FILE_BYTES || k->index >= PROTO_FILES_MAX || position > (uint64_t)INT64_MAX - k->len)
+        return bad(err, PROTO_FILE, "its length, or a place that cannot be");
+    return 0;
+}
+
+static int get_retained(struct rd *r, struct proto_retained *k, struct err *err)
+{
+    k->len = rd_u32(r);
+    k->p = rd_bytes(r, k->len);
+    return rd_done(r) && k->len > 0 && k->len <= RETAINED_FILE_MAX ? 0 : bad(err, PROTO_RETAINED, "its length");
+}
+
 static int get_records(struct rd *r, uint64_t position, struct proto_records *k, struct err *err)
 {
     uint32_t how;
@@ -262,6 +389,10 @@ int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_m
     case PROTO_RECORDS: rc = get_records(&r, h->position, &o->u.records, err); break;
     case PROTO_ACK:     rc = get_ack(&r, h->position, &o->u.ack, err); break;
     case PROTO_BEAT:    rc = get_beat(&r, h->position, &o->u.beat, err); break;
+    case PROTO_LIST:    rc = get_list(&r, h->position, &o->u.list, err); break;
+    case PROTO_WANT:    rc = get_want(&r, &o->u.want, err); break;
+    case PROTO_FILE:    rc = get_file(&r, h->position, &o->u.file, err); break;
+    case PROTO_RETAINED: rc = get_retained(&r, &o->u.retained, err); break;
     default:
         rc = err_set(err, ERR_PEERVER, "expected a message of protocol %d, found type %u", PROTO_HIGHEST, h->type);
     }
@@ -280,6 +411,10 @@ static size_t body_bound(const struct proto_msg *m)
     case PROTO_RECORDS: return RECORDS_FIXED + (size_t)m->u.records.len;
     case PROTO_ACK:     return ACK_BYTES;
     case PROTO_BEAT:    return BEAT_BYTES;
+    case PROTO_LIST:    return LIST_FIXED + (size_t)m->u.list.n_epochs * EPOCH_ROW_BYTES + strlen(m->u.list.timezone) + m->u.list.len;
+    case PROTO_WANT:    return WANT_FIXED + PROTO_WANT_BYTES * (size_t)m->u.want.n;
+    case PROTO_FILE:    return FILE_FIXED + (size_t)m->u.file.len;
+    case PROTO_RETAINED: return RETAINED_FIXED + (size_t)m->u.retained.len;
     default:            return 0;
     }
 }
@@ -313,6 +448,32 @@ static void put_body(struct wr *w, const struct proto_msg *m)
         wr_u32(w, m->u.records.compressed ? RECORDS_ZSTD : 0);
         wr_u32(w, m->u.records.len);
         wr_bytes(w, m->u.records.p, m->u.records.len);
+        break;
+    case PROTO_LIST:
+        wr_bytes(w, m->u.list.lineage, 16);
+        wr_bytes(w, m->u.list.key, 32);
+        wr_u32(w, m->u.list.key_id);
+        wr_u64(w, m->u.list.last_lsn);
+        wr_bytes(w, m->u.list.last_hash.b, 16);
+        wr_u32(w, m->u.list.n_epochs);
+        for (uint32_t i = 0; i < m->u.list.n_epochs && i < SUPER_EPOCHS_MAX; i++)
+            epoch_row_put(w, &m->u.list.epochs[i]);
+        put_text(w, m->u.list.timezone);
+        wr_u32(w, m->u.list.n);
+        wr_bytes(w, m->u.list.p, m->u.list.len);
+        break;
+    case PROTO_WANT:
+        wr_u32(w, m->u.want.n);
+        wr_bytes(w, m->u.want.p, PROTO_WANT_BYTES * (size_t)m->u.want.n);
+        break;
+    case PROTO_FILE:
+        wr_u32(w, m->u.file.index);
+        wr_u32(w, m->u.file.len);
+        wr_bytes(w, m->u.file.p, m->u.file.len);
+        break;
+    case PROTO_RETAINED:
+        wr_u32(w, m->u.retained.len);
+        wr_bytes(w, m->u.retained.p, m->u.retained.len);
         break;
     case PROTO_ACK:
         wr_u64(w, m->u.ack.durable);

@@ -28,7 +28,11 @@ enum { PROTO_LOWEST = 1, PROTO_HIGHEST = 1 };
     X(START,   4)      \
     X(RECORDS, 5)      \
     X(ACK,     6)      \
-    X(BEAT,    7)
+    X(BEAT,    7)      \
+    X(LIST,    8)      \
+    X(WANT,    9)      \
+    X(FILE,    10)     \
+    X(RETAINED, 11)
 
 enum proto_type {
 #define X(name, num) PROTO_##name = (num),
@@ -42,6 +46,9 @@ enum {
     PROTO_RECORDS_MAX  = 1 << 24,   /* expanded bytes of one RECORDS message, but for a single larger record */
     PROTO_TEXT_MAX     = ERR_MSG_MAX - 1,
     PROTO_ZONE_MAX     = 255,
+    PROTO_FILES_MAX    = 1 << 18,   /* of one LIST */
+    PROTO_FILE_NAME_MAX = 80,
+    PROTO_FILE_BYTES   = 1 << 20,   /* of a file in one FILE, at most */
 };
 
 /* Which part a side plays. */
@@ -79,6 +86,35 @@ struct proto_make {
     char     timezone[PROTO_ZONE_MAX + 1];
 };
 
+/*
+ * What a new standby takes instead of the records before position: files of archive and packs. All that a standby is made with, too.
+ * Files are n times: name ("archive/..." or "packs/..."), size, the hash that is its last bytes: proto_list_next.
+ */
+struct proto_list {
+    uint8_t  lineage[16];
+    uint8_t  key[32];
+    uint32_t key_id;
+    uint64_t last_lsn;         /* the last record below position, and its hash */
+    struct hash128 last_hash;
+    uint32_t n_epochs;         /* those of which there are records below position */
+    struct epoch_row epochs[SUPER_EPOCHS_MAX];
+    char     timezone[PROTO_ZONE_MAX + 1];
+    uint32_t n;
+    const uint8_t *p;          /* in the body */
+    uint32_t len;
+};
+struct proto_list_file { char name[PROTO_FILE_NAME_MAX + 1]; uint64_t size; struct hash128 hash; };
+
+/* Which of them the standby has not, n times: number (rising, below the number of files), and from where on: what a stream that was cut off brought of it need not come again. */
+enum { PROTO_WANT_BYTES = 12 };
+struct proto_want { uint32_t n; const uint8_t *p; };
+
+/* A part of one of them; position: where in the file. */
+struct proto_file { uint32_t index, len; const uint8_t *p; };
+
+/* The sender's retained set, as the bytes of its file. The last of what a standby is made with. */
+struct proto_retained { uint32_t len; const uint8_t *p; };
+
 struct proto_records {
     uint32_t n;                /* records, at least 1 */
     uint32_t bytes;            /* of them, expanded */
@@ -113,7 +149,11 @@ struct proto_msg {
     union {
         struct proto_hello hello;
         struct proto_make make;
-        struct proto_records records;   /* points into the body */
+        struct proto_records records;   /* these five point into the body */
+        struct proto_list list;
+        struct proto_want want;
+        struct proto_file file;
+        struct proto_retained retained;
         struct proto_ack ack;
         struct proto_beat beat;
         struct proto_refuse refuse;
@@ -134,6 +174,15 @@ int proto_head_decode(const uint8_t buf[PROTO_HEAD_BYTES], struct proto_head *h,
  * Errors: BADREC; PEERVER a type that this protocol does not have.
  */
 int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_msg *m, struct err *err);
+
+/*
+ * proto_list_next(l, pos, out): the file at *${pos} (0 at first) of what proto_decode accepted; false at the end. proto_list_put(buf, cap, f): one more of a list
+ * that is being made: bytes, 0 more than ${cap}. proto_want_at(w, i, from): the i-th number, and its place; proto_want_put(p, index, from): PROTO_WANT_BYTES.
+ */
+bool     proto_list_next(const struct proto_list *l, uint32_t *pos, struct proto_list_file *out);
+size_t   proto_list_put(uint8_t *buf, size_t cap, const struct proto_list_file *f);
+uint32_t proto_want_at(const struct proto_want *w, uint32_t i, uint64_t *from);
+void     proto_want_put(uint8_t *p, uint32_t index, uint64_t from);
 
 /* proto_bound(m): bytes proto_encode may need. proto_encode(m, buf, cap): writes head and body; returns the bytes, 0 if ${cap} is too small. */
 size_t proto_bound(const struct proto_msg *m);

@@ -25,7 +25,7 @@ static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
     if (r->state == RECEIVE_END)
         return;
     r->state = RECEIVE_END;
-    r->make_due = r->append_due = false;
+    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = false;
     r->tell = tell;
     r->err.code = code;
     va_start(ap, fmt);
@@ -89,11 +89,41 @@ static void hear_make(struct receive *r, const struct proto_make *k)
 
 void receive_made(struct receive *r, const struct receive_own *own)
 {
-    if (r->state != RECEIVE_MAKE)
+    if (r->state != RECEIVE_MAKE && r->state != RECEIVE_FILES)
         return;
-    r->make_due = false;
+    r->make_due = r->install_due = false;
     r->state = RECEIVE_START;
     take_own(r, own);
+}
+
+void receive_wants(struct receive *r, const struct proto_want *w)
+{
+    if (!r->list_due)
+        return;
+    r->list_due = false;
+    r->want = *w;
+    r->say_want = true;
+    r->state = RECEIVE_FILES;
+}
+
+void receive_filed(struct receive *r)
+{
+    r->file_due = false;
+    r->say_ack = true;
+}
+
+static void hear_list(struct receive *r, uint64_t position)
+{
+    r->list_at = position;
+    r->list_due = true;
+}
+
+static void hear_retained(struct receive *r, uint64_t position)
+{
+    if (position != r->list_at)
+        end(r, true, ERR_BADREC, "expected what is kept of the files up to @%" PRIu64 ", found it to be of those up to @%" PRIu64, r->list_at, position);
+    else
+        r->install_due = true;
 }
 
 static void hear_start(struct receive *r, uint64_t position)
@@ -168,8 +198,14 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         return;
     else if (m->type == PROTO_HELLO && r->state == RECEIVE_HELLO)
         hear_hello(r, m);
-    else if (m->type == PROTO_MAKE && r->state == RECEIVE_MAKE && !r->make_due)
+    else if (m->type == PROTO_MAKE && r->state == RECEIVE_MAKE && !r->make_due && !r->list_due)
         hear_make(r, &m->u.make);
+    else if (m->type == PROTO_LIST && ((r->state == RECEIVE_MAKE && !r->make_due && !r->list_due) || (r->state == RECEIVE_FILES && !r->install_due)))
+        hear_list(r, m->position);
+    else if (m->type == PROTO_FILE && r->state == RECEIVE_FILES && !r->list_due && !r->say_want && !r->file_due && !r->install_due)
+        r->file_due = true;
+    else if (m->type == PROTO_RETAINED && r->state == RECEIVE_FILES && !r->list_due && !r->say_want && !r->file_due && !r->install_due)
+        hear_retained(r, m->position);
     else if (m->type == PROTO_START && r->state == RECEIVE_START)
         hear_start(r, m->position);
     else if (m->type == PROTO_RECORDS && r->state == RECEIVE_STREAM && !r->append_due)
@@ -253,6 +289,18 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
     }
     if (r->make_due)
         return RECEIVE_MAKE_STORE;
+    if (r->list_due)
+        return RECEIVE_LIST;
+    if (r->file_due)
+        return RECEIVE_FILE;
+    if (r->install_due)
+        return RECEIVE_INSTALL;
+    if (r->say_want) {
+        begin_msg(r, out, PROTO_WANT);
+        out->u.want = r->want;
+        r->say_want = false;
+        return RECEIVE_SEND;
+    }
     if (r->append_due)
         return RECEIVE_APPEND;
     if (r->say_ack && !r->hold_ack) {

@@ -1,7 +1,7 @@
 /*
  * receive.h: the receiver's side of the stream between two sites, a state machine as ship.h is. PROTOCOL.md.
  *
- *   HELLO ──► (MAKE) ──► START ──► STREAM ──► END
+ *   HELLO ──► (MAKE ──► (FILES ──►)) START ──► STREAM ──► END
  *
  * Threads: none; one caller at a time.
  */
@@ -10,7 +10,7 @@
 
 #include "store/sync/ship.h"
 
-#define RECEIVE_STATES(X) X(HELLO) X(MAKE) X(START) X(STREAM) X(END)
+#define RECEIVE_STATES(X) X(HELLO) X(MAKE) X(FILES) X(START) X(STREAM) X(END)
 enum receive_state {
 #define X(name) RECEIVE_##name,
     RECEIVE_STATES(X)
@@ -22,6 +22,9 @@ enum receive_due {
     RECEIVE_WAIT,
     RECEIVE_SEND,              /* a message is due: *out */
     RECEIVE_MAKE_STORE,        /* a standby is to be made of r->make: receive_made tells */
+    RECEIVE_LIST,              /* a list of files was heard: receive_wants tells which of them are not here */
+    RECEIVE_FILE,              /* the part of one that was just heard: receive_filed, once it is written */
+    RECEIVE_INSTALL,           /* all files are here, and the retained set just heard: make a standby of them: receive_made tells */
     RECEIVE_APPEND,            /* the records of the message just heard are to be appended: receive_appended tells */
     RECEIVE_FAILED,            /* r->err */
 };
@@ -46,7 +49,9 @@ struct receive {
     uint8_t  peer_site[16];
     uint64_t received, durable, applied;
     struct proto_make make;
-    bool     say_hello, say_ack, tell, make_due, append_due;
+    bool     say_hello, say_ack, say_want, tell, make_due, append_due, list_due, file_due, install_due;
+    uint64_t list_at;          /* position of the list heard last */
+    struct proto_want want;    /* borrowed from who said receive_wants */
     bool     hold_ack;         /* the host's: the one before is not on its way yet; what is to be said meanwhile is said in one */
     uint64_t peer_durable, peer_head;   /* as of the last BEAT */
     int64_t  peer_wall_ns;
@@ -63,6 +68,10 @@ void receive_hear(struct receive *r, const struct proto_msg *m);
 
 /* receive_made(r, own): the standby is there, and this is what it is. */
 void receive_made(struct receive *r, const struct receive_own *own);
+
+/* receive_wants(r, w): ${w} lives until it was sent. receive_filed(r). */
+void receive_wants(struct receive *r, const struct proto_want *w);
+void receive_filed(struct receive *r);
 
 /* receive_appended(r, end): the records of that message are in the log here, up to ${end}. */
 void receive_appended(struct receive *r, uint64_t end);

@@ -135,11 +135,33 @@ static void hear_hello(struct ship *s, const struct proto_hello *h)
         end(s, true, ERR_AWAY, "expected a standby, found nothing there; it was there before: bring it back, or remove it from the list of standbys and "
             "add it anew");
     } else if (s->own->first != s->own->begins) {
-        end(s, true, ERR_BOOTSTRAP, "a standby is made from the beginning of history, and data of what came before @%" PRIu64 " were let go of here (this version cannot make one without)", s->own->first);
+        s->state = SHIP_LISTED;
+        s->say_list = true;
     } else {
         s->state = SHIP_MADE;
         s->say_make = true;
     }
+}
+
+void ship_listed(struct ship *s)
+{
+    s->say_list = false;
+}
+
+void ship_list_again(struct ship *s)
+{
+    if (s->state != SHIP_FILES)
+        return;
+    s->state = SHIP_LISTED;
+    s->say_list = true;
+}
+
+void ship_filed(struct ship *s, bool last)
+{
+    if (s->state != SHIP_FILES || !last)
+        return;
+    s->state = SHIP_MADE;
+    s->booted = true;
 }
 
 void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t end_addr)
@@ -195,6 +217,10 @@ void ship_hear(struct ship *s, const struct proto_msg *m)
         hear_hello(s, &m->u.hello);
     else if (m->type == PROTO_ACK && s->state == SHIP_STREAM)
         hear_ack(s, m->position, &m->u.ack);
+    else if (m->type == PROTO_ACK && (s->state == SHIP_LISTED || s->state == SHIP_FILES || (s->state == SHIP_MADE && s->booted)))
+        return;                          /* it is there */
+    else if (m->type == PROTO_WANT && s->state == SHIP_LISTED && !s->say_list)
+        s->state = SHIP_FILES;
     else
         end(s, true, ERR_BADREC, "message %s came where it has no place (%s)", proto_name(m->type), ship_state_name(s->state));
 }
@@ -221,7 +247,7 @@ void ship_tick(struct ship *s, uint64_t now_ms, int64_t wall_ns)
     s->silent_ms += ran;
     s->beat_ms += ran;
     s->stall_ms = s->state == SHIP_STREAM && s->acked < s->durable ? s->stall_ms + ran : 0;
-    if (s->silent_ms >= SYNC_SILENT_MS)
+    if (s->silent_ms >= (s->state == SHIP_MADE && s->booted ? (uint64_t)SYNC_INSTALL_MS : SYNC_SILENT_MS))
         end(s, true, ERR_AWAY, "nothing was heard of the standby for %u seconds", SYNC_SILENT_MS / 1000);
 }
 
@@ -289,6 +315,11 @@ static void fill_refuse(struct ship *s, struct proto_msg *m)
     s->tell = false;
 }
 
+void ship_msg(const struct ship *s, uint16_t type, uint64_t position, struct proto_msg *m)
+{
+    begin_msg(s, m, type, position);
+}
+
 void ship_records(const struct ship *s, struct proto_msg *m)
 {
     begin_msg(s, m, PROTO_RECORDS, s->sent);
@@ -325,6 +356,10 @@ enum ship_due ship_due(struct ship *s, struct proto_msg *out)
     switch (s->state) {
     case SHIP_HELLO:
         return SHIP_WAIT;
+    case SHIP_LISTED:
+        return s->say_list ? SHIP_LIST : SHIP_WAIT;
+    case SHIP_FILES:
+        return SHIP_FILE;
     case SHIP_MADE:
         if (!s->say_make)
             return SHIP_WAIT;

@@ -4,7 +4,7 @@
  * Whoever runs it (link.h; the simulation) tells it what came, what is so here and what time it is, then asks what is due, until that is
  * SHIP_WAIT. Everything it holds is in the struct; it reads the fields of ${own} only.
  *
- *   HELLO ──► (MADE) ──► LOOK ──► STREAM ──► END
+ *   HELLO ──► (LISTED ──► FILES ──►) (MADE) ──► LOOK ──► STREAM ──► END
  *
  * Threads: none; one caller at a time.
  */
@@ -16,11 +16,12 @@
 enum {
     SYNC_BEAT_MS   = 1000,     /* the sender says where it stands at least so often */
     SYNC_SILENT_MS = 30000,    /* nothing heard for so long, while this side ran: the other is gone */
+    SYNC_INSTALL_MS = 3600000, /* so long a standby may take to make its index of what it was sent, before it says a word */
     SYNC_STALL_MS  = 8000,     /* nothing more acknowledged for so long while there is something: said aloud (within 10 s) */
 };
 
 /* X(name): the states. */
-#define SHIP_STATES(X) X(HELLO) X(MADE) X(LOOK) X(STREAM) X(END)
+#define SHIP_STATES(X) X(HELLO) X(LISTED) X(FILES) X(MADE) X(LOOK) X(STREAM) X(END)
 enum ship_state {
 #define X(name) SHIP_##name,
     SHIP_STATES(X)
@@ -31,6 +32,8 @@ enum ship_state {
 enum ship_due {
     SHIP_WAIT,                 /* for the other side, or for more to be durable here */
     SHIP_SEND,                 /* a message is due: *out */
+    SHIP_LIST,                 /* the files a new standby takes: a message for ship_listed, or ship_fail */
+    SHIP_FILE,                 /* the next part of those it wants, or the retained set behind the last: ship_filed; ship_list_again where one is gone meanwhile */
     SHIP_LOOK_UP,              /* the record at s->look_lsn: ship_looked tells */
     SHIP_READ,                 /* records from s->sent on, below s->durable: ship_sent, once they are on their way */
     SHIP_DONE,                 /* everything up to s->until is durable there */
@@ -64,7 +67,8 @@ struct ship {
     uint64_t look_lsn, look_end;        /* what the other side says is its last record, and where it ends */
     struct hash128 look_hash;
     uint8_t  peer_site[16];
-    bool     say_hello, say_make, say_start, tell;
+    bool     say_hello, say_make, say_list, say_start, tell;
+    bool     booted;           /* it was sent files */
     uint64_t beat, beat_heard; /* numbers */
     int64_t  wall_ns;
     uint64_t now_ms, silent_ms, beat_ms, stall_ms;
@@ -86,6 +90,15 @@ void ship_tick(struct ship *s, uint64_t now_ms, int64_t wall_ns);
 
 /* ship_looked(s, held, hash, end): the record at s->look_lsn: its hash and the address behind it; ${held} false: there is none there (any more). */
 void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t end);
+
+/*
+ * ship_msg(s, type, position, m): head of a LIST, FILE or RETAINED; the caller fills in the rest, and when it is on its way says ship_listed, ship_filed (${last}: it
+ * was the retained set). ship_list_again: a file that is wanted is not there any more; the list is made anew.
+ */
+void ship_msg(const struct ship *s, uint16_t type, uint64_t position, struct proto_msg *m);
+void ship_listed(struct ship *s);
+void ship_filed(struct ship *s, bool last);
+void ship_list_again(struct ship *s);
 
 /* ship_records(s, m): head and position of the RECORDS message that is due; the caller fills in the rest, and when it is on its way says
  * ship_sent(s, end). */

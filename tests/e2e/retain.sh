@@ -67,8 +67,6 @@ deleted() { exits 0 "$SPARE" snapshot delete here --store m && round 5 && sleep 
 check "a snapshot that was deleted gives back what it held" deleted
 versions() { exits 0 "$SPARE" log m/noise && [ "$(grep -c . out)" -ge 1 ] && exits 0 "$SPARE" log m/tree/f1 && [ "$(grep -c write out)" -le 2 ]; }
 check "versions that are gone are not listed" versions
-standby() { exits 22 "$SPARE" sync m "$WORK/st2" && says 'were let go of here'; }
-check "a standby cannot be made of what was let go of: refused by name" standby
 killed() {
 	local i w
 	for i in 1 2 3 4 5; do

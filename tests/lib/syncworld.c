@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BEGINS = 4096, MAX_RECORDS = 4096, WIRE_BYTES = 1 << 20, REC_MIN = REC_HEAD_BYTES, BATCH = 8 };
+enum { BEGINS = 4096, MAX_RECORDS = 4096, WIRE_BYTES = 1 << 20, FILES = 4, FILE_BYTES = 300, PART = 128, REC_MIN = REC_HEAD_BYTES, BATCH = 8 };
 
 /* A record of the model: where it lies and what it is. Its hash covers the one before it, so that a chain is one thing. */
 struct rec { uint64_t lsn, end; struct hash128 hash; uint32_t len; };
@@ -27,6 +27,10 @@ struct world {
     uint32_t n_epochs;
     struct epoch_row epochs[SUPER_EPOCHS_MAX];
     bool made;                           /* the standby is there */
+    unsigned thin;                       /* so many of the primary's first records are there in files alone; 0: none */
+    struct { unsigned upto, n, k, at; } list;    /* of the sender: files of records below, how many; the one being sent, and where in it */
+    struct { unsigned upto, n, n_want; uint32_t want[FILES]; uint8_t bytes[PROTO_WANT_BYTES * FILES]; unsigned next, at; } take;    /* of the receiver */
+    uint64_t held[FILES];                /* what the standby-to-be has: sums of whole files */
     bool set_back;                       /* the primary lost what the standby has: they must find out, and nothing else may happen */
     uint8_t b_site[16];
     uint64_t b_promised;                 /* end of what it acknowledged durable, ever */
@@ -182,7 +186,8 @@ static void own_of_a(struct world *w)
     o->lineage[0] = 7;
     o->site[0] = 1;
     o->role = ROLE_PRIMARY;
-    o->first = o->begins = BEGINS;
+    o->begins = BEGINS;
+    o->first = disk_end(&w->a, w->thin < n ? w->thin : 0);
     o->last_lsn = n > 0 ? w->a.rec[n - 1].lsn : 0;
     if (n > 0)
         o->last_hash = w->a.rec[n - 1].hash;
@@ -252,6 +257,148 @@ static void ship_some(struct world *w)
     free(m);
 }
 
+/* ---- files: ${n} of them have the records below ${upto}, and are other ones for each ---- */
+
+static uint64_t file_sum(unsigned upto, unsigned i)
+{
+    uint64_t mix[2] = { upto, i };
+
+    return hash64(mix, sizeof mix) | 1;
+}
+
+static void list_files(struct world *w)
+{
+    struct proto_msg *m = calloc(1, sizeof *m);
+    struct proto_list *l = &m->u.list;
+    static uint8_t buf[FILES * 128];
+    size_t len = 0;
+
+    if (m == NULL)
+        abort();
+    w->list.upto = w->thin + below(w, w->a.durable - w->thin + 1);
+    w->list.n = 1 + below(w, FILES);
+    for (unsigned i = 0; i < w->list.n; i++) {
+        struct proto_list_file f = { .size = FILE_BYTES };
+
+        snprintf(f.name, sizeof f.name, "packs/%u-%u", w->list.upto, i);
+        put_u64(f.hash.b, file_sum(w->list.upto, i));
+        len += proto_list_put(buf + len, sizeof buf - len, &f);
+    }
+    ship_msg(&w->ship, PROTO_LIST, disk_end(&w->a, w->list.upto), m);
+    *l = (struct proto_list){ .n = w->list.n, .p = buf, .len = (uint32_t)len, .last_lsn = w->a.rec[w->list.upto - 1].lsn, .last_hash = w->a.rec[w->list.upto - 1].hash,
+                              .timezone = "UTC" };
+    l->lineage[0] = 7;
+    for (uint32_t i = 0; i < w->n_epochs; i++)
+        if (w->epochs[i].first_lsn < m->position)
+            l->epochs[l->n_epochs++] = w->epochs[i];
+    put(w, &w->to_b, m);
+    ship_listed(&w->ship);
+    free(m);
+}
+
+static void send_file(struct world *w)
+{
+    static uint8_t buf[PART];
+    struct proto_msg *m = malloc(sizeof *m);
+    uint32_t left = FILE_BYTES - w->list.at;
+
+    if (m == NULL)
+        abort();
+    if (w->list.k == w->take.n_want || (w->plant == PLANT_ANY_FILES && w->list.at == 0 && one_in(w, 4))) {
+        ship_msg(&w->ship, PROTO_RETAINED, disk_end(&w->a, w->list.upto), m);
+        m->u.retained = (struct proto_retained){ 8, buf };
+        put(w, &w->to_b, m);
+        ship_filed(&w->ship, true);
+    } else if (w->list.at == 0 && one_in(w, 8)) {
+        ship_list_again(&w->ship);           /* it has gone meanwhile */
+    } else {
+        ship_msg(&w->ship, PROTO_FILE, w->list.at, m);
+        m->u.file = (struct proto_file){ w->take.want[w->list.k], left < PART ? left : PART, buf };
+        put_u64(buf, file_sum(w->list.upto, m->u.file.index));
+        put(w, &w->to_b, m);
+        w->list.at += m->u.file.len;
+        if (w->list.at == FILE_BYTES) {
+            w->list.at = 0;
+            w->list.k++;
+        }
+    }
+    free(m);
+}
+
+/* The other side has some of them from before. */
+static void take_list(struct world *w, const struct proto_msg *m)
+{
+    struct proto_want want = { .p = w->take.bytes };
+    struct proto_list_file f;
+    uint64_t keep[FILES] = { 0 };
+    uint32_t pos = 0;
+
+    w->take.upto = 0;
+    while (disk_end(&w->a, w->take.upto) < m->position)
+        w->take.upto++;
+    w->take.n = m->u.list.n;
+    w->take.n_want = w->take.next = w->take.at = 0;
+    for (uint32_t i = 0; proto_list_next(&m->u.list, &pos, &f); i++) {
+        bool has = false;
+
+        for (unsigned k = 0; k < FILES; k++)
+            has |= w->held[k] == get_u64(f.hash.b);
+        if (has)
+            keep[i] = get_u64(f.hash.b);
+        else
+            w->take.want[w->take.n_want++] = i;
+    }
+    memcpy(w->held, keep, sizeof keep);
+    for (unsigned i = 0; i < w->take.n_want; i++)
+        proto_want_put(w->take.bytes + PROTO_WANT_BYTES * i, w->take.want[i], 0);
+    want.n = w->take.n_want;
+    receive_wants(w->receive, &want);
+}
+
+static void take_file(struct world *w)
+{
+    const struct proto_file *f = &w->heard.u.file;
+    struct err bad = { ERR_BADREC, "not the next part" };
+
+    if (w->take.next >= w->take.n_want || f->index != w->take.want[w->take.next] || w->heard.position != w->take.at || f->len > FILE_BYTES - w->take.at ||
+        get_u64(w->body) != file_sum(w->take.upto, f->index)) {
+        receive_fail(w->receive, true, &bad);
+        return;
+    }
+    w->take.at += f->len;
+    if (w->take.at == FILE_BYTES) {
+        w->held[f->index] = get_u64(w->body);
+        w->take.at = 0;
+        w->take.next++;
+    }
+    receive_filed(w->receive);
+}
+
+static void own_of_b(struct world *w, struct receive_own *o);
+
+static void install(struct world *w)
+{
+    struct err bad = { ERR_BADREC, "not all files are here" };
+    struct receive_own own;
+
+    for (unsigned i = 0; i < w->take.n; i++)
+        if (w->held[i] != file_sum(w->take.upto, i) && w->plant != PLANT_ANY_FILES) {
+            receive_fail(w->receive, true, &bad);
+            return;
+        } else if (w->held[i] != file_sum(w->take.upto, i)) {
+            wrong(w, "a standby was made without file %u of %u", i, w->take.n);
+        }
+    w->made = true;
+    memset(w->held, 0, sizeof w->held);
+    memset(w->b_site, 2, 16);
+    w->b.n = w->b.durable = w->take.upto;
+    memcpy(w->b.rec, w->a.rec, w->b.n * sizeof *w->b.rec);
+    own_of_b(w, &own);
+    receive_made(w->receive, &own);
+    w->b_resumes = own.durable;
+    w->seen->booted++;
+}
+
 static void run_ship(struct world *w)
 {
     struct proto_msg *m = malloc(sizeof *m);
@@ -264,11 +411,15 @@ static void run_ship(struct world *w)
             w->seen->ship[w->ship.state][m->type]++;
             if (w->plant != PLANT_DEAF || m->type != PROTO_ACK)
                 ship_hear(&w->ship, m);
+            if (m->type == PROTO_WANT)
+                w->list.k = w->list.at = 0;
         }
         ship_durable(&w->ship, a_shippable(w), disk_end(&w->a, w->a.n));
         switch (ship_due(&w->ship, m)) {
         case SHIP_WAIT: break;
         case SHIP_SEND: put(w, &w->to_b, m); break;
+        case SHIP_LIST: list_files(w); break;
+        case SHIP_FILE: send_file(w); break;
         case SHIP_LOOK_UP: look_up(w); break;
         case SHIP_READ: ship_some(w); break;
         case SHIP_DONE: w->done = true; break;
@@ -367,12 +518,17 @@ static void b_hears(struct world *w, struct proto_msg *m)
         memcpy(m->epoch_id, r->epoch_id, 16);
     }
     receive_hear(r, m);
-    if (r->append_due) {
+    if (r->list_due && m->type == PROTO_LIST)
+        take_list(w, m);
+    if (r->append_due || r->file_due) {
+        const uint8_t *p = r->append_due ? m->u.records.p : m->u.file.p;
+        size_t len = r->append_due ? m->u.records.len : m->u.file.len;
+
         free(w->body);
-        w->body = malloc(m->u.records.len);
+        w->body = malloc(len + 8);
         if (w->body == NULL)
             abort();
-        memcpy(w->body, m->u.records.p, m->u.records.len);
+        memcpy(w->body, p, len);
         w->heard = *m;
     }
 }
@@ -387,7 +543,7 @@ static void run_receive(struct world *w)
     if (m == NULL)
         abort();
     while (turns-- > 0 && w->up && !w->failed) {
-        if (!r->append_due && !r->make_due && get(w, &w->to_b, m))
+        if (!r->append_due && !r->make_due && !r->file_due && !r->install_due && get(w, &w->to_b, m))
             b_hears(w, m);
         receive_progress(r, disk_end(&w->b, w->plant == PLANT_ACK_UNSYNCED ? w->b.n : w->b.durable), disk_end(&w->b, w->b.n));
         switch (receive_due(r, m)) {
@@ -404,6 +560,9 @@ static void run_receive(struct world *w)
             receive_made(r, &own);
             w->b_resumes = own.durable;
             break;
+        case RECEIVE_LIST: break;
+        case RECEIVE_FILE: take_file(w); break;
+        case RECEIVE_INSTALL: install(w); break;
         case RECEIVE_APPEND: append_heard(w); break;
         case RECEIVE_FAILED: w->closing = true; break;
         }
@@ -464,11 +623,11 @@ static void nonsense(struct world *w)
 {
     struct proto_msg *m = calloc(1, sizeof *m);
     bool for_b = below(w, 2);
-    static uint8_t junk[REC_MIN];
+    static uint8_t junk[REC_MIN], file[128];
 
     if (m == NULL)
         abort();
-    m->type = (uint16_t)(1 + below(w, 7));
+    m->type = (uint16_t)(1 + below(w, PROTO_RETAINED));
     m->epoch = w->epochs[w->n_epochs - 1].number + below(w, 2);
     memcpy(m->epoch_id, w->epochs[w->n_epochs - 1].id, 16);
     m->position = below(w, 2) ? BEGINS + 8 * (uint64_t)below(w, 64) : w->receive->received;
@@ -489,6 +648,16 @@ static void nonsense(struct world *w)
         break;
     case PROTO_RECORDS: m->u.records = (struct proto_records){ .n = 1, .bytes = REC_MIN, .end = m->position + 176, .p = junk, .len = REC_MIN }; break;
     case PROTO_ACK: m->u.ack = (struct proto_ack){ .durable = m->position, .applied = m->position }; break;
+    case PROTO_WANT: m->u.want = (struct proto_want){ .n = 1, .p = junk }; break;
+    case PROTO_FILE: m->u.file = (struct proto_file){ .index = below(w, 3), .len = REC_MIN, .p = junk }; break;
+    case PROTO_RETAINED: m->u.retained = (struct proto_retained){ .len = 8, .p = junk }; break;
+    case PROTO_LIST:
+        m->u.list = (struct proto_list){ .last_lsn = BEGINS, .n_epochs = 1, .n = 1, .p = file, .timezone = "UTC" };
+        m->u.list.lineage[0] = 7;
+        m->u.list.epochs[0] = w->epochs[0];
+        m->u.list.len = (uint32_t)proto_list_put(file, sizeof file, &(struct proto_list_file){ .name = "packs/1-0", .size = 1 });
+        m->position = BEGINS + 800;
+        break;
     case PROTO_BEAT: m->u.beat = (struct proto_beat){ .number = 1 + below(w, 9), .head = m->position }; break;
     default: break;
     }
@@ -504,7 +673,10 @@ static void nonsense(struct world *w)
     bool fits = (m->type == PROTO_RECORDS && for_b && w->receive->state == RECEIVE_STREAM) ||
                 (m->type == PROTO_HELLO && for_b && w->receive->state == RECEIVE_HELLO) ||
                 (m->type == PROTO_HELLO && !for_b && (w->ship.state == SHIP_HELLO || w->ship.state == SHIP_MADE)) ||
-                (m->type == PROTO_MAKE && for_b && w->receive->state == RECEIVE_MAKE) || (m->type == PROTO_ACK && !for_b && w->ship.state == SHIP_STREAM);
+                (m->type == PROTO_MAKE && for_b && w->receive->state == RECEIVE_MAKE) ||
+                (m->type == PROTO_LIST && for_b && (w->receive->state == RECEIVE_MAKE || w->receive->state == RECEIVE_FILES)) ||
+                ((m->type == PROTO_FILE || m->type == PROTO_RETAINED) && for_b && w->receive->state == RECEIVE_FILES) ||
+                (m->type == PROTO_WANT && !for_b && w->ship.state == SHIP_LISTED) || (m->type == PROTO_ACK && !for_b && w->ship.state == SHIP_STREAM);
     if (x->from == x->to && (!fits || (other && m->type == PROTO_RECORDS)))
         put(w, x, m);
     free(m);
@@ -534,6 +706,7 @@ static void set_back(struct world *w)
     if (w->up || w->n_epochs > 1 || !w->made || w->b.n < 3 || n >= w->b.n)
         return;
     w->a.n = n;
+    w->thin = 0;                         /* the image had it all */
     for (unsigned i = below(w, 20); i > 0; i--)
         append(w);
     w->a.durable = w->a.n;
@@ -558,6 +731,8 @@ static void event(struct world *w)
         stray(w);
     if (w->up && one_in(w, 40))
         nonsense(w);
+    if (!w->up && w->a.durable > 4 && !w->made && !w->set_back && one_in(w, 30))
+        w->thin = 1 + below(w, w->a.durable - 1);
     if (one_in(w, 200))
         next_epoch(w);
     if (one_in(w, 400))
@@ -655,6 +830,12 @@ bool syncworld_run(uint64_t seed, unsigned steps, enum sync_plant plant, struct 
     w->receive->state = RECEIVE_END;
     append(w);
     w->a.durable = 1;
+    if (below(w, 3) == 0) {
+        for (unsigned i = 0; i < 12; i++)
+            append(w);
+        w->a.durable = w->a.n;
+        w->thin = 1 + below(w, 8);
+    }
     for (unsigned i = 0; i < steps && !w->failed; i++) {
         event(w);
         if (w->up && below(w, 2))

@@ -1,7 +1,7 @@
 /*
  * syncworld.h: two sites and the way between them, in one thread, from a seed: the machines of store/sync as they are, everything round
  * them a model. The primary's log grows, is synced and loses what was not; the standby appends, syncs, fills up, loses what was not
- * synced; either is killed; the primary is set back to an image; the way is cut at any byte, and what was cut off may turn up later in another connection.
+ * synced; either is killed; the primary lets go of records, so that a new standby takes files first; the primary is set back to an image; the way is cut at any byte, and what was cut off may turn up later in another connection.
  *
  * Checked after every step: what the standby holds is what the primary holds durably, record for record from the beginning; nothing the
  * standby acknowledged durable is ever missing there; nothing it had acknowledged is sent again; at the end, when all is well again, it holds all.
@@ -29,7 +29,8 @@
     X(SKIP)                 /* the sender believes it sent one record more */ \
     X(RESEND)               /* the sender begins where it had begun before */ \
     X(IMPATIENT)            /* time asleep counts as silence */ \
-    X(DEAF)                 /* acknowledgements are not heard */
+    X(DEAF)                 /* acknowledgements are not heard */ \
+    X(ANY_FILES)            /* what is kept is said before all files were sent, and a standby is made without them */
 enum sync_plant {
 #define X(name) PLANT_##name,
     SYNC_PLANTS(X)
@@ -39,7 +40,7 @@ enum sync_plant {
 const char *sync_plant_name(enum sync_plant p);
 
 /* Reached, over all runs: (state, message) of each side, a count; index 0: an unknown type never gets so far. */
-struct sync_seen { uint64_t ship[SHIP_N_STATES][8], receive[RECEIVE_N_STATES][8], steps, sessions, cuts, kills, full, diverged, records; };
+struct sync_seen { uint64_t ship[SHIP_N_STATES][PROTO_RETAINED + 1], receive[RECEIVE_N_STATES][PROTO_RETAINED + 1], booted, steps, sessions, cuts, kills, full, diverged, records; };
 
 /*
  * syncworld_run(seed, steps, plant, seen, why, cap): one run. True: everything held; false: ${why} says what did not, at which step.

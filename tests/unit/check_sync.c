@@ -62,6 +62,30 @@ static void sample(uint16_t type, struct proto_msg *m)
     case PROTO_RECORDS:
         m->u.records = (struct proto_records){ .n = 1, .bytes = sizeof body, .end = m->position + 240, .p = body, .len = sizeof body };
         break;
+    case PROTO_LIST: {
+        static uint8_t files[256];
+        struct proto_list *l = &m->u.list;
+        struct proto_list_file f = { .name = "archive/0000000000001000-0000000000001320-00000001.arc", .size = 777 };
+
+        memset(l->lineage, 7, 16);
+        memset(l->key, 3, 32);
+        l->last_lsn = BEGINS + 600;
+        memset(l->last_hash.b, 5, 16);
+        l->n_epochs = 2;
+        row(&l->epochs[0], 1, BEGINS);
+        row(&l->epochs[1], 2, BEGINS + 400);
+        snprintf(l->timezone, sizeof l->timezone, "Europe/Zurich");
+        memset(f.hash.b, 8, 16);
+        l->len = (uint32_t)proto_list_put(files, sizeof files, &f);
+        snprintf(f.name, sizeof f.name, "packs/0000000000001000-0000000000001320-00000002.pack");
+        l->len += (uint32_t)proto_list_put(files + l->len, sizeof files - l->len, &f);
+        l->p = files;
+        l->n = 2;
+        break;
+    }
+    case PROTO_WANT: m->u.want = (struct proto_want){ .n = 2, .p = (const uint8_t *)"\0\0\0\0\7\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0" }; break;
+    case PROTO_FILE: m->u.file = (struct proto_file){ .index = 1, .len = sizeof body, .p = body }; break;
+    case PROTO_RETAINED: m->u.retained = (struct proto_retained){ .len = sizeof body, .p = body }; break;
     case PROTO_ACK: m->u.ack = (struct proto_ack){ .durable = BEGINS + 800, .applied = BEGINS + 800, .beat = 3 }; break;
     case PROTO_BEAT: m->u.beat = (struct proto_beat){ .number = 4, .wall_ns = -5, .head = BEGINS + 1600 }; break;
     default: break;
@@ -166,6 +190,11 @@ static const struct wrong wrongs[] = {
     { PROTO_ACK, 8, 8, BEGINS + 801, "more durable or applied than received" },
     { PROTO_BEAT, 0, 8, 0, "no number" },
     { PROTO_BEAT, 16, 8, BEGINS, "an end below what is durable" },
+    { PROTO_LIST, 0, 1, 1, "" }, { PROTO_LIST, 52, 8, 0, "an address that cannot be" }, { PROTO_LIST, 52, 8, BEGINS + 800, "an address that cannot be" },
+    { PROTO_LIST, 76, 4, 0, "no epochs" }, { PROTO_LIST, 76, 4, SUPER_EPOCHS_MAX + 1, "more than a store has" }, { PROTO_LIST, 80 + 40, 8, 0, "" },
+    { PROTO_LIST, 80 + 160 + 17, 4, 3, "a file without name or size" }, { PROTO_LIST, 80 + 160 + 17, 4, 1, "bytes behind its last file" }, { PROTO_LIST, 80 + 160 + 17, 4, 0, "number of files" },
+    { PROTO_WANT, 0, 4, 3, "length" }, { PROTO_WANT, 4, 4, 1, "do not rise" }, { PROTO_WANT, 15, 1, 0x80, "a place that cannot be" },
+    { PROTO_FILE, 4, 4, 0, "length" }, { PROTO_FILE, 0, 4, PROTO_FILES_MAX, "a place that cannot be" }, { PROTO_RETAINED, 0, 4, 0, "length" },
 };
 
 START_TEST(each_field_is_checked)
@@ -223,14 +252,25 @@ static void ship_in(struct ship *s, struct ship_own *o, enum ship_state st)
     o->may_make = true;
     ship_init(s, o, BEGINS + 800, BEGINS + 800, UINT64_MAX);
     ck_assert_int_eq(ship_due(s, m), SHIP_SEND);
+    if (st == SHIP_LISTED || st == SHIP_FILES)
+        o->first = BEGINS + 400;
     if (st != SHIP_HELLO) {
         sample(PROTO_HELLO, m);
         m->u.hello.part = PROTO_RECEIVER;
         m->u.hello.role = ROLE_STANDBY;
         memset(m->u.hello.site, 9, 16);
-        if (st == SHIP_MADE)
+        if (st == SHIP_MADE || st == SHIP_LISTED || st == SHIP_FILES)
             m->u.hello = (struct proto_hello){ .lowest = 1, .highest = 1, .part = PROTO_RECEIVER };
         ship_hear(s, m);
+    }
+    if (st == SHIP_LISTED || st == SHIP_FILES) {
+        ck_assert_int_eq(ship_due(s, m), SHIP_LIST);
+        ship_listed(s);
+    }
+    if (st == SHIP_FILES) {
+        sample(PROTO_WANT, m);
+        ship_hear(s, m);
+        ck_assert_int_eq(ship_due(s, m), SHIP_FILE);
     }
     if (st == SHIP_STREAM) {
         ship_looked(s, true, &m->u.hello.last_hash, BEGINS + 800);
@@ -244,8 +284,8 @@ static void ship_in(struct ship *s, struct ship_own *o, enum ship_state st)
 
 START_TEST(the_sender_hears_every_message_in_every_state)
 {
-    enum ship_state st = (enum ship_state)(_i / 8);
-    uint16_t type = (uint16_t)(_i % 8);
+    enum ship_state st = (enum ship_state)(_i / (PROTO_RETAINED + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_RETAINED + 1));
     struct ship *s = calloc(1, sizeof *s);
     struct proto_msg *m = malloc(sizeof *m);
     struct ship_own o;
@@ -261,7 +301,8 @@ START_TEST(the_sender_hears_every_message_in_every_state)
         memset(m->u.hello.site, 9, 16);
     }
     ship_hear(s, m);
-    fits = (type == PROTO_HELLO && (st == SHIP_HELLO || st == SHIP_MADE)) || (type == PROTO_ACK && st == SHIP_STREAM);
+    fits = (type == PROTO_HELLO && (st == SHIP_HELLO || st == SHIP_MADE)) || (type == PROTO_ACK && (st == SHIP_STREAM || st == SHIP_LISTED || st == SHIP_FILES)) ||
+           (type == PROTO_WANT && st == SHIP_LISTED);
     if (st == SHIP_END)
         ck_assert_int_eq(s->err.code, ERR_IO);     /* the first reason stays */
     else if (type == PROTO_REFUSE)
@@ -281,7 +322,7 @@ static void receive_in(struct receive *r, enum receive_state st)
     struct proto_msg *m = malloc(sizeof *m);
     struct receive_own *o = calloc(1, sizeof *o);
 
-    if (st != RECEIVE_MAKE) {
+    if (st != RECEIVE_MAKE && st != RECEIVE_FILES) {
         memset(o->lineage, 7, 16);
         memset(o->site, 9, 16);
         o->role = ROLE_STANDBY;
@@ -298,6 +339,16 @@ static void receive_in(struct receive *r, enum receive_state st)
         sample(PROTO_HELLO, m);
         receive_hear(r, m);
     }
+    if (st == RECEIVE_FILES) {
+        const struct proto_want want = { 1, (const uint8_t *)"\0\0\0\0\0\0\0\0\0\0\0" };
+
+        sample(PROTO_LIST, m);
+        receive_hear(r, m);
+        ck_assert_int_eq(receive_due(r, m), RECEIVE_LIST);
+        receive_wants(r, &want);
+        ck_assert_int_eq(receive_due(r, m), RECEIVE_SEND);
+        ck_assert_int_eq(m->type, PROTO_WANT);
+    }
     if (st == RECEIVE_STREAM) {
         sample(PROTO_START, m);
         receive_hear(r, m);
@@ -311,8 +362,8 @@ static void receive_in(struct receive *r, enum receive_state st)
 
 START_TEST(the_receiver_hears_every_message_in_every_state)
 {
-    enum receive_state st = (enum receive_state)(_i / 8);
-    uint16_t type = (uint16_t)(_i % 8);
+    enum receive_state st = (enum receive_state)(_i / (PROTO_RETAINED + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_RETAINED + 1));
     struct receive *r = calloc(1, sizeof *r);
     struct proto_msg *m = malloc(sizeof *m);
     bool fits;
@@ -323,7 +374,8 @@ START_TEST(the_receiver_hears_every_message_in_every_state)
     sample(type, m);
     receive_hear(r, m);
     fits = (type == PROTO_HELLO && st == RECEIVE_HELLO) || (type == PROTO_MAKE && st == RECEIVE_MAKE) || (type == PROTO_START && st == RECEIVE_START) ||
-           ((type == PROTO_RECORDS || type == PROTO_BEAT) && st == RECEIVE_STREAM);
+           ((type == PROTO_RECORDS || type == PROTO_BEAT) && st == RECEIVE_STREAM) || (type == PROTO_LIST && (st == RECEIVE_MAKE || st == RECEIVE_FILES)) ||
+           ((type == PROTO_FILE || type == PROTO_RETAINED) && st == RECEIVE_FILES);
     if (st == RECEIVE_END)
         ck_assert_int_eq(r->err.code, ERR_IO);
     else if (type == PROTO_REFUSE)
@@ -436,12 +488,12 @@ int main(void)
     SRunner *sr;
     int failed;
 
-    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_BEAT + 1);
-    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_BEAT + 1);
+    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_RETAINED + 1);
+    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_RETAINED + 1);
     tcase_add_loop_test(t, each_field_is_checked, 0, sizeof wrongs / sizeof wrongs[0]);
     tcase_add_test(t, an_unknown_type_is_of_another_protocol);
-    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * 8);
-    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * 8);
+    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * (PROTO_RETAINED + 1));
+    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * (PROTO_RETAINED + 1));
     tcase_add_loop_test(t, a_standby_that_does_not_fit_is_refused_by_name, 0, sizeof meetings / sizeof meetings[0]);
     tcase_add_loop_test(t, a_sender_that_does_not_fit_is_refused_by_name, 0, 4);
     tcase_add_test(t, silence_ends_a_stream_and_sleep_does_not);
