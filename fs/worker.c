@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -550,6 +551,18 @@ static int set_up(struct worker *w, struct err *err)
     return 0;
 }
 
+/*
+ * What is large goes back to the system when it is freed, and a few heaps do. Left to itself glibc raises the bound of what is large to 32 MiB and has eight heaps a
+ * processor: reclaim of 1.5 million rows took 59 MiB more than before it, with this 32.
+ */
+static void keep_heap_small(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    (void)mallopt(M_ARENA_MAX, 4);
+#endif
+}
+
 int worker_main(const struct fs_options *o, struct mem *mem, int ctl, bool again)
 {
     struct worker *w = calloc(1, sizeof *w);
@@ -564,6 +577,7 @@ int worker_main(const struct fs_options *o, struct mem *mem, int ctl, bool again
     w->ctl = ctl;
     w->again = again;
     w->supervisor = getppid();
+    keep_heap_small();
     /* Memory for us must not wait for pages that are written back through us. Needs privilege; best effort. */
     (void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
     mem_attach(mem);
