@@ -89,7 +89,7 @@ int cmd_config(int argc, char **argv)
 
 static bool is_retention(const char *name)
 {
-    return strncmp(name, "keep-", 5) == 0 ? strcmp(name, "keep-free") != 0 : strcmp(name, "min-age") == 0 || strcmp(name, "reclaim-grace") == 0;
+    return strncmp(name, "keep-", 5) == 0 ? strcmp(name, "keep-free") != 0 : strcmp(name, "min-age") == 0 || strcmp(name, "reclaim-grace") == 0 || strcmp(name, "nohistory") == 0;
 }
 
 static int emit_retention(void *arg, const char *type, const json_t *o, const void *bin, size_t len)

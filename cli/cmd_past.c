@@ -90,6 +90,8 @@ static int emit_log(void *arg, const char *type, const json_t *o, const void *bi
     (void)arg, (void)bin, (void)len;
     if (out_interrupted)
         return ERR_INTR;
+    if (strcmp(type, "note") == 0)
+        out_message("%s", item_name(o, "text"));
     if (strcmp(type, "item") != 0)
         return 0;
     if (out_json) {
@@ -206,15 +208,20 @@ static int emit_restore(void *arg, const char *type, const json_t *o, const void
         return 0;
     }
     out_progress_end();
-    if (out_json) {
+    if (out_json)
         out_object(o);
+    if (item_u64(o, "blocked") > 0)
+        out_warn("%llu not restored, since what has the place now keeps no history and could not be brought back; the first is %s; move it away, and restore again",
+                 (unsigned long long)item_u64(o, "blocked"), item_name(o, "first_blocked"));
+    if (out_json)
         return 0;
-    }
     out_text("%s: as it was at %s (@%llu): %llu files, %llu directories, %s; %llu unchanged, %llu removed\n", *item_text(o, "to") ? item_name(o, "to") : ".",
              out_time(item_text(o, "at_time"), t), (unsigned long long)item_u64(o, "at_lsn"),
              (unsigned long long)item_u64(o, "files"), (unsigned long long)item_u64(o, "directories"),
              out_size(item_u64(o, "done_bytes"), size), (unsigned long long)item_u64(o, "unchanged"),
              (unsigned long long)item_u64(o, "removed"));
+    if (item_u64(o, "left") > 0)
+        out_text("%llu not removed, since no history is kept of it\n", (unsigned long long)item_u64(o, "left"));
     return 0;
 }
 

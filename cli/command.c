@@ -81,7 +81,7 @@ const struct command commands[] = {
     { "retain", "show|set|plan [STORE] [NAME=VALUE...]", "what is kept of the past",
       "  show [STORE]                    the policy\n"
       "  set [STORE] NAME=VALUE...       change it: keep-all=7d keep-hourly=48 keep-daily=30 keep-weekly=8 keep-monthly=12 keep-yearly=3 min-age=1h\n"
-      "                                  reclaim-grace=1d; NAME= goes back to the default\n"
+      "                                  reclaim-grace=1d nohistory='*.o CACHEDIR.TAG'; NAME= goes back to the default\n"
       "  plan [STORE] [NAME=VALUE...]    what is kept, why, and what would go; with settings: under these, changing nothing\n", cmd_retain },
     { "reclaim", "[STORE]", "give space back, now (it happens by itself when there is quiet)",
       "  --now                what is not listed any more goes at once, without the grace in which it can be brought back\n", cmd_reclaim },

@@ -194,6 +194,10 @@ json_t *dump_record(const struct record *r)
         json_object_set_new(o, "kill_priv", json_true());
     if (r->flags & RECF_SERIES)
         json_object_set_new(o, "in_series", json_true());
+    if (r->flags & RECF_NOHISTORY)
+        json_object_set_new(o, "no_history", json_true());
+    if (r->flags & RECF_NOHISTORY_BACK)
+        json_object_set_new(o, "no_history_back", json_true());
     num(o, "uid", r->uid);
     num(o, "gid", r->gid);
     num(o, "pid", r->pid);

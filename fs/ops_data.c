@@ -53,11 +53,13 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 {
     struct op op;
     bool killed = false;
+    uint64_t tagged = 0;
     int64_t n;
 
     (void)fi;
     op_begin(&op, req);
     op.caller.killed = &killed;
+    op.caller.tagged = &tagged;
     if (node_is_snap(ino) || off < 0) {
         op_error(&op, off < 0 ? ERR_INVAL : ERR_ROFS);
         return;
@@ -66,6 +68,8 @@ static void do_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
     if (op.parked)
         return;
     tell_killed(&op, ino, killed);
+    if (tagged != 0)                     /* its change time, and as above */
+        (void)fuse_lowlevel_notify_inval_inode(op.fs->se, tagged, -1, 0);
     if (n < 0)
         op_error(&op, (int)n);
     else

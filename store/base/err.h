@@ -61,7 +61,8 @@
     X(PEERVER,  39, EPROTO,       2, "the other side speaks another protocol") \
     X(DIVERGED, 40, EROFS,       24, "the two sides have gone different ways") \
     X(AWAY,     41, EHOSTDOWN,   22, "the standby cannot be reached")         \
-    X(BOOTSTRAP, 42, EIO,        22, "the standby must be made anew")
+    X(BOOTSTRAP, 42, EIO,        22, "the standby must be made anew")         \
+    X(XDEV,     43, EXDEV,        1, "a directory of which no history is kept stays where none is; copy it")
 
 enum err_code {
 #define X(name, num, eno, ex, text) ERR_##name = -(num),

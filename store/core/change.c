@@ -40,6 +40,14 @@ int change_begin(struct store *s, struct wait *wait)
     }
 }
 
+int change_more(struct store *s)
+{
+    if (atomic_load(&s->failed))
+        return ERR_POISONED;
+    pthread_mutex_lock(&s->lock);
+    return 0;
+}
+
 int change_abort(struct store *s, int rc)
 {
     pthread_mutex_unlock(&s->lock);

@@ -7,6 +7,7 @@
 #ifndef STORE_CORE_CORE_INTERNAL_H
 #define STORE_CORE_CORE_INTERNAL_H
 
+#include "store/core/nohistory.h"
 #include "store/core/store.h"
 #include "store/index/asof.h"
 #include "store/index/index.h"
@@ -64,6 +65,7 @@ struct store {
     bool stop;                      /* lock */
     bool commit_idle;               /* lock; the committer sleeps until something is written */
     bool series;                    /* lock; between SERIES_BEGIN and END */
+    struct nohistory nohistory;     /* lock; by the setting */
     bool flushing;                  /* drain_lock */
     uint64_t flush_to;              /* drain_lock; applied address the running flush makes durable */
     _Atomic uint64_t unflushed_ops, unflushed_bytes;    /* written under drain_lock; in the index, and in no flush yet */
@@ -147,11 +149,13 @@ void run_nudge_locked(struct store *s, enum wait_kind kind);
 /* ---- change.c: the way of every change ---- */
 
 /*
- * change_begin(s, wait): take the lock for a change; fails (lock not held) with ROFS, POISONED, WAIT{BACKLOG}.
+ * change_begin(s, wait): take the lock for a change; fails (lock not held) with ROFS, POISONED, WAIT{BACKLOG}. change_more(s): for a further record of the same
+ * request, which room for the first one was waited for; POISONED.
  * change_commit(s, c, rec, data): append ${rec} (ino, flags and args set; data_len too) and apply it; releases the lock,
  * writes, waits for lower records. change_abort(s, rc): releases the lock and returns ${rc}.
  */
 int change_begin(struct store *s, struct wait *wait);
+int change_more(struct store *s);
 int change_commit(struct store *s, const struct caller *c, struct record *rec, const void *data);
 int change_abort(struct store *s, int rc);
 /* change_commit_row: as change_commit, and *${row} (may be NULL) gets inode ${ino} as this very record left it. */
@@ -195,6 +199,8 @@ int data_restore(struct store *s, const struct caller *c, uint64_t at, uint64_t 
 int read_at(struct store *s, uint64_t at, struct wait *wait);
 /* read_applied(s, lsn, wait): 0 when the index holds everything up to and including ${lsn}; WAIT{APPLIED}. */
 int read_applied(struct store *s, uint64_t lsn, struct wait *wait);
+/* read_den(s, parent, name, nlen, den): a name of the live tree, 1 to 255 bytes. NOENT. */
+int read_den(struct store *s, uint64_t parent, const char *name, size_t nlen, struct row_den *den);
 /* The pieces of a block, live or at a moment, all that lie in its bytes [from, to) and maybe others (malloced). */
 int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64_t block, uint32_t from, uint32_t to, struct row_map *map,
              struct err *err);

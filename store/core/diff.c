@@ -315,7 +315,7 @@ static int read_records(struct store *s, uint64_t from, uint64_t to, struct touc
         return diff_touch_rows(s, from, to, t, err);
     rc = periods_start(s, from, &start, err);
     if (rc == 0)
-        rc = history_iter_new(s->history, start, to == AT_LIVE ? log_written(s->log) : to + 1, &it, err);
+        rc = history_iter_new(s->history, start, to + 1, &it, err);
     while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1)
         rc = rec.lsn > from ? take(t, &rec, err) : 0;
     history_iter_free(it);
@@ -328,6 +328,7 @@ static int read_records(struct store *s, uint64_t from, uint64_t to, struct touc
 
 int diff_moments(struct store *s, uint64_t from, uint64_t to, int (*fn)(void *arg, const struct diff_entry *e), void *arg, struct err *err)
 {
+    to = to == AT_LIVE ? log_written(s->log) - 1 : to;     /* as a moment: what is hidden is in none */
     struct touched t = { 0 };
     struct diff d = { .s = s, .from = from, .to = to, .err = err };
     int rc = read_records(s, from, to, &t, err);

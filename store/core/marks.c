@@ -158,6 +158,11 @@ int store_config_set(struct store *s, const char *name, const char *value, struc
         if (rc == 0 && (rc = super_write(s->io, &s->sb, err)) < 0)
             s->sb = *old;
     }
+    if (rc >= 0 && strcmp(name, "nohistory") == 0) {
+        pthread_mutex_lock(&s->lock);
+        nohistory_set(&s->nohistory, value);
+        pthread_mutex_unlock(&s->lock);
+    }
     free(old);
     pthread_mutex_unlock(&s->mark_lock);
     return rc < 0 ? rc : 0;

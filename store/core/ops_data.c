@@ -58,16 +58,61 @@ out:
     return rc == ERR_POISONED ? rc : 0;
 }
 
+/* ---- CACHEDIR.TAG ---- */
+
+static int tag_name(void *arg, uint64_t parent, const char *name, size_t nlen)
+{
+    if (nlen != sizeof NOHISTORY_TAG - 1 || memcmp(name, NOHISTORY_TAG, nlen) != 0)
+        return 0;
+    *(uint64_t *)arg = parent;
+    return 1;
+}
+
+/* *${dir}: the directory to be tagged once this is written; 0: none. WAIT: names are in the index alone. */
+static int tag_for(struct store *s, uint64_t ino, uint64_t off, const void *buf, size_t len, uint64_t *dir, struct wait *wait)
+{
+    *dir = 0;
+    if (off != 0 || len < sizeof NOHISTORY_SIGNATURE - 1 || memcmp(buf, NOHISTORY_SIGNATURE, sizeof NOHISTORY_SIGNATURE - 1) != 0)
+        return 0;
+    pthread_mutex_lock(&s->lock);
+    bool asked = s->nohistory.tags;
+    pthread_mutex_unlock(&s->lock);
+    return asked ? store_parents(s, AT_LIVE, ino, tag_name, dir, wait) : 0;
+}
+
+/* A record of its own, behind that of the write: where a crash or a full disk comes between, history goes on being kept. */
+static void tag(struct store *s, const struct caller *c, uint64_t dir, uint64_t ino)
+{
+    struct caller own = { .uid = c->uid, .gid = c->gid, .pid = c->pid, .unique = c->unique };
+    struct record rec = { .type = REC_SETXATTR, .ino = dir };
+    struct crow *d = NULL, *den = NULL;
+    if (change_more(s) < 0)
+        return;
+    if (change_dir(s, dir, &d) < 0 || row_hides(&d->u.ino.row) || change_name(s, dir, NOHISTORY_TAG, sizeof NOHISTORY_TAG - 1, &den) < 0 || !den->present ||
+        den->u.den.ino != ino) {
+        (void)change_abort(s, 0);
+        return;
+    }
+    rec.u.xattr.mode = REC_NO_MODE;
+    rec.u.xattr.name = rec_bytes_of(REC_XATTR_NOHISTORY, sizeof REC_XATTR_NOHISTORY - 1);
+    rec.u.xattr.value = rec_bytes_of(NOHISTORY_TAG, sizeof NOHISTORY_TAG - 1);
+    if (change_commit(s, &own, &rec, NULL) == 0 && c->tagged != NULL)
+        *c->tagged = dir;
+}
+
 int64_t store_write(struct store *s, const struct caller *c, uint64_t ino, uint64_t off, const void *buf, size_t len,
                     struct wait *wait)
 {
     struct crow *r = NULL, *m;
     struct record rec = { .type = REC_WRITE, .ino = ino };
+    uint64_t dir;
     if (len == 0)
         return 0;
     if (len > WRITE_MAX)
         len = WRITE_MAX;
-    int rc = change_begin(s, wait);
+    int rc = tag_for(s, ino, off, buf, len, &dir, wait);
+    if (rc == 0)
+        rc = change_begin(s, wait);
     if (rc < 0)
         return rc;
     rc = regular(s, ino, &r);
@@ -85,6 +130,8 @@ int64_t store_write(struct store *s, const struct caller *c, uint64_t ino, uint6
     rc = change_commit(s, c, &rec, buf);
     if (rc < 0)
         return rc;
+    if (dir != 0)
+        tag(s, c, dir, ino);
     rc = many ? fold(s, ino, mapgen, block) : 0;
     return rc < 0 ? rc : (int64_t)len;
 }

@@ -83,6 +83,12 @@ static int inherit(struct store *s, const struct caller *c, const struct crow *d
     return 0;
 }
 
+/* The flag of a record that gives this name: what it is of is not of the past. */
+static uint16_t by_name(const struct store *s, const char *name, size_t nlen, unsigned flag)
+{
+    return nohistory_has(&s->nohistory, name, nlen) ? (uint16_t)flag : 0;
+}
+
 static int create_checks(struct store *s, uint64_t parent, const char *name, size_t nlen, uint32_t mode, const char *target,
                          struct crow **dir)
 {
@@ -123,6 +129,7 @@ int store_create_node(struct store *s, const struct caller *c, uint64_t parent, 
         free(in.access);
         return change_abort(s, rc);
     }
+    rec.flags = by_name(s, name, nlen, RECF_NOHISTORY);
     rec.ino = *ino = s->ix.meta.next_ino;
     rec.u.create.parent = parent;
     rec.u.create.mode = in.mode;
@@ -165,6 +172,8 @@ int store_link_node(struct store *s, const struct caller *c, uint64_t ino, uint6
     if (rc < 0)
         return change_abort(s, rc);
     struct record rec = { .type = REC_LINK, .ino = ino };
+    if (r->u.ino.row.hidden != 0)        /* else it has a past, whatever its second name */
+        rec.flags = by_name(s, name, nlen, RECF_NOHISTORY);
     rec.u.link.parent = parent;
     rec.u.link.name = rec_bytes_of(name, nlen);
     return change_commit_row(s, c, &rec, NULL, ino, row);
@@ -243,7 +252,13 @@ static int rename_rows(struct store *s, uint64_t sp, const char *src, size_t sle
     return rc;
 }
 
-static int rename_checks(struct store *s, const struct rename_rows *r, uint64_t sp, uint64_t dp, uint32_t flags)
+/* A directory that is hidden stays where it would be: ${by}, or its new directory, says so. */
+static bool may_go(const struct crow *what, const struct crow *dir, bool by)
+{
+    return !S_ISDIR(what->u.ino.row.mode) || what->u.ino.row.hidden == 0 || by || row_hides(&dir->u.ino.row);
+}
+
+static int rename_checks(struct store *s, const struct rename_rows *r, uint64_t sp, uint64_t dp, uint32_t flags, unsigned by)
 {
     bool below = false, src_dir = S_ISDIR(r->src->u.ino.row.mode);
     int rc = 0;
@@ -253,6 +268,9 @@ static int rename_checks(struct store *s, const struct rename_rows *r, uint64_t 
         return ERR_NOENT;
     if (r->dst == r->src)
         return 0;                        /* also of a directory that is not empty */
+    if (!may_go(r->src, r->dst_dir, (by & RECF_NOHISTORY) != 0) ||
+        ((flags & RRN_EXCHANGE) && !may_go(r->dst, r->src_dir, (by & RECF_NOHISTORY_BACK) != 0)))
+        return ERR_XDEV;
     if (src_dir && sp != dp && (rc = is_below(s, dp, r->src->ino, &below)) < 0)
         return rc;
     if (below)
@@ -288,13 +306,14 @@ int store_rename(struct store *s, const struct caller *c, uint64_t sp, const cha
     if (rc < 0)
         return rc;
     rc = rename_rows(s, sp, src, slen, dp, dst, dlen, &r);
+    const uint16_t by = rc < 0 ? 0 : by_name(s, dst, dlen, RECF_NOHISTORY) | (flags & RRN_EXCHANGE ? by_name(s, src, slen, RECF_NOHISTORY_BACK) : 0);
     if (rc == 0)
-        rc = rename_checks(s, &r, sp, dp, flags);
+        rc = rename_checks(s, &r, sp, dp, flags, by);
     if (rc < 0)
         return change_abort(s, rc);
     if (r.dst == r.src)                  /* two names of one file: nothing happens (POSIX) */
         return change_abort(s, 0);
-    struct record rec = { .type = REC_RENAME, .ino = r.src->ino };
+    struct record rec = { .type = REC_RENAME, .flags = by, .ino = r.src->ino };
     rec.u.rename.src_parent = sp;
     rec.u.rename.dst_parent = dp;
     rec.u.rename.dst_ino = r.dst != NULL ? r.dst->ino : 0;

@@ -109,7 +109,7 @@ static int past_ino(struct store *s, uint64_t at, uint64_t ino, struct row_ino *
     }
     *row = r->u.ino.row;
     pthread_mutex_unlock(&s->lock);
-    return 0;
+    return row->hidden != 0 ? ERR_STALE : 0;     /* it is here, and of no moment */
 }
 
 static int past_den(struct store *s, uint64_t at, uint64_t parent, const char *name, size_t nlen, struct row_den *den)
@@ -119,7 +119,7 @@ static int past_den(struct store *s, uint64_t at, uint64_t parent, const char *n
         return asof_den(s->kv, at, parent, name, nlen, den, NULL);
     *den = r->u.den;
     pthread_mutex_unlock(&s->lock);
-    return 0;
+    return den->hidden ? ERR_NOENT : 0;
 }
 
 int store_getattr(struct store *s, uint64_t at, uint64_t ino, struct row_ino *row, struct wait *wait)
@@ -141,11 +141,24 @@ int store_getattr(struct store *s, uint64_t at, uint64_t ino, struct row_ino *ro
     return rc;
 }
 
+int read_den(struct store *s, uint64_t parent, const char *name, size_t nlen, struct row_den *den)
+{
+    struct crow *r = NULL;
+    int rc = live_row(s, CROW_DEN, parent, 0, 0, name, nlen, &r, NULL);
+    if (rc < 0)
+        return rc;
+    if (r != NULL && r->present)
+        *den = r->u.den;
+    else
+        rc = ERR_NOENT;
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
 int store_lookup(struct store *s, uint64_t at, uint64_t parent, const char *name, size_t nlen, uint64_t *ino,
                  struct row_ino *row, struct wait *wait)
 {
     struct row_den den = { 0 };
-    struct crow *r = NULL;
     if (nlen > REC_NAME_MAX)
         return ERR_NAMETOOLONG;
     if (nlen == 0)
@@ -153,18 +166,7 @@ int store_lookup(struct store *s, uint64_t at, uint64_t parent, const char *name
     int rc = read_at(s, at, wait);
     if (rc < 0)
         return rc;
-    if (at != AT_LIVE) {
-        rc = past_den(s, at, parent, name, nlen, &den);
-    } else {
-        rc = live_row(s, CROW_DEN, parent, 0, 0, name, nlen, &r, NULL);
-        if (rc < 0)
-            return rc;
-        if (r != NULL && r->present)
-            den = r->u.den;
-        else
-            rc = ERR_NOENT;
-        pthread_mutex_unlock(&s->lock);
-    }
+    rc = at != AT_LIVE ? past_den(s, at, parent, name, nlen, &den) : read_den(s, parent, name, nlen, &den);
     if (rc < 0)
         return rc;
     *ino = den.ino;
@@ -316,7 +318,7 @@ static bool list_behind(const struct asof_list *l, uint64_t after, int (*fn)(voi
     }
     for (; lo < l->n; lo++) {
         const struct asof_entry *e = &l->v[lo];
-        struct dirent_out d = { .ino = e->ino, .cookie = e->cookie, .type = e->type, .name = e->name, .nlen = e->name_len };
+        struct dirent_out d = { .ino = e->ino, .cookie = e->cookie, .type = e->type, .hidden = e->hidden, .name = e->name, .nlen = e->name_len };
         if (fn(arg, &d) != 0)
             return false;
     }

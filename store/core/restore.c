@@ -170,6 +170,8 @@ int undo_path(struct store *s, const struct caller *c, const char *path, bool re
     int rc = store_walk(s, AT_LIVE, path, NULL, &row, NULL);
     if (rc == 0 && S_ISDIR(row.mode))
         return err_set(err, ERR_ISDIR, "%s: a directory has no versions to go back to; see: spare restore --at", path);
+    if (nohistory_explain(s, path, err) == 1)
+        return ERR_NOENT;
     rc = version_scan(s, path, false, search_one, &k, err);
     if (rc < 0)
         return rc;

@@ -6,15 +6,18 @@
 
 #include "store/core/store.h"
 
-struct restore_stats { uint64_t files, dirs, bytes, unchanged, removed; };
+/* left: extra, and not removed, since no history is kept of it (rows.h, `hidden`); blocked: not restored, since such a one has its place; blocked_ino: the first of those. */
+struct restore_stats { uint64_t files, dirs, bytes, unchanged, removed, left, blocked, blocked_ino; };
 
 /*
  * restore_path(s, c, at, src, dst, delete_extra, progress, arg, stats, err):
  * Make ${dst} (path in the live tree; created if missing; its parent must exist) what ${src} was at moment ${at}: file,
  * symlink, device or whole tree, with attributes, xattrs, hard links within the tree, sharing extents (CLONE out of the past).
  * An existing file keeps its inode and gets new content; what is there and was not then is removed only with ${delete_extra}.
+ * What is hidden now is never touched: it could not be brought back. Nor is the attribute REC_XATTR_NOHISTORY of a directory that is there: what its owner
+ * wants today holds.
  * A tree is one series (SERIES_BEGIN/END): no moment resolves inside. The kernel is told through the store's hooks.
- * Errors: NOMOMENT, NOENT, EXIST (a directory where a file was, without delete_extra), NOSPC...; what was done stays, and is named.
+ * Errors: NOMOMENT, NOENT, EXIST (a directory where a file was, without delete_extra; what is hidden at ${dst} itself), NOSPC...; what was done stays, and is named.
  */
 int restore_path(struct store *s, const struct caller *c, uint64_t at, const char *src, const char *dst, bool delete_extra,
                  void (*progress)(void *arg, const struct restore_stats *st), void *arg,
@@ -24,7 +27,7 @@ int restore_path(struct store *s, const struct caller *c, uint64_t at, const cha
  * undo_path(s, c, path, redo, err): put back the version before the one that is live; called again, the one before that;
  * ${redo} goes forward again. A deleted name comes back. Never an empty or partial state that no burst ended with.
  * The position is derived from history alone: an undo is a CLONE whose record says so, nothing else is kept.
- * Errors: NOENT no earlier (later) version.
+ * Errors: NOENT no earlier (later) version, or what is there keeps none.
  */
 int undo_path(struct store *s, const struct caller *c, const char *path, bool redo, struct err *err);
 

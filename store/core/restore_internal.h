@@ -34,12 +34,12 @@ void restore_release(struct restore *r);
 
 /* restore_content: 1 changed, 0 the same bytes already. */
 int restore_content(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst, const struct row_ino *live);
-/* restore_attrs: mode, owner, times, xattrs; changes what differs. 1 changed, 0 all the same. */
-int restore_attrs(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst);
+/* restore_attrs: mode, owner, times, xattrs; changes what differs. 1 changed, 0 all the same. ${made}: by this restore. */
+int restore_attrs(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst, bool made);
 /* restore_create: a new inode of the same kind. */
 int restore_create(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t parent, const char *name, size_t nlen,
                    uint64_t *dst);
-/* restore_remove: the live entry, with all below it. */
+/* restore_remove: the live entry, with all below it but what is hidden: then the directories it is in stay too, and EXIST is returned in the end. */
 int restore_remove(struct restore *r, uint64_t parent, const char *name, size_t nlen, uint64_t ino, const struct row_ino *live);
 /* restore_same_symlink: 1 the same target, 0 another. */
 int restore_same_symlink(struct restore *r, uint64_t src, uint64_t dst);

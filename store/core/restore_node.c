@@ -69,15 +69,21 @@ static bool has(const struct names *l, const char *name)
     return false;
 }
 
+/* Not of then: a directory goes on hiding what is made in it, or not, as it does today. */
+static bool of_today(const char *name, const struct row_ino *row, bool made)
+{
+    return S_ISDIR(row->mode) && !made && strcmp(name, REC_XATTR_NOHISTORY) == 0;
+}
+
 /* Attributes that were not there then go first: an ACL would follow the mode. */
-static int xattrs_drop(struct restore *r, uint64_t src, uint64_t dst)
+static int xattrs_drop(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst, bool made)
 {
     struct names then = { 0 }, now = { 0 };
     int did = 0, rc = names_of(r, r->at, src, &then);
     if (rc == 0)
         rc = names_of(r, AT_LIVE, dst, &now);
     for (const char *p = now.v; rc == 0 && p != NULL && p < now.v + now.len; p += strlen(p) + 1)
-        if (!has(&then, p)) {
+        if (!has(&then, p) && !of_today(p, row, made)) {
             rc = store_removexattr(r->s, &r->c, dst, p, NULL);
             did = 1;
             if (rc == ERR_NODATA)
@@ -102,7 +108,7 @@ static int xattr_put(struct restore *r, uint64_t src, uint64_t dst, const char *
     return rc < 0 ? rc : 1;
 }
 
-static int xattrs_put(struct restore *r, uint64_t src, uint64_t dst)
+static int xattrs_put(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst, bool made)
 {
     struct names then = { 0 };
     uint8_t *a = NULL;
@@ -110,7 +116,7 @@ static int xattrs_put(struct restore *r, uint64_t src, uint64_t dst)
     if (rc == 0 && then.len > 0 && (a = malloc(2 * (size_t)REC_XATTR_MAX)) == NULL)
         rc = ERR_NOMEM;
     for (const char *p = then.v; rc >= 0 && p != NULL && p < then.v + then.len; p += strlen(p) + 1) {
-        rc = xattr_put(r, src, dst, p, a, a + REC_XATTR_MAX);
+        rc = of_today(p, row, made) ? 0 : xattr_put(r, src, dst, p, a, a + REC_XATTR_MAX);
         did |= rc > 0;
     }
     free(a);
@@ -142,12 +148,12 @@ static uint32_t differing(const struct row_ino *then, const struct row_ino *now)
 }
 
 /* Owner before mode and capabilities, which a change of owner takes away; ACLs last, since a mode changes them. */
-int restore_attrs(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst)
+int restore_attrs(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst, bool made)
 {
     struct row_ino now;
     int did = 0, rc = store_getattr(r->s, AT_LIVE, dst, &now, NULL);
     if (rc == 0 && now.n_xattr > 0)
-        did = rc = xattrs_drop(r, src, dst);
+        did = rc = xattrs_drop(r, src, row, dst, made);
     if (rc >= 0) {
         struct setattr_in in = { .valid = differing(row, &now), .mode = row->mode & 07777, .uid = row->uid, .gid = row->gid,
                                  .atime = row->atime, .mtime = row->mtime };
@@ -155,7 +161,7 @@ int restore_attrs(struct restore *r, uint64_t src, const struct row_ino *row, ui
         rc = in.valid != 0 ? store_setattr(r->s, &r->c, dst, &in, NULL, NULL) : 0;
     }
     if (rc == 0 && row->n_xattr > 0) {
-        rc = xattrs_put(r, src, dst);
+        rc = xattrs_put(r, src, row, dst, made);
         did |= rc > 0;
     }
     /* a removed or replaced ACL may have left other bits */
@@ -214,7 +220,7 @@ static int add_entry(void *arg, const struct dirent_out *d)
         return 1;
     memcpy(name, d->name, d->nlen);
     name[d->nlen] = '\0';
-    l->v[l->n++] = (struct asof_entry){ .cookie = d->cookie, .ino = d->ino, .type = d->type, .name_len = (uint32_t)d->nlen, .name = name };
+    l->v[l->n++] = (struct asof_entry){ .cookie = d->cookie, .ino = d->ino, .type = d->type, .hidden = d->hidden, .name_len = (uint32_t)d->nlen, .name = name };
     return 0;
 }
 
@@ -256,7 +262,7 @@ static int unlink_one(struct restore *r, uint64_t parent, const char *name, size
 }
 
 /* A directory on the way down: what is left to remove in it. */
-struct removal { uint64_t parent, ino; char *name; size_t nlen; struct asof_list list; size_t i; };
+struct removal { uint64_t parent, ino; char *name; size_t nlen; struct asof_list list; size_t i; bool stays; };
 
 int restore_remove(struct restore *r, uint64_t parent, const char *name, size_t nlen, uint64_t ino, const struct row_ino *live)
 {
@@ -289,12 +295,20 @@ int restore_remove(struct restore *r, uint64_t parent, const char *name, size_t 
         struct removal *top = &stack[n - 1];
         if (top->i < top->list.n) {
             const struct asof_entry *e = &top->list.v[top->i++];
-            if (e->type == S_IFDIR >> 12)
+            if (e->hidden) {
+                r->st->left++;
+                top->stays = true;
+            } else if (e->type == S_IFDIR >> 12)
                 next = (struct removal){ .parent = top->ino, .ino = e->ino, .nlen = e->name_len, .name = strndup(e->name, e->name_len) };
             else
                 rc = unlink_one(r, top->ino, e->name, e->name_len, e->ino, false);
         } else {
-            rc = unlink_one(r, top->parent, top->name, top->nlen, top->ino, true);
+            if (!top->stays)
+                rc = unlink_one(r, top->parent, top->name, top->nlen, top->ino, true);
+            else if (n > 1)
+                top[-1].stays = true;
+            else
+                rc = ERR_EXIST;
             free(top->name);
             asof_list_free(&top->list);
             n--;

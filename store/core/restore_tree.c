@@ -119,7 +119,7 @@ static int one_file(struct restore *r, uint64_t src, const struct row_ino *row, 
         did |= rc > 0;
     }
     if (rc >= 0) {
-        rc = restore_attrs(r, src, row, dst);
+        rc = restore_attrs(r, src, row, dst, live == &made);
         did |= rc > 0;
     }
     if (rc >= 0 && (row->nlink > 1 || (live != &made && live->nlink > 1))) {
@@ -140,7 +140,7 @@ static int one_file(struct restore *r, uint64_t src, const struct row_ino *row, 
 
 /* ---- directories ---- */
 
-struct level { uint64_t src, dst; struct row_ino row; struct asof_list list; size_t i; };
+struct level { uint64_t src, dst; struct row_ino row; bool made; struct asof_list list; size_t i; };
 struct stack { struct level *v; size_t n, cap; };
 
 static int name_cmp(const struct asof_entry *a, const char *name, size_t nlen)
@@ -172,7 +172,7 @@ static bool in_list(const struct asof_list *l, const char *name, size_t nlen)
     return false;
 }
 
-/* What is there and was not then. */
+/* What is there and was not then, but for what is hidden. */
 static int remove_extra(struct restore *r, const struct level *l)
 {
     struct asof_list live = { 0 };
@@ -182,6 +182,10 @@ static int remove_extra(struct restore *r, const struct level *l)
         struct row_ino row;
         if (in_list(&l->list, e->name, e->name_len))
             continue;
+        if (e->hidden) {
+            r->st->left++;
+            continue;
+        }
         rc = store_getattr(r->s, AT_LIVE, e->ino, &row, NULL);
         if (rc == ERR_STALE) {
             rc = 0;
@@ -189,6 +193,8 @@ static int remove_extra(struct restore *r, const struct level *l)
         }
         if (rc == 0)
             rc = restore_remove(r, l->dst, e->name, e->name_len, e->ino, &row);
+        if (rc == ERR_EXIST)
+            rc = 0;                      /* something in it is hidden, and was counted */
         if (rc < 0)
             rc = restore_fail(r, rc, e->name, e->name_len, "cannot remove it");
     }
@@ -196,7 +202,7 @@ static int remove_extra(struct restore *r, const struct level *l)
     return rc;
 }
 
-static int push(struct restore *r, struct stack *st, uint64_t src, const struct row_ino *row, uint64_t dst)
+static int push(struct restore *r, struct stack *st, uint64_t src, const struct row_ino *row, uint64_t dst, bool made)
 {
     if (st->n == st->cap) {
         size_t cap = st->cap == 0 ? 16 : st->cap * 2;
@@ -207,7 +213,7 @@ static int push(struct restore *r, struct stack *st, uint64_t src, const struct 
         st->cap = cap;
     }
     struct level *l = &st->v[st->n++];
-    *l = (struct level){ .src = src, .dst = dst, .row = *row };
+    *l = (struct level){ .src = src, .dst = dst, .row = *row, .made = made };
     int rc = asof_readdir(r->s->kv, r->at, src, &l->list, r->err);
     if (rc == 0 && l->list.n > 1)
         qsort(l->list.v, l->list.n, sizeof *l->list.v, by_name);
@@ -217,7 +223,7 @@ static int push(struct restore *r, struct stack *st, uint64_t src, const struct 
 static int pop(struct restore *r, struct stack *st)
 {
     struct level *l = &st->v[st->n - 1];
-    int rc = restore_attrs(r, l->src, &l->row, l->dst);
+    int rc = restore_attrs(r, l->src, &l->row, l->dst, l->made);
     if (rc < 0)
         return restore_fail(r, rc, "", 0, "attributes of a directory");
     r->st->dirs++;
@@ -238,11 +244,24 @@ static int directory(struct restore *r, uint64_t src, const struct row_ino *row,
     return rc == 0 && *dst == 0 ? restore_create(r, src, row, parent, name, nlen, dst) : rc;
 }
 
+/* What has the place is hidden, and stays. At the top that is a failure. */
+static int blocked(struct restore *r, const struct stack *st, uint64_t ino, const char *name, size_t nlen)
+{
+    if (st->n == 0)
+        return err_set(r->err, ERR_EXIST, "restore of %.*s: what is there now keeps no history: it could not be brought back; move it away, or restore to another "
+                       "name", (int)nlen, name);
+    if (r->st->blocked++ == 0)
+        r->st->blocked_ino = ino;
+    return 0;
+}
+
 static int one_entry(struct restore *r, struct stack *st, uint64_t src, const struct row_ino *row, uint64_t parent, const char *name,
                      size_t nlen)
 {
     struct row_ino live = { .size = 0 };
+    struct row_den den;
     uint64_t dst = 0;
+    bool there;
     int rc = nlen == 0 ? store_getattr(r->s, AT_LIVE, dst = INO_ROOT, &live, NULL)
                        : store_lookup(r->s, AT_LIVE, parent, name, nlen, &dst, &live, NULL);
     if (rc == ERR_NOENT) {
@@ -251,16 +270,19 @@ static int one_entry(struct restore *r, struct stack *st, uint64_t src, const st
     }
     if (rc < 0)
         return restore_fail(r, rc, name, nlen, "looking it up");
+    if (dst != 0 && nlen > 0 && read_den(r->s, parent, name, nlen, &den) == 0 && den.hidden)
+        return blocked(r, st, dst, name, nlen);
     if (S_ISDIR(row->mode)) {
+        there = dst != 0 && S_ISDIR(live.mode);
         rc = directory(r, src, row, parent, name, nlen, &dst, &live);
-        return rc < 0 ? restore_fail(r, rc, name, nlen, "making the directory") : push(r, st, src, row, dst);
+        return rc < 0 ? restore_fail(r, rc, name, nlen, "making the directory") : push(r, st, src, row, dst, !there);
     }
     if (dst != 0 && S_ISDIR(live.mode) && (!r->delete_extra || nlen == 0))
         return err_set(r->err, ERR_EXIST, "restore of %.*s: expected no directory of that name, found one; remove it, or allow what is "
                        "extra to be removed", nlen > 0 ? (int)nlen : 1, nlen > 0 ? name : "/");
     rc = one_file(r, src, row, parent, name, nlen, dst, &live);
     if (rc < 0)
-        return restore_fail(r, rc, name, nlen, "restoring it");
+        return restore_fail(r, rc, name, nlen, rc == ERR_EXIST ? "something is kept in the directory of that name that has no history" : "restoring it");
     if (r->progress != NULL)
         r->progress(r->arg, r->st);
     return 0;

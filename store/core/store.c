@@ -290,12 +290,15 @@ static int may_promote(const struct store *s, struct err *err)
 
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
+    char patterns[NOHISTORY_MAX + 1];
     struct err warn = { 0 };
     int rc = super_read(s->io, &s->sb, &warn, err);
     if (rc == 0)
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
         rc = super_writable(&s->sb, err);
+    if (rc == 0)
+        nohistory_set(&s->nohistory, super_config_get(&s->sb, "nohistory", patterns, sizeof patterns) < 0 ? NULL : patterns);
     if (rc == 0)
         rc = identity_check(s, err);
     if (rc == 0)
@@ -448,6 +451,7 @@ void store_info(struct store *s, struct store_info *info)
     pthread_mutex_lock(&s->lock);
     info->n_inodes = s->ix.meta.n_inodes;
     info->n_bytes = s->ix.meta.n_bytes;
+    info->ever_hidden = s->ix.meta.n_hidden;
     info->unapplied_ops = s->ix.pending_ops + s->ix.draining_ops;
     info->unapplied_bytes = index_pending_bytes(&s->ix);
     info->unflushed_ops = s->unflushed_ops + s->flush_ops;

@@ -47,6 +47,7 @@ struct caller {
     uint32_t umask;           /* for create; 0 if the kernel applied it */
     bool     kill_priv;       /* KILLPRIV_V2: clear suid/sgid/capability with this change */
     bool     *killed;         /* if not NULL: set to true when this change took suid, sgid or capability away */
+    uint64_t *tagged;         /* if not NULL: set to the directory that got an attribute because of this write (nohistory.h) */
     uint64_t *lsn_out;        /* if not NULL: set to the LSN between append and apply (slot bookkeeping) */
 };
 
@@ -153,6 +154,7 @@ struct store_info {
     uint32_t points;          /* moments before it that are */
     uint64_t memory_bytes;
     int      failed;          /* 0 or the error that stopped it */
+    uint64_t ever_hidden;     /* how often an inode was made hidden (rows.h) */
     bool     tight;           /* the disk is nearly full: changes that need space are refused */
     bool     short_of;        /* less of the past is kept than keep-all says */
     bool     writable;
@@ -236,14 +238,14 @@ uint64_t store_shown(struct store *s);
 
 /* ---- reading: ${at} is AT_LIVE or a moment ---- */
 
-/* Errors of all: NOENT, NOTDIR, STALE (no such inode), DAMAGE, WAIT. `row` is filled in on success. */
+/* Errors of all: NOENT, NOTDIR, STALE (no such inode), DAMAGE, WAIT. `row` is filled in on success. Of a moment what is hidden (rows.h) is not there. */
 int store_lookup(struct store *s, uint64_t at, uint64_t parent, const char *name, size_t nlen,
                  uint64_t *ino, struct row_ino *row, struct wait *wait);
 int store_getattr(struct store *s, uint64_t at, uint64_t ino, struct row_ino *row, struct wait *wait);
 /* store_readlink: writes at most ${cap} bytes, returns the length; INVAL when it is no symlink. */
 int store_readlink(struct store *s, uint64_t at, uint64_t ino, char *buf, size_t cap, struct wait *wait);
 
-struct dirent_out { uint64_t ino, cookie; uint32_t type; const char *name; size_t nlen; };  /* type: S_IFMT >> 12 */
+struct dirent_out { uint64_t ino, cookie; uint32_t type; bool hidden; const char *name; size_t nlen; };  /* type: S_IFMT >> 12; hidden: of the live tree alone (rows.h) */
 /* store_readdir: entries with cookie > ${after} in cookie order, until ${fn} returns nonzero (that entry counts as
  * not taken). "." and ".." are the caller's; cookies are >= LOG_FIRST_ADDR. fn runs without the store's lock. */
 int store_readdir(struct store *s, uint64_t at, uint64_t ino, uint64_t after,
@@ -273,7 +275,8 @@ int store_link_node(struct store *s, const struct caller *c, uint64_t ino, uint6
  * (an orphan: the caller appends store_reap when nobody uses it any more), else 0. */
 int store_unlink(struct store *s, const struct caller *c, uint64_t parent, const char *name, size_t nlen, bool dir,
                  uint64_t *gone, struct wait *wait);
-/* store_rename: flags RRN_*. INVAL when a directory would move below itself. *gone as above, for what was replaced. */
+/* store_rename: flags RRN_*. INVAL when a directory would move below itself; XDEV when one that is hidden (rows.h) would move, either way, to where it
+ * would not be: what is in it has no history, and is not given one by being moved. *gone as above, for what was replaced. */
 int store_rename(struct store *s, const struct caller *c, uint64_t src_parent, const char *src, size_t slen,
                  uint64_t dst_parent, const char *dst, size_t dlen, uint32_t flags, uint64_t *gone, struct wait *wait);
 /* store_setattr: valid RSA_*; atime/mtime with nsec == TIME_NOW take the record's clock. FBIG, ISDIR. valid 0 logs nothing. */

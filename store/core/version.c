@@ -246,7 +246,7 @@ static int rows_of(struct scan *c, const struct span *sp, struct row_ino *first)
     }
     if (it != NULL)
         c->kv->ops->iter_free(it);
-    if (rc == 0 && row.birth < sp->to) {
+    if (rc == 0 && row.birth < sp->to && row.hidden == 0) {
         *first = row;
         rc = take_row(c, sp, &row, &n);
         n = (struct newer){ true, (row.flags & INOF_NEW_BURST) != 0, row.birth, row.size };
@@ -269,7 +269,7 @@ static int rows_of(struct scan *c, const struct span *sp, struct row_ino *first)
     for (; rc == 0 && c->kv->ops->iter_valid(it); c->kv->ops->iter_prev(it)) {
         v = c->kv->ops->iter_val(it, &vlen);
         rc = row_ino_decode(v, vlen, &row, &target, c->err);
-        if (rc < 0 || row.birth >= sp->to)
+        if (rc < 0 || row.birth >= sp->to || row.hidden != 0)
             continue;
         *first = row;
         rc = take_row(c, sp, &row, &n);
@@ -317,7 +317,7 @@ static int entry(struct scan *c, const char *rest, const struct row_den *den, ui
     uint64_t f = den->birth > from ? den->birth : from, t = death < to ? death : to;
     const char *p = rest, *name;
     size_t len;
-    if (f >= t)
+    if (f >= t || den->hidden)
         return 0;
     if (!path_next(&p, &name, &len)) {
         struct span sp = { den->ino, f, t, t == UINT64_MAX };
@@ -457,7 +457,9 @@ int version_scan(struct store *s, const char *path, bool every_write, int (*fn)(
     int rc = scan_begin(&c);
     if (rc == 0)
         rc = step(&c, path, INO_ROOT, 0, UINT64_MAX, 0);
-    if (rc == 0 && !c.any)
+    if (rc == 0 && !c.any && nohistory_explain(s, path, err) != 0)
+        rc = ERR_NOENT;
+    else if (rc == 0 && !c.any)
         rc = err_set(err, ERR_NOENT, "%s: no such name, now or at any moment kept", path);
     return scan_end(&c, rc);
 }

@@ -1,6 +1,8 @@
 /* version_path.c: paths to inodes and back. */
 #include "store/core/version_internal.h"
 
+#include "store/core/nohistory.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,6 +36,8 @@ int store_walk(struct store *s, uint64_t at, const char *path, uint64_t *ino, st
         if (len == 2 && memcmp(name, "..", 2) == 0)
             return err_set(err, ERR_INVAL, "%s: expected a path without \"..\"", path);
         rc = S_ISDIR(r->mode) ? store_lookup(s, at, here, name, len, &here, r, NULL) : ERR_NOTDIR;
+        if (rc == ERR_NOENT && at != AT_LIVE && nohistory_explain(s, path, err) != 0)
+            return rc;
         if (rc < 0)
             return err_set(err, rc, "%.*s: %s%s", (int)(p - path), path, err_text(rc), at == AT_LIVE ? "" : " at that moment");
     }

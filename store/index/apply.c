@@ -91,7 +91,8 @@ int apply_touch(struct apply *a, uint64_t ino, struct crow **out)
     if (!r->present)
         return apply_damage(a, "no such inode", ino);
     if (r->u.ino.row.birth < a->lsn) {
-        apply_ino_history(a, r);
+        if (r->u.ino.row.hidden == 0)
+            apply_ino_history(a, r);
         r->u.ino.row.birth = a->lsn;
         r->u.ino.row.flags &= ~(uint32_t)INOF_NEW_BURST;
     }

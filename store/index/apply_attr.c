@@ -50,18 +50,23 @@ static void acl_chmod(uint8_t *val, size_t len, uint32_t mode)
         val[o + 2] = (uint8_t)(mode & 7);
 }
 
-static void xattr_history(struct apply *a, const struct crow *x)
+static void xattr_history(struct apply *a, const struct crow *ino, const struct crow *x)
 {
     uint8_t key[KV_KEY_MAX], val[REC_XATTR_MAX + 64];
-    if (!x->present || x->u.xat.birth >= a->lsn || x->val_len > REC_XATTR_MAX)
+    if (!x->present || !apply_kept(a, ino, x->u.xat.birth) || x->val_len > REC_XATTR_MAX)
         return;
     size_t vlen = row_xat_encode(x->u.xat.birth, x->u.xat.val, x->val_len, val, sizeof val);
     apply_put(a, key, key_xat_h(key, x->ino, x->name, x->name_len, a->lsn), val, vlen);
 }
 
-static bool is_acl(const void *name, size_t nlen)
+/* Attributes that the inode's row knows of: the bit, or 0. */
+static uint32_t flag_of(const struct crow *ino, const void *name, size_t nlen)
 {
-    return nlen == sizeof XATTR_ACL - 1 && memcmp(name, XATTR_ACL, nlen) == 0;
+    if (nlen == sizeof XATTR_ACL - 1 && memcmp(name, XATTR_ACL, nlen) == 0)
+        return INOF_HAS_ACL;
+    if (S_ISDIR(ino->u.ino.row.mode) && nlen == sizeof REC_XATTR_NOHISTORY - 1 && memcmp(name, REC_XATTR_NOHISTORY, nlen) == 0)
+        return INOF_NOHISTORY;
+    return 0;
 }
 
 int apply_put_xattr(struct apply *a, struct crow *ino, const struct rec_bytes *name, const struct rec_bytes *value)
@@ -70,10 +75,9 @@ int apply_put_xattr(struct apply *a, struct crow *ino, const struct rec_bytes *n
     int rc = cache_xat(&a->ix->cache, ino->ino, name->p, name->len, &x, a->err);
     if (rc < 0)
         return rc;
-    xattr_history(a, x);
+    xattr_history(a, ino, x);
     ino->u.ino.row.n_xattr += !x->present;
-    if (is_acl(name->p, name->len))
-        ino->u.ino.row.flags |= INOF_HAS_ACL;
+    ino->u.ino.row.flags |= flag_of(ino, name->p, name->len);
     if (cache_set_val(&a->ix->cache, x, value->p, value->len) < 0)
         return err_set(a->err, ERR_NOMEM, "index: out of memory");
     x->present = true;
@@ -90,16 +94,62 @@ int apply_del_xattr(struct apply *a, struct crow *ino, const void *name, size_t 
         return rc;
     if (!x->present)
         return 0;
-    xattr_history(a, x);
+    xattr_history(a, ino, x);
     if (ino->u.ino.row.n_xattr == 0)
         return apply_damage(a, "attribute count below zero", ino->ino);
     ino->u.ino.row.n_xattr--;
-    if (is_acl(name, nlen))
-        ino->u.ino.row.flags &= ~(uint32_t)INOF_HAS_ACL;
+    ino->u.ino.row.flags &= ~flag_of(ino, name, nlen);
     (void)cache_set_val(&a->ix->cache, x, NULL, 0);
     x->present = false;
     cache_dirty(&a->ix->cache, x, a->lsn);
     return 0;
+}
+
+/* One of those that go: a row in memory says so with the next drain, one that is only in the key-value store goes by its key. */
+static void drop_xattr(struct apply *a, const struct crow *ino, const void *name, size_t nlen, uint64_t birth)
+{
+    uint8_t key[KV_KEY_MAX];
+    struct crow *x = cache_peek(&a->ix->cache, CROW_XAT, ino->ino, 0, 0, name, nlen);
+    if (x == NULL) {
+        if (!apply_kept(a, ino, birth))
+            apply_del(a, key, key_xat(key, ino->ino, name, nlen));
+    } else if (x->present && !apply_kept(a, ino, x->u.xat.birth)) {
+        (void)cache_set_val(&a->ix->cache, x, NULL, 0);
+        x->present = false;
+        cache_dirty(&a->ix->cache, x, a->lsn);
+    }
+}
+
+int apply_drop_xattrs(struct apply *a, struct crow *ino)
+{
+    struct kv *kv = a->ix->kv;
+    uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX];
+    if (ino->u.ino.row.n_xattr == 0)
+        return 0;
+    /* Those that are not in the key-value store yet; the lists grow at their heads, which is behind us. */
+    for (struct crow *x = a->ix->cache.dirty; x != NULL; x = x->dirty_next)
+        if (x->kind == CROW_XAT && x->ino == ino->ino)
+            drop_xattr(a, ino, x->name, x->name_len, 0);
+    for (struct crow *x = a->ix->cache.draining; x != NULL; x = x->drain_next)
+        if (x->kind == CROW_XAT && x->ino == ino->ino)
+            drop_xattr(a, ino, x->name, x->name_len, 0);
+    size_t llen = key_xat(lo, ino->ino, "", 0), hlen = key_xat(hi, ino->ino + 1, "", 0);
+    struct kv_iter *it = kv->ops->iter_new(kv, NULL, lo, llen, hi, hlen);
+    int rc = it != NULL ? 0 : err_set(a->err, ERR_NOMEM, "index: out of memory");
+    for (rc == 0 ? kv->ops->iter_seek(it, lo, llen) : (void)0; rc == 0 && kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
+        size_t klen, vlen, len;
+        struct key_parts k;
+        uint64_t birth;
+        const uint8_t *key = kv->ops->iter_key(it, &klen), *val = kv->ops->iter_val(it, &vlen), *p;
+        rc = key_parse(key, klen, &k) ? row_xat_decode(val, vlen, &birth, &p, &len, a->err) : apply_damage(a, "the key of an attribute cannot be read", ino->ino);
+        if (rc == 0)
+            drop_xattr(a, ino, k.name, k.name_len, birth);
+    }
+    if (rc == 0)
+        rc = kv->ops->iter_err(it, a->err);
+    if (it != NULL)
+        kv->ops->iter_free(it);
+    return rc;
 }
 
 int apply_kill_priv(struct apply *a, struct crow *ino)
@@ -121,7 +171,7 @@ static int chmod_acl(struct apply *a, struct crow *ino)
     int rc = cache_xat(&a->ix->cache, ino->ino, XATTR_ACL, sizeof XATTR_ACL - 1, &x, a->err);
     if (rc < 0 || !x->present || !acl_valid(x->val_len))
         return rc;
-    xattr_history(a, x);
+    xattr_history(a, ino, x);
     acl_chmod(x->u.xat.val, x->val_len, ino->u.ino.row.mode);
     x->u.xat.birth = a->lsn;
     cache_dirty(&a->ix->cache, x, a->lsn);

@@ -7,6 +7,9 @@
  * the inode's history says which map was its own. So `> file`, cp over a file and unlink cost the same at any size.
  *
  * One record changes a block's row at most once, so a history row's key (block, LSN) is unique.
+ *
+ * Of a hidden inode no history is left of what came since it is hidden: pieces that end are gone. Nothing of the past names a map that was begun since
+ * then: a block that has nothing left has no row, and where the whole map ends its rows go with it.
  */
 #include "store/index/apply_internal.h"
 
@@ -68,6 +71,12 @@ static int map_history(struct apply *a, struct crow *m, struct piece *dead, uint
     return 0;
 }
 
+/* Nothing of the past names this inode's map of today. */
+static bool map_unkept(const struct crow *ino)
+{
+    return ino->u.ino.row.hidden != 0 && ino->u.ino.row.mapgen >= ino->u.ino.row.hidden;
+}
+
 static struct piece part(const struct piece *p, uint32_t from, uint32_t to)
 {
     struct piece q = *p;
@@ -81,11 +90,11 @@ static struct piece part(const struct piece *p, uint32_t from, uint32_t to)
  * Replace [off, off + len) of the block by the ${n_ins} pieces at ${ins} (ascending, inside the range). *${delta} gets
  * the change in bytes held.
  */
-static int map_edit(struct apply *a, struct crow *m, uint32_t off, uint32_t len, const struct piece *ins, uint32_t n_ins,
+static int map_edit(struct apply *a, const struct crow *ino, struct crow *m, uint32_t off, uint32_t len, const struct piece *ins, uint32_t n_ins,
                     int64_t *delta)
 {
     struct row_map *cur = &m->u.map.row;
-    uint32_t end = off + len, n_new = 0, n_dead = 0;
+    uint32_t end = off + len, n_new = 0, n_dead = 0, gone = 0;
     uint32_t lo = 0, hi;
     int rc = scratch_reserve(a, 2 * cur->n + n_ins + 4);    /* what comes, what ends, and the map for an image */
     if (rc < 0)
@@ -106,10 +115,11 @@ static int map_edit(struct apply *a, struct crow *m, uint32_t off, uint32_t len,
         if (p->off < off)
             mid_new[n_new++] = part(p, p->off, off);
         *delta -= (int64_t)(to - from);
-        if (p->birth < a->lsn)
+        if (apply_kept(a, ino, p->birth))
             dead[n_dead++] = part(p, from, to);
         else
             a->ix->meta.n_held -= to - from;
+        gone++;
         if (pe > end) {
             /* the tail goes behind what is inserted */
             if (n_ins > 0)
@@ -128,18 +138,18 @@ inserted:
         *delta += ins[k].len;
         a->ix->meta.n_held += ins[k].len;
     }
-    if (n_dead == 0 && n_ins == 0)
+    if (gone == 0 && n_ins == 0)
         return 0;
     if (n_dead > 0 && (rc = map_history(a, m, dead, n_dead)) < 0)
         return rc;
-    uint32_t gone = i - lo, tail = cur->n - i;
+    uint32_t tail = cur->n - i;
     if (cache_map_reserve(&a->ix->cache, m, cur->n - gone + n_new) < 0)
         return err_set(a->err, ERR_NOMEM, "index: out of memory");
     memmove(cur->piece + lo + n_new, cur->piece + i, tail * sizeof *cur->piece);
     memcpy(cur->piece + lo, mid_new, n_new * sizeof *cur->piece);
     cur->n = lo + n_new + tail;
     cur->birth = a->lsn;
-    m->present = true;      /* also when empty: the row says that the block has a past */
+    m->present = cur->n > 0 || !map_unkept(ino);     /* also when empty: the row says that the block has a past */
     cache_dirty(&a->ix->cache, m, a->lsn);
     return 0;
 }
@@ -219,7 +229,7 @@ static int punch_block(struct apply *a, struct crow *ino, uint64_t block, uint64
     int rc = get_map(a, ino, block, &m);
     if (rc < 0 || m->u.map.row.n == 0)
         return rc;
-    return map_edit(a, m, (uint32_t)f, (uint32_t)(t - f), NULL, 0, delta);
+    return map_edit(a, ino, m, (uint32_t)f, (uint32_t)(t - f), NULL, 0, delta);
 }
 
 /* Remove what lies in [from, to). */
@@ -245,12 +255,49 @@ static int punch(struct apply *a, struct crow *ino, uint64_t from, uint64_t to)
     return rc;
 }
 
+/* The row of one block goes unread: what it held is counted with the map. */
+static void drop_block(struct apply *a, const struct crow *ino, uint64_t block)
+{
+    uint8_t key[KV_KEY_MAX];
+    const uint64_t gen = ino->u.ino.row.mapgen;
+    struct crow *m = cache_peek(&a->ix->cache, CROW_MAP, ino->ino, gen, block, NULL, 0);
+    if (m == NULL) {
+        apply_del(a, key, key_map(key, ino->ino, gen, block));
+    } else if (m->present) {
+        m->present = false;
+        m->u.map.row.n = 0;
+        cache_dirty(&a->ix->cache, m, a->lsn);
+    }
+}
+
+int apply_drop_map(struct apply *a, const struct crow *ino)
+{
+    const struct row_ino *row = &ino->u.ino.row;
+    struct block_list l = { 0 };
+    int rc = 0;
+    if (!map_unkept(ino) || row->blocks == 0)
+        return 0;
+    uint64_t last = (row->size - 1) >> BLOCK_SHIFT;
+    if (last < RANGE_DIRECT_BLOCKS) {
+        for (uint64_t b = 0; b <= last; b++)
+            drop_block(a, ino, b);
+    } else {
+        rc = blocks_existing(a, ino, 0, last, &l);
+        for (size_t i = 0; i < l.n && rc == 0; i++)
+            drop_block(a, ino, l.b[i]);
+    }
+    free(l.b);
+    a->ix->meta.n_held -= row->blocks;
+    return rc;
+}
+
 int apply_resize(struct apply *a, struct crow *ino, uint64_t size)
 {
     struct row_ino *row = &ino->u.ino.row;
     uint64_t old = row->size;
     int rc = 0;
     if (size == 0 && row->blocks > 0) {
+        rc = apply_drop_map(a, ino);
         add_blocks(a, ino, -(int64_t)row->blocks);
         row->mapgen = a->lsn;
     } else if (size < old) {
@@ -282,7 +329,7 @@ static int put_data(struct apply *a, struct crow *ino, uint64_t off, uint32_t le
         else
             rc = get_map(a, ino, block, &m);
         if (rc == 0)
-            rc = map_edit(a, m, in, n, &p, 1, &delta);
+            rc = map_edit(a, ino, m, in, n, &p, 1, &delta);
         doff += n;
     }
     add_blocks(a, ino, delta);
@@ -463,7 +510,7 @@ static int clone_block(struct apply *a, struct crow *dst, uint64_t block, uint64
     rc = get_map(a, dst, block, &m);
     if (rc == 0 && (n > 0 || m->u.map.row.n > 0)) {
         uint64_t f = from > base ? from - base : 0, t = to - base < BLOCK_BYTES ? to - base : BLOCK_BYTES;
-        rc = map_edit(a, m, (uint32_t)f, (uint32_t)(t - f), ins, (uint32_t)n, delta);
+        rc = map_edit(a, dst, m, (uint32_t)f, (uint32_t)(t - f), ins, (uint32_t)n, delta);
     }
     free(ins);
     return rc;

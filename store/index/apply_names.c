@@ -1,6 +1,10 @@
 /*
- * apply_names.c: names: create, link, unlink, rename, reap. A name is four rows: den (by name), dix (by cookie, for
- * listings) and par (from the child to its names); each leaves a history row when it ends.
+ * apply_names.c: names: create, link, unlink, rename, reap. A name is three rows: den (by name), dix (by cookie, for
+ * listings) and par (from the child to its names); each leaves a history row when it ends, unless the name is hidden.
+ *
+ * Hidden, that is, not of the past, is what is made in a directory that hides (row_hides), or by a record that says so (RECF_NOHISTORY). What is no
+ * directory is hidden anew or no more by where it goes: a second name elsewhere is enough to be of the past again, and one that has several names
+ * is never hidden by one of them. A directory stays what it was made as, since what is in it is what it was made as.
  */
 #include "store/index/apply_internal.h"
 
@@ -12,9 +16,23 @@ static uint32_t type_of(uint32_t mode)
     return (mode & S_IFMT) >> 12;
 }
 
-static int name_add(struct apply *a, uint64_t parent, const struct rec_bytes *name, uint64_t child, uint32_t type,
-                    uint64_t cookie)
+/* Whether what gets a name in ${parent} by this record is to be hidden. */
+static int place_hides(struct apply *a, uint64_t parent, unsigned flag, bool *hides)
 {
+    struct crow *dir = NULL;
+    int rc = cache_ino(&a->ix->cache, parent, &dir, a->err);
+    if (rc < 0)
+        return rc;
+    if (!dir->present)
+        return apply_damage(a, "no such directory", parent);
+    *hides = (a->rec->flags & flag) != 0 || row_hides(&dir->u.ino.row);
+    return 0;
+}
+
+static int name_add(struct apply *a, uint64_t parent, const struct rec_bytes *name, const struct crow *child, uint64_t cookie)
+{
+    const uint32_t type = type_of(child->u.ino.row.mode);
+    const bool hidden = child->u.ino.row.hidden != 0;
     uint8_t key[KV_KEY_MAX], val[ROW_SMALL_MAX];
     struct crow *d = NULL;
     int rc = cache_den(&a->ix->cache, parent, name->p, name->len, &d, a->err);
@@ -23,13 +41,14 @@ static int name_add(struct apply *a, uint64_t parent, const struct rec_bytes *na
     if (d->present)
         return apply_damage(a, "the name exists already", parent);
     d->present = true;
-    d->u.den = (struct row_den){ .birth = a->lsn, .ino = child, .cookie = cookie, .type = type };
+    d->u.den = (struct row_den){ .birth = a->lsn, .ino = child->ino, .cookie = cookie, .type = type, .hidden = hidden };
     cache_dirty(&a->ix->cache, d, a->lsn);
-    struct row_dix x = { .birth = a->lsn, .ino = child, .type = type, .name_len = (uint16_t)name->len, .name = name->p };
+    struct row_dix x = { .birth = a->lsn, .ino = child->ino, .type = type, .hidden = hidden, .name_len = (uint16_t)name->len, .name = name->p };
     size_t vlen = row_dix_encode(&x, val, sizeof val);
     apply_put(a, key, key_dix(key, parent, cookie), val, vlen);
-    vlen = row_u64_encode(a->lsn, val, sizeof val);
-    apply_put(a, key, key_par(key, child, parent, name->p, name->len), val, vlen);
+    const struct row_par p = { .birth = a->lsn, .hidden = hidden };
+    vlen = row_par_encode(&p, val, sizeof val);
+    apply_put(a, key, key_par(key, child->ino, parent, name->p, name->len), val, vlen);
     return 0;
 }
 
@@ -47,12 +66,13 @@ static int name_del(struct apply *a, uint64_t parent, const struct rec_bytes *na
                          .name = name->p };
     apply_del(a, key, key_dix(key, parent, old->cookie));
     apply_del(a, key, key_par(key, old->ino, parent, name->p, name->len));
-    if (old->birth < a->lsn) {
+    if (old->birth < a->lsn && !old->hidden) {
+        const struct row_par p = { .birth = old->birth };
         size_t vlen = row_den_encode(old, val, sizeof val);
         apply_put(a, key, key_den_h(key, parent, name->p, name->len, a->lsn), val, vlen);
         vlen = row_dix_encode(&x, val, sizeof val);
         apply_put(a, key, key_dix_h(key, parent, a->lsn, old->cookie), val, vlen);
-        vlen = row_u64_encode(old->birth, val, sizeof val);
+        vlen = row_par_encode(&p, val, sizeof val);
         apply_put(a, key, key_par_h(key, old->ino, parent, name->p, name->len, a->lsn), val, vlen);
     }
     d->present = false;
@@ -95,8 +115,10 @@ int apply_create(struct apply *a)
 {
     const struct record *rec = a->rec;
     struct crow *r = NULL;
-    bool dir = S_ISDIR(rec->u.create.mode), root = rec->ino == INO_ROOT;
-    int rc = cache_fresh(&a->ix->cache, CROW_INO, rec->ino, 0, 0, NULL, 0, &r, a->err);
+    bool dir = S_ISDIR(rec->u.create.mode), root = rec->ino == INO_ROOT, hides = false;
+    int rc = root ? 0 : place_hides(a, rec->u.create.parent, RECF_NOHISTORY, &hides);
+    if (rc == 0)
+        rc = cache_fresh(&a->ix->cache, CROW_INO, rec->ino, 0, 0, NULL, 0, &r, a->err);
     if (rc < 0)
         return rc;
     if (r->present)
@@ -107,7 +129,7 @@ int apply_create(struct apply *a)
         .atime = a->now, .mtime = a->now, .ctime = a->now, .btime = a->now,
         .mode = rec->u.create.mode, .uid = rec->u.create.uid, .gid = rec->u.create.gid, .rdev = rec->u.create.rdev,
         .nlink = dir ? 2 : 1, .parent = dir ? (root ? INO_ROOT : rec->u.create.parent) : 0,
-        .flags = INOF_NEW_BURST,
+        .flags = INOF_NEW_BURST, .hidden = hides ? a->lsn : 0,
     };
     r->u.ino.dir_lsn = a->lsn;
     if (S_ISLNK(rec->u.create.mode)) {
@@ -124,11 +146,12 @@ int apply_create(struct apply *a)
             return rc;
     }
     a->ix->meta.n_inodes++;
+    a->ix->meta.n_hidden += hides;
     if (rec->ino >= a->ix->meta.next_ino)
         a->ix->meta.next_ino = rec->ino + 1;
     if (root)
         return 0;
-    rc = name_add(a, rec->u.create.parent, &rec->u.create.name, rec->ino, type_of(rec->u.create.mode), a->lsn);
+    rc = name_add(a, rec->u.create.parent, &rec->u.create.name, r, a->lsn);
     return rc < 0 ? rc : dir_change(a, rec->u.create.parent, 1, dir ? 1 : 0);
 }
 
@@ -136,14 +159,19 @@ int apply_link(struct apply *a)
 {
     const struct record *rec = a->rec;
     struct crow *r = NULL;
+    bool hides = false;
     int rc = apply_touch(a, rec->ino, &r);
+    if (rc == 0)
+        rc = place_hides(a, rec->u.link.parent, RECF_NOHISTORY, &hides);
     if (rc < 0)
         return rc;
     if (r->u.ino.row.nlink == 0)
         orphan_del(a, rec->ino);
     r->u.ino.row.nlink++;
     r->u.ino.row.ctime = a->now;
-    rc = name_add(a, rec->u.link.parent, &rec->u.link.name, rec->ino, type_of(r->u.ino.row.mode), a->lsn);
+    if (!hides)
+        r->u.ino.row.hidden = 0;
+    rc = name_add(a, rec->u.link.parent, &rec->u.link.name, r, a->lsn);
     return rc < 0 ? rc : dir_change(a, rec->u.link.parent, 1, 0);
 }
 
@@ -181,17 +209,27 @@ int apply_unlink(struct apply *a)
     return rc < 0 ? rc : dir_change(a, rec->u.link.parent, -1, dir ? -1 : 0);
 }
 
-/* The moved inode: its ctime, and ".." of a directory. */
-static int moved(struct apply *a, uint64_t ino, uint64_t parent)
+/* The moved inode: its ctime, ".." of a directory, whether it is of the past; then its new name. ${flag}: the record's, for this way. */
+static int moved(struct apply *a, uint64_t ino, uint64_t parent, const struct rec_bytes *name, unsigned flag, uint64_t cookie)
 {
     struct crow *r = NULL;
+    bool hides = false;
     int rc = apply_touch(a, ino, &r);
+    if (rc == 0)
+        rc = place_hides(a, parent, flag, &hides);
     if (rc < 0)
         return rc;
-    r->u.ino.row.ctime = a->now;
-    if (S_ISDIR(r->u.ino.row.mode))
-        r->u.ino.row.parent = parent;
-    return 0;
+    struct row_ino *row = &r->u.ino.row;
+    row->ctime = a->now;
+    if (S_ISDIR(row->mode))
+        row->parent = parent;
+    else if (!hides)
+        row->hidden = 0;
+    else if (row->hidden == 0 && row->nlink == 1) {
+        row->hidden = a->lsn;
+        a->ix->meta.n_hidden++;
+    }
+    return name_add(a, parent, name, r, cookie);
 }
 
 int apply_rename(struct apply *a)
@@ -209,13 +247,9 @@ int apply_rename(struct apply *a)
             rc = apply_damage(a, "the replaced name belongs to another inode", dst.ino);
     }
     if (rc == 0)
-        rc = name_add(a, dp, &rec->u.rename.dst_name, src.ino, src.type, a->lsn);
+        rc = moved(a, src.ino, dp, &rec->u.rename.dst_name, RECF_NOHISTORY, a->lsn);
     if (rc == 0 && exchange)
-        rc = name_add(a, sp, &rec->u.rename.src_name, dst.ino, dst.type, a->lsn + 1);
-    if (rc == 0)
-        rc = moved(a, src.ino, dp);
-    if (rc == 0 && exchange)
-        rc = moved(a, dst.ino, sp);
+        rc = moved(a, dst.ino, sp, &rec->u.rename.src_name, RECF_NOHISTORY_BACK, a->lsn + 1);
     if (rc == 0 && !exchange && dst.ino != 0)
         rc = lost_name(a, dst.ino, &replaced_dir);
     if (rc < 0)
@@ -235,7 +269,10 @@ int apply_rename(struct apply *a)
     return rc < 0 ? rc : dir_change(a, dp, dst_n, dst_sub);
 }
 
-/* The inode goes; its map and xattr rows stay for its past and go with its last history row. */
+/*
+ * The inode goes; its map and xattr rows stay for its past and go with its last history row. Of one that is hidden what has no past goes now; if it was
+ * not always hidden it leaves a last row, too, hidden as it is, or nothing would be left to say that the rest is of something that was.
+ */
 int apply_reap(struct apply *a)
 {
     for (uint32_t i = 0; i < a->rec->u.reap.n; i++) {
@@ -248,7 +285,14 @@ int apply_reap(struct apply *a)
             continue;                    /* named twice in the list */
         if (r->u.ino.row.nlink != 0)
             return apply_damage(a, "a reaped inode still has a name", ino);
-        if (r->u.ino.row.birth < a->lsn)
+        if (r->u.ino.row.hidden != 0) {
+            rc = apply_drop_map(a, r);
+            if (rc == 0)
+                rc = apply_drop_xattrs(a, r);
+            if (rc < 0)
+                return rc;
+        }
+        if (r->u.ino.row.birth < a->lsn && r->u.ino.row.hidden != r->u.ino.row.created)
             apply_ino_history(a, r);
         orphan_del(a, ino);
         a->ix->meta.n_inodes--;

@@ -59,6 +59,12 @@ static int copy_target(const struct row_ino *row, const uint8_t *p, char **targe
     return 0;
 }
 
+/* A row that is not of the past is none of a moment. */
+static bool no_past(uint64_t t, bool hidden)
+{
+    return hidden && t != UINT64_MAX;
+}
+
 int asof_ino(struct kv *kv, uint64_t t, uint64_t ino, struct row_ino *row, char **target, struct err *err)
 {
     uint8_t key[KV_KEY_MAX], *val = NULL;
@@ -77,6 +83,8 @@ int asof_ino(struct kv *kv, uint64_t t, uint64_t ino, struct row_ino *row, char 
         if (rc == 0 && row->birth > t)
             rc = ERR_NOENT;
     }
+    if (rc == 0 && no_past(t, row->hidden != 0))
+        rc = ERR_NOENT;
     if (rc == 0)
         rc = copy_target(row, tgt, target, err);
     free(val);
@@ -99,6 +107,8 @@ int asof_den(struct kv *kv, uint64_t t, uint64_t parent, const void *name, size_
             rc = row_den_decode(val, vlen, row, err);
         if (rc == 0 && row->birth > t)
             rc = ERR_NOENT;
+    } else if (rc == 0 && no_past(t, row->hidden)) {
+        rc = ERR_NOENT;
     }
     free(val);
     return rc;
@@ -263,7 +273,7 @@ static int list_add(struct asof_list *l, uint64_t cookie, const struct row_dix *
         return ERR_NOMEM;
     memcpy(name, x->name, x->name_len);
     name[x->name_len] = '\0';
-    l->v[l->n++] = (struct asof_entry){ .cookie = cookie, .ino = x->ino, .type = x->type, .name_len = x->name_len, .name = name };
+    l->v[l->n++] = (struct asof_entry){ .cookie = cookie, .ino = x->ino, .type = x->type, .hidden = x->hidden, .name_len = x->name_len, .name = name };
     l->bytes += entry_bytes(x->name_len);
     return 0;
 }
@@ -316,7 +326,7 @@ static int list_scan(struct kv *kv, struct kv_snap *snap, const uint8_t *lo, siz
             rc = err_set(err, ERR_DAMAGE, "index: a key of a directory listing cannot be read; rebuild the index");
         else
             rc = row_dix_decode(v, vlen, &x, err);
-        if (rc < 0 || x.birth > t || parts.cookie <= out->after || parts.cookie > out->last)
+        if (rc < 0 || x.birth > t || no_past(t, x.hidden) || parts.cookie <= out->after || parts.cookie > out->last)
             continue;
         full = !history && out->n > 0 && out->bytes >= max_bytes;
         if (full)
@@ -372,14 +382,17 @@ static int names_scan(struct kv *kv, struct kv_snap *snap, const uint8_t *lo, si
         size_t klen, vlen, xlen;
         struct key_parts parts;
         const uint8_t *k = kv->ops->iter_key(it, &klen), *v = kv->ops->iter_val(it, &vlen), *xv;
+        struct row_par par = { 0 };
         uint64_t birth = 0;
         if (!key_parse(k, klen, &parts))
             rc = err_set(err, ERR_DAMAGE, "index: a key cannot be read; rebuild the index");
         else if (xattr)
             rc = row_xat_decode(v, vlen, &birth, &xv, &xlen, err);
         else
-            rc = row_u64_decode(v, vlen, &birth, err);
-        if (rc == 0 && birth <= t && (!history || parts.death > t))
+            rc = row_par_decode(v, vlen, &par, err);
+        if (!xattr)
+            birth = par.birth;
+        if (rc == 0 && birth <= t && !no_past(t, par.hidden) && (!history || parts.death > t))
             rc = fn(arg, &parts);
     }
     if (rc == 0)

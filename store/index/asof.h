@@ -1,7 +1,8 @@
 /*
  * asof.h: rows as they were at a moment T (inclusive: everything up to LSN T), read from the key-value store, which must
  * have applied T. As of T: the current row if born <= T; else the history row with the smallest death > T, if born <= T;
- * else nothing. In this order a point look-up needs no snapshot: a row that moves to history meanwhile is found there.
+ * else nothing. What is hidden (rows.h) is of no moment: rows of the present that are so do not count, of t UINT64_MAX, the present, they do.
+ * In this order a point look-up needs no snapshot: a row that moves to history meanwhile is found there.
  * Scans use one snapshot.
  *
  * Threads: any. Errors of all: NOENT, DAMAGE, IO, NOMEM.
@@ -22,7 +23,7 @@ int asof_map(struct kv *kv, uint64_t t, uint64_t ino, uint64_t mapgen, uint64_t 
              struct err *err);
 
 /* A listing, ordered by cookie: all entries with cookies in (after, last]; last is UINT64_MAX when there are none beyond. */
-struct asof_entry { uint64_t cookie, ino; uint32_t type; uint32_t name_len; char *name; };
+struct asof_entry { uint64_t cookie, ino; uint32_t type; bool hidden; uint32_t name_len; char *name; };
 struct asof_list { struct asof_entry *v; size_t n, cap, bytes; uint64_t after, last; };
 int  asof_readdir(struct kv *kv, uint64_t t, uint64_t dir, struct asof_list *out, struct err *err);
 /* asof_readdir_from: the entries behind ${after}, as many as take about ${max_bytes}; while it works twice that. At least one, if there is one.

@@ -27,8 +27,11 @@ enum ino_bits {
     IB_MTIME   = 1 << 11,  /* mtime != ctime */
     IB_ATIME   = 1 << 12,  /* atime != btime */
     IB_ORIGIN  = 1 << 13,  /* origin != 0 */
-    IB_ALL     = (1 << 14) - 1,
+    IB_HIDDEN  = 1 << 14,  /* hidden != 0 */
+    IB_ALL     = (1 << 15) - 1,
 };
+
+enum { TYPE_HIDDEN = 16 };     /* beside the type of an entry: the name is not of the past */
 
 #define NSEC_PER_SEC 1000000000u
 
@@ -91,6 +94,10 @@ static const char *ino_wrong(const struct row_ino *r, const uint8_t *target)
         return "created, content or mapgen is after its birth";
     if (r->origin != 0 && r->origin >= r->birth)
         return "origin is not before its birth";
+    if (r->hidden > r->birth || (r->hidden != 0 && r->hidden < r->created))
+        return "it is hidden since before it was made, or after its birth";
+    if ((r->flags & INOF_NOHISTORY) && !S_ISDIR(r->mode))
+        return "a flag of directories";
     if (r->size > FILE_SIZE_MAX || r->blocks > FILE_SIZE_MAX)
         return "larger than a file may be";
     if (r->flags & ~(uint32_t)(INOF_NEW_BURST | INOF_NOHISTORY | INOF_HAS_ACL))
@@ -123,6 +130,7 @@ static unsigned ino_bits(const struct row_ino *r)
     b |= r->rdev ? IB_RDEV : 0u;
     b |= r->n_xattr ? IB_XATTR : 0u;
     b |= r->flags ? IB_FLAGS : 0u;
+    b |= r->hidden ? IB_HIDDEN : 0u;
     b |= r->parent ? IB_PARENT : 0u;
     b |= r->nlink != 1 ? IB_NLINK : 0u;
     b |= time_eq(&r->ctime, &r->btime) ? 0u : IB_CTIME;
@@ -155,6 +163,8 @@ size_t row_ino_encode(const struct row_ino *r, const void *target, uint8_t *buf,
         wr_var(&w, r->n_xattr);
     if (b & IB_FLAGS)
         wr_var(&w, r->flags);
+    if (b & IB_HIDDEN)
+        wr_delta(&w, r->hidden, r->created);
     if (b & IB_MAPGEN)
         wr_delta(&w, r->mapgen, r->created);
     if (b & IB_ATIME)
@@ -194,6 +204,7 @@ static void ino_read(struct rd *r, unsigned b, struct row_ino *o)
     o->nlink = b & IB_NLINK ? rd_var32(r) : 1;
     o->n_xattr = b & IB_XATTR ? rd_var32(r) : 0;
     o->flags = b & IB_FLAGS ? rd_var32(r) : 0;
+    o->hidden = b & IB_HIDDEN ? rd_delta(r, o->created) : 0;
     o->mapgen = b & IB_MAPGEN ? rd_delta(r, o->created) : o->created;
     o->atime = b & IB_ATIME ? rd_time(r, &o->btime) : o->btime;
     o->size = rd_var(r);
@@ -245,6 +256,20 @@ int row_ino_decode(const uint8_t *buf, size_t len, struct row_ino *out, const ui
     return 0;
 }
 
+/* Type and whether it is hidden, as one byte. */
+static uint8_t type_byte(uint32_t type, bool hidden)
+{
+    return (uint8_t)(type | (hidden ? TYPE_HIDDEN : 0u));
+}
+
+static uint32_t type_read(struct rd *r, bool *hidden)
+{
+    uint32_t b = rd_u8(r);
+
+    *hidden = (b & TYPE_HIDDEN) != 0;
+    return b & ~(uint32_t)TYPE_HIDDEN;
+}
+
 size_t row_den_encode(const struct row_den *r, uint8_t *buf, size_t cap)
 {
     struct wr w = wr_init(buf, cap);
@@ -253,7 +278,7 @@ size_t row_den_encode(const struct row_den *r, uint8_t *buf, size_t cap)
     wr_u8(&w, ROW_VERSION);
     wr_var(&w, r->birth);
     wr_delta(&w, r->cookie, r->birth);
-    wr_u8(&w, (uint8_t)r->type);
+    wr_u8(&w, type_byte(r->type, r->hidden));
     wr_var(&w, r->ino);
     return row_end(&w);
 }
@@ -267,7 +292,7 @@ int row_den_decode(const uint8_t *buf, size_t len, struct row_den *out, struct e
         return row_damage(err, "entry", "version");
     o.birth = rd_var(&r);
     o.cookie = rd_delta(&r, o.birth);
-    o.type = rd_u8(&r);
+    o.type = type_read(&r, &o.hidden);
     o.ino = rd_var(&r);
     if (!rd_done(&r))
         return row_damage(err, "entry", "length");
@@ -286,7 +311,7 @@ size_t row_dix_encode(const struct row_dix *r, uint8_t *buf, size_t cap)
     assert(type_ok(r->type) && r->ino > 0 && r->ino <= INO_MAX && name_ok(r->name, r->name_len));
     wr_u8(&w, ROW_VERSION);
     wr_var(&w, r->birth);
-    wr_u8(&w, (uint8_t)r->type);
+    wr_u8(&w, type_byte(r->type, r->hidden));
     wr_var(&w, r->ino);
     wr_bytes(&w, r->name, r->name_len);
     return row_end(&w);
@@ -300,7 +325,7 @@ int row_dix_decode(const uint8_t *buf, size_t len, struct row_dix *out, struct e
     if (rd_u8(&r) != ROW_VERSION)
         return row_damage(err, "listing", "version");
     o.birth = rd_var(&r);
-    o.type = rd_u8(&r);
+    o.type = type_read(&r, &o.hidden);
     o.ino = rd_var(&r);
     if (r.bad || r.left > REC_NAME_MAX)
         return row_damage(err, "listing", "length");
@@ -342,6 +367,23 @@ int row_xat_decode(const uint8_t *buf, size_t len, uint64_t *birth, const uint8_
     *vlen = r.left;
     *val = r.p;
     return 0;
+}
+
+/* Addresses are multiples of 8: the lowest bit is free. */
+size_t row_par_encode(const struct row_par *r, uint8_t *buf, size_t cap)
+{
+    assert((r->birth & 1) == 0);
+    return row_u64_encode(r->birth | (r->hidden ? 1u : 0u), buf, cap);
+}
+
+int row_par_decode(const uint8_t *buf, size_t len, struct row_par *r, struct err *err)
+{
+    uint64_t v;
+    int rc = row_u64_decode(buf, len, &v, err);
+
+    if (rc == 0)
+        *r = (struct row_par){ v & ~UINT64_C(1), (v & 1) != 0 };
+    return rc;
 }
 
 size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap)
@@ -504,6 +546,7 @@ size_t row_meta_encode(const struct row_meta *r, uint8_t *buf, size_t cap)
     wr_var(&w, r->last_boot);
     wr_var(&w, r->n_past);
     wr_var(&w, r->n_held);
+    wr_var(&w, r->n_hidden);
     return row_end(&w);
 }
 
@@ -537,6 +580,7 @@ int row_meta_decode(const uint8_t *buf, size_t len, struct row_meta *out, struct
     o.last_boot = rd_var(&r);
     o.n_past = rd_var(&r);
     o.n_held = rd_var(&r);
+    o.n_hidden = rd_var(&r);
     if (!rd_done(&r))
         return row_damage(err, "meta", "length");
     wrong = meta_wrong(&o);

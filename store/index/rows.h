@@ -7,7 +7,7 @@
  *   'i' ino                      'I' ino 00 death          -> struct row_ino
  *   'd' parent name              'D' parent name 00 death  -> struct row_den
  *   'x' parent cookie            'X' parent death cookie   -> struct row_dix
- *   'p' ino parent name          'P' ino parent name 00 death -> birth
+ *   'p' ino parent name          'P' ino parent name 00 death -> struct row_par
  *   'I' ino 01 mapgen block      'I' ino 02 mapgen block death -> struct row_map
  *   'a' ino name                 'A' ino name 00 death     -> birth, value
  *   'o' ino                      orphans (nlink 0, not reaped) -> birth of the orphan state
@@ -43,12 +43,13 @@ enum { MAP_IMAGE_EVERY = 64 };        /* every that many history rows carry the 
 
 enum row_ino_flags {
     INOF_NEW_BURST = 1,    /* the record that made this row began a new burst */
-    INOF_NOHISTORY = 2,
+    INOF_NOHISTORY = 2,    /* directories: has REC_XATTR_NOHISTORY: what is made in here is not of the past */
     INOF_HAS_ACL   = 4,    /* has system.posix_acl_access */
 };
 
 /* An inode. `content` is the LSN of the last change of its data or size: two rows with the same
- * content have the same bytes, and a version is named by it. */
+ * content have the same bytes, and a version is named by it. `hidden`: since this LSN it is not of the past: what
+ * was before has its history, what came since leaves none. */
 struct row_ino {
     uint64_t birth;            /* LSN of the record that made this row */
     uint64_t created;          /* LSN of its CREATE */
@@ -63,11 +64,21 @@ struct row_ino {
     uint32_t n_xattr;
     uint32_t flags;
     uint64_t parent;           /* directories: the parent (".."), else 0 */
+    uint64_t hidden;           /* 0: it is of the past as any other */
     uint16_t target_len;       /* symlinks: the target follows the row */
 };
 
-struct row_den { uint64_t birth, ino, cookie; uint32_t type; };           /* type: S_IFMT bits >> 12 */
-struct row_dix { uint64_t birth, ino; uint32_t type; uint16_t name_len; const uint8_t *name; };
+/* A name: by name, by its place in the listing, and from its inode. type: S_IFMT bits >> 12. hidden: as its inode was when it got the name; then the
+ * name is not of the past, and leaves no row when it goes. All names of an inode that is hidden are. */
+struct row_den { uint64_t birth, ino, cookie; uint32_t type; bool hidden; };
+struct row_dix { uint64_t birth, ino; uint32_t type; bool hidden; uint16_t name_len; const uint8_t *name; };
+struct row_par { uint64_t birth; bool hidden; };
+
+/* row_hides(dir): what is made in this directory is not of the past. */
+static inline bool row_hides(const struct row_ino *dir)
+{
+    return dir->hidden != 0 || (dir->flags & INOF_NOHISTORY) != 0;
+}
 
 /* A run of bytes of a block and where they are in the stream. */
 struct piece {
@@ -141,7 +152,9 @@ size_t row_map_encode(const struct row_map *r, uint8_t *buf, size_t cap);
 int    row_map_decode(const uint8_t *buf, size_t len, struct row_map *r, struct err *err);
 size_t row_xat_encode(uint64_t birth, const void *val, size_t vlen, uint8_t *buf, size_t cap); /* cap >= vlen + 16 */
 int    row_xat_decode(const uint8_t *buf, size_t len, uint64_t *birth, const uint8_t **val, size_t *vlen, struct err *err);
-size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* par, orphan, series, hints, clocks */
+size_t row_par_encode(const struct row_par *r, uint8_t *buf, size_t cap);
+int    row_par_decode(const uint8_t *buf, size_t len, struct row_par *r, struct err *err);
+size_t row_u64_encode(uint64_t v, uint8_t *buf, size_t cap);                 /* orphan, series, hints, clocks */
 int    row_u64_decode(const uint8_t *buf, size_t len, uint64_t *v, struct err *err);
 size_t row_time_encode(const struct row_time *r, uint8_t *buf, size_t cap);
 int    row_time_decode(const uint8_t *buf, size_t len, struct row_time *r, struct err *err);
@@ -168,6 +181,7 @@ struct row_meta {
     uint64_t last_boot;        /* of the last record: ns since boot */
     uint64_t n_past;           /* history rows of inodes */
     uint64_t n_held;           /* bytes of all pieces of map rows, current and history, images apart */
+    uint64_t n_hidden;         /* how often an inode was made hidden: 0: rows name all data from the horizon on */
 };
 size_t row_meta_encode(const struct row_meta *r, uint8_t *buf, size_t cap);
 int    row_meta_decode(const uint8_t *buf, size_t len, struct row_meta *r, struct err *err);

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 enum { ROW_VERSION = 1 };   /* first byte of each value */
-enum { LAYOUT_VERSION = 4 }; /* of the meta row: keys and values as a whole */
+enum { LAYOUT_VERSION = 5 }; /* of the meta row: keys and values as a whole */
 
 /* row_end(w): the length written; the buffer was large enough (our own code says how large). */
 size_t row_end(const struct wr *w);

@@ -129,7 +129,8 @@ static int one_name(struct sweep *w, const struct key_parts *k, const uint8_t *k
 {
     struct row_den den = { 0 };
     struct row_dix dix = { 0 };
-    uint64_t birth = 0;
+    struct row_par par = { 0 };
+    uint64_t birth;
     int rc;
 
     switch (k->table) {
@@ -142,7 +143,8 @@ static int one_name(struct sweep *w, const struct key_parts *k, const uint8_t *k
         birth = dix.birth;
         break;
     default:
-        rc = row_u64_decode(val, vlen, &birth, err);
+        rc = row_par_decode(val, vlen, &par, err);
+        birth = par.birth;
         break;
     }
     if (rc < 0 || keep_needs(&w->keep, birth, k->death))
@@ -231,8 +233,8 @@ static int one_map(struct sweep *w, const struct key_parts *k, const uint8_t *ke
 
     for (uint32_t i = 0; rc == 0 && i < map.n; i++) {
         bytes += map.piece[i].len;
-        if (!keep_needs(&w->keep, map.piece[i].birth, death))
-            continue;
+        if (!g.stays || !keep_needs(&w->keep, map.piece[i].birth, death))
+            continue;                    /* of a time when the inode was hidden there is no row, so a moment in between is none of the generation's */
         needed = true;
         if (w->hooks.on_piece != NULL)
             rc = w->hooks.on_piece(w->hooks.arg, k->ino, live, &map.piece[i]);
@@ -318,6 +320,31 @@ static int inode_end(struct sweep *w, uint64_t ino, uint64_t *end, struct err *e
     return rc;
 }
 
+/* Whether some row of the past of an inode that is gone stays, from the newest on. */
+static int inode_stays(struct sweep *w, uint64_t ino, bool *stays, struct err *err)
+{
+    uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX];
+    size_t llen = key_ino_h(lo, ino, 0), hlen = key_ino_h(hi, ino, UINT64_MAX);
+    struct kv_iter *it = w->kv->ops->iter_new(w->kv, w->snap, lo, llen, hi, hlen);
+    int rc = it != NULL ? 0 : nomem(err);
+
+    *stays = false;
+    for (rc == 0 ? w->kv->ops->iter_seek_prev(it, hi, hlen) : (void)0; rc == 0 && !*stays && w->kv->ops->iter_valid(it); w->kv->ops->iter_prev(it)) {
+        size_t klen, vlen;
+        struct key_parts k;
+        struct row_ino row;
+        const uint8_t *target, *key = w->kv->ops->iter_key(it, &klen), *val = w->kv->ops->iter_val(it, &vlen);
+
+        rc = key_parse(key, klen, &k) ? row_ino_decode(val, vlen, &row, &target, err) : bad_key(err);
+        *stays = rc == 0 && keep_needs(&w->keep, row.birth, k.death);
+    }
+    if (rc == 0 && !*stays)
+        rc = w->kv->ops->iter_err(it, err);
+    if (it != NULL)
+        w->kv->ops->iter_free(it);
+    return rc;
+}
+
 static int one_attr(struct sweep *w, const struct key_parts *k, const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen, struct err *err)
 {
     uint64_t birth = 0, death;
@@ -326,8 +353,13 @@ static int one_attr(struct sweep *w, const struct key_parts *k, const uint8_t *k
     int rc = row_xat_decode(val, vlen, &birth, &p, &n, err);
 
     if (rc == 0 && k->ino != w->ino) {
+        bool stays = true;
+
         w->ino = k->ino;
         rc = inode_end(w, k->ino, &w->end, err);
+        if (rc == 0 && w->end != UINT64_MAX)
+            rc = inode_stays(w, k->ino, &stays, err);
+        w->end = stays ? w->end : 0;
     }
     death = k->table == 'a' || k->death > w->end ? w->end : k->death;
     if (rc < 0 || death == UINT64_MAX || keep_needs(&w->keep, birth, death))

@@ -55,6 +55,8 @@ enum rec_flags {
     RECF_KILL_PRIV  = 1 << 0,  /* clears suid, sgid (if group-exec) and security.capability */
     RECF_NEW_BURST  = 1 << 1,  /* begins a new burst: the state of ino before it is a version */
     RECF_SERIES     = 1 << 2,  /* between SERIES_BEGIN and SERIES_END */
+    RECF_NOHISTORY  = 1 << 3,  /* CREATE, LINK, RENAME: what has this name is not of the past, whatever its directory says */
+    RECF_NOHISTORY_BACK = 1 << 4,  /* RENAME that exchanges: so with the source's name, which the other one gets */
 };
 
 enum {
@@ -68,6 +70,9 @@ enum {
     REC_SYMLINK_MAX  = 4095,
     REC_XATTR_MAX    = 65536,
 };
+
+/* The attribute of a directory that says: what is made in here is not of the past. FORMAT.md, "What a record does". */
+#define REC_XATTR_NOHISTORY "user.spare.nohistory"
 
 #define REC_FILE_MAX ((UINT64_C(1) << 43) - 1)      /* bytes of a file: offsets and lengths stay within it, also summed */
 

@@ -128,12 +128,24 @@ static const char *check_xattr(const struct record *rec)
     return NULL;
 }
 
+/* Flags that say something of a name: only with a type that gives one. */
+static bool name_flags_ok(const struct record *rec)
+{
+    bool gives = (rec->type == REC_CREATE && rec->ino != REC_ROOT_INO) || rec->type == REC_LINK || rec->type == REC_RENAME;
+
+    if ((rec->flags & RECF_NOHISTORY) && !gives)
+        return false;
+    return !(rec->flags & RECF_NOHISTORY_BACK) || (rec->type == REC_RENAME && (rec->u.rename.flags & RRN_EXCHANGE));
+}
+
 const char *record_check(const struct record *rec)
 {
     if (record_type_name(rec->type) == NULL)
         return "unknown type";
-    if (rec->flags & ~(RECF_KILL_PRIV | RECF_NEW_BURST | RECF_SERIES))
+    if (rec->flags & ~(RECF_KILL_PRIV | RECF_NEW_BURST | RECF_SERIES | RECF_NOHISTORY | RECF_NOHISTORY_BACK))
         return "unknown flag";
+    if (!name_flags_ok(rec))
+        return "a flag of names with a type that gives none";
     if (rec->type == REC_WRITE || rec->type == REC_REWRITE) {
         if (rec->data_len == 0 || rec->data_len > REC_DATA_MAX)
             return "data length out of bounds";

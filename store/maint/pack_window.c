@@ -76,12 +76,12 @@ static int newest_name(struct names *t, const uint8_t *lo, size_t llen, const ui
         size_t klen, vlen;
         const uint8_t *k = kv->ops->iter_key(it, &klen), *v = kv->ops->iter_val(it, &vlen);
         struct key_parts p;
-        uint64_t birth = 0;
+        struct row_par par;
 
         if (!key_parse(k, klen, &p))
             continue;
-        rc = row_u64_decode(v, vlen, &birth, err);
-        if (rc < 0 || birth >= t->upto || (p.death != 0 && p.death <= out->death) || p.name_len > REC_NAME_MAX)
+        rc = row_par_decode(v, vlen, &par, err);
+        if (rc < 0 || par.birth >= t->upto || (p.death != 0 && p.death <= out->death) || p.name_len > REC_NAME_MAX)
             continue;
         out->parent = p.parent;
         out->death = p.death != 0 ? p.death : UINT64_MAX;

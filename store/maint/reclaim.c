@@ -88,6 +88,22 @@ static int on_piece(void *arg, uint64_t ino, bool live, const struct piece *p)
     return packs_mark_data(r->mark, p->lsn, p->doff, p->len, r->err);
 }
 
+/*
+ * A standby is sent every record from the horizon on with its data, also those of which no history is kept: no row names these any more. So where there
+ * are such at all, all data from there on are needed.
+ */
+static int mark_whole(struct run *r, const struct keep *keep)
+{
+    struct store_info info;
+
+    store_info(r->s, &info);
+    if (info.ever_hidden == 0)
+        return 0;
+    if (r->opt->needed != NULL && r->opt->needed->end > keep->horizon)
+        r->opt->needed->end = keep->horizon;
+    return packs_mark_from(r->mark, keep->horizon, r->opt->of, r->opt->of_arg, r->err);
+}
+
 static int sweep_rows(struct run *r, const struct keep *keep, bool trims)
 {
     const struct sweep_hooks hooks = { .arg = r, .on_piece = on_piece };
@@ -113,7 +129,7 @@ static int sweep_rows(struct run *r, const struct keep *keep, bool trims)
         rc = sweep_whole(w, r->err);
     }
     sweep_free(w);
-    return rc;
+    return rc == 0 ? mark_whole(r, keep) : rc;
 }
 
 /* ---- packs ---- */

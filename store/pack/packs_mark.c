@@ -305,6 +305,43 @@ int packs_mark_data(struct packs_mark *m, uint64_t lsn, uint32_t doff, uint32_t 
     return rc;
 }
 
+static int mark_pack_from(struct packs_mark *m, struct marked *k, uint64_t lsn, bool (*of)(void *arg, uint64_t ino), void *arg, struct err *err)
+{
+    struct cached *dir, *t;
+    uint32_t n = 0;
+    int rc = packs_dir(m->ps, k->pack, false, &dir, err);
+
+    if (rc)
+        return rc;
+    for (uint32_t i = k->addrs.first; rc == 0 && i < dir->n && dir->u.dir[i].kind == PACK_ADDRESSES; n += dir->u.dir[i++].entries) {
+        if (i + 1 < dir->n && dir->u.dir[i + 1].kind == PACK_ADDRESSES && dir->u.dir[i + 1].least <= lsn)
+            continue;
+        rc = packs_block(m->ps, k->pack, dir->u.dir, i, false, &t, err);
+        if (rc)
+            break;
+        for (uint32_t a = 0; rc == 0 && a < t->n; a++) {
+            if (t->u.addr[a].lsn < lsn || (of != NULL && !of(arg, t->u.addr[a].ino)))
+                continue;
+            if (set_bit(k->addrs.bits, n + a))
+                k->use.entries_needed++;
+            rc = packs_mark_chunk(m, t->u.addr[a].chunk, err);
+        }
+        packs_put(m->ps, t);
+    }
+    packs_put(m->ps, dir);
+    return rc;
+}
+
+int packs_mark_from(struct packs_mark *m, uint64_t lsn, bool (*of)(void *arg, uint64_t ino), void *arg, struct err *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < m->n && rc == 0; i++)
+        if (m->v[i].use.end > lsn && !m->v[i].use.fixed && m->v[i].addrs.total > 0)
+            rc = mark_pack_from(m, &m->v[i], lsn, of, arg, err);
+    return rc;
+}
+
 /* ---- what stays as it is ---- */
 
 /* All that a pack names or builds on. */

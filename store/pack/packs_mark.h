@@ -23,6 +23,9 @@ void packs_mark_free(struct packs_mark *m);
 int  packs_mark_data(struct packs_mark *m, uint64_t lsn, uint32_t doff, uint32_t len, struct err *err);
 int  packs_mark_flush(struct packs_mark *m, struct err *err);
 
+/* packs_mark_from(m, lsn, of, arg, err): all data of the records from ${lsn} on, so far as they are in packs; of those inodes alone that ${of} says yes to (NULL: of all). */
+int  packs_mark_from(struct packs_mark *m, uint64_t lsn, bool (*of)(void *arg, uint64_t ino), void *arg, struct err *err);
+
 /* What was found of the i-th pack, by address, i < packs_mark_n. fixed: it stays as it is; blind: for it cannot be read, or overlaps another: then nothing may be let go of. stored: bytes of frames; needed: of them, by what is in them. */
 struct packs_use { uint64_t first, end, gen, bytes, stored, needed; uint32_t chunks, chunks_needed, entries, entries_needed; bool fixed, blind; };
 size_t packs_mark_n(const struct packs_mark *m);

@@ -4,6 +4,7 @@
  */
 #include "store/svc/svc_internal.h"
 
+#include "store/core/retain.h"
 #include "store/core/version.h"
 #include "store/pack/history.h"
 
@@ -92,6 +93,21 @@ static char *path_of(struct walk *w, uint64_t lsn, uint64_t ino, const struct re
     return buf;
 }
 
+/* Whether a name was of the moment at ${lsn}; of moments that are not listed any more nobody can tell: then it is shown. */
+static bool was_there(struct walk *w, uint64_t lsn, uint64_t parent, const struct rec_bytes *name)
+{
+    struct row_ino row;
+    uint64_t ino;
+
+    return !store_lists(w->q->s, lsn) || store_lookup(w->q->s, lsn, parent, (const char *)name->p, name->len, &ino, &row, NULL) != ERR_NOENT;
+}
+
+/* The path of a name that came with the record (${gone}: that went), if history is kept of it. */
+static char *name_path(struct walk *w, const struct record *rec, bool gone, uint64_t parent, const struct rec_bytes *name)
+{
+    return was_there(w, gone ? rec->lsn - 1 : rec->lsn, parent, name) ? path_of(w, rec->lsn, parent, name) : NULL;
+}
+
 static void keep(struct walk *w, const struct record *rec, const char *what, char *path, char *path2)
 {
     struct change *c;
@@ -125,25 +141,25 @@ static bool first_of_burst(struct walk *w, const struct record *rec)
 
 static void look_at(struct walk *w, const struct record *rec)
 {
-    char *a;
+    char *a, *b;
 
     switch (rec->type) {
     case REC_CREATE:
         /* What is written in the burst that created it belongs to "create". */
         w->seen[rec->ino % SEEN_SLOTS] = rec->ino;
         if (rec->u.create.parent)
-            keep(w, rec, "create", path_of(w, rec->lsn, rec->u.create.parent, &rec->u.create.name), NULL);
+            keep(w, rec, "create", name_path(w, rec, false, rec->u.create.parent, &rec->u.create.name), NULL);
         break;
     case REC_LINK:
-        keep(w, rec, "link", path_of(w, rec->lsn, rec->u.link.parent, &rec->u.link.name), NULL);
+        keep(w, rec, "link", name_path(w, rec, false, rec->u.link.parent, &rec->u.link.name), NULL);
         break;
     case REC_UNLINK:
-        keep(w, rec, "delete", path_of(w, rec->lsn, rec->u.link.parent, &rec->u.link.name), NULL);
+        keep(w, rec, "delete", name_path(w, rec, true, rec->u.link.parent, &rec->u.link.name), NULL);
         break;
     case REC_RENAME:
-        a = path_of(w, rec->lsn, rec->u.rename.src_parent, &rec->u.rename.src_name);
-        keep(w, rec, rec->u.rename.flags & RRN_EXCHANGE ? "exchange" : "rename", a,
-             path_of(w, rec->lsn, rec->u.rename.dst_parent, &rec->u.rename.dst_name));
+        a = name_path(w, rec, true, rec->u.rename.src_parent, &rec->u.rename.src_name);
+        b = name_path(w, rec, false, rec->u.rename.dst_parent, &rec->u.rename.dst_name);
+        keep(w, rec, rec->u.rename.flags & RRN_EXCHANGE ? "exchange" : a && !b ? "moved-away" : "rename", a ? a : b, a ? b : NULL);
         break;
     case REC_WRITE:
     case REC_CLONE:

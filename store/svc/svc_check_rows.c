@@ -52,6 +52,7 @@ static int value_check(const struct rows *t, const struct key_parts *k, const ui
     struct row_ino ino;
     struct row_den den;
     struct row_dix dix;
+    struct row_par par;
     struct row_map map = { 0 };
     struct row_run run;
     struct row_time time;
@@ -93,6 +94,10 @@ static int value_check(const struct rows *t, const struct key_parts *k, const ui
         return r;
     case '!':
         return k->name_len == 7 && memcmp(k->name, "applied", 7) == 0 ? row_meta_decode(val, len, &meta, err) : 0;
+    case 'p': case 'P':
+        r = row_par_decode(val, len, &par, err);
+        *birth = r ? 0 : par.birth;
+        return r;
     case 'h': case 'n': case 'w':
         r = row_u64_decode(val, len, birth, err);
         *birth = 0;                      /* a chunk's number, a time: the row has no birth */

@@ -110,6 +110,7 @@ static int check_name(struct tree *t, uint64_t parent, uint64_t *subdirs)
     struct kv_iter *it;
     struct row_den den;
     struct row_dix dix;
+    struct row_par par;
     struct row_ino child;
     const uint8_t *v;
     const char *bad = NULL;
@@ -120,13 +121,13 @@ static int check_name(struct tree *t, uint64_t parent, uint64_t *subdirs)
         return 0;               /* reported */
     klen = key_dix(key, parent, den.cookie);
     v = get(t, &it, key, klen, &n);
-    if (!v || row_dix_decode(v, n, &dix, NULL) || dix.ino != den.ino || dix.type != den.type
+    if (!v || row_dix_decode(v, n, &dix, NULL) || dix.ino != den.ino || dix.type != den.type || dix.hidden != den.hidden
         || dix.name_len != a->k.name_len || memcmp(dix.name, a->k.name, dix.name_len) != 0)
         bad = "expected a position that names it, found another or none";
     t->kv->ops->iter_free(it);
     klen = key_par(key, den.ino, parent, a->k.name, a->k.name_len);
     v = get(t, &it, key, klen, &n);
-    if (!v && !bad)
+    if ((!v || row_par_decode(v, n, &par, NULL) || par.hidden != den.hidden) && !bad)
         bad = "expected its inode to know this parent, found it does not";
     t->kv->ops->iter_free(it);
     if (!get_ino(t, den.ino, &child))
@@ -135,6 +136,8 @@ static int check_name(struct tree *t, uint64_t parent, uint64_t *subdirs)
         bad = "expected the type of its inode, found another";
     else if (S_ISDIR(child.mode) && child.parent != parent)
         bad = "is a directory whose parent is another one";
+    else if (child.hidden != 0 && !den.hidden)
+        bad = "expected to be hidden as its inode is, found it is of the past";
     if (den.type == S_IFDIR >> 12)
         ++*subdirs;
     if (!bad)

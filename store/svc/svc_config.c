@@ -1,4 +1,5 @@
 /* Settings of a store: the one table, and the requests that show and change them. */
+#include "store/core/nohistory.h"
 #include "store/core/policy.h"
 #include "store/svc/svc_internal.h"
 
@@ -21,6 +22,7 @@ const struct svc_setting svc_settings[] = {
     { "keep-yearly", "count", "3",         "... years" },
     { "min-age",     "time",  "1h",        "nothing younger goes, whatever space is short" },
     { "reclaim-grace", "time", "1d",       "what is not listed any more can be brought back for so long" },
+    { "nohistory",   "patterns", "",       "names of which no history is kept: shell patterns between spaces; CACHEDIR.TAG: what is made beside such a file" },
     { "history-max", "bytes", "",          "the store may take so much beside what is in the tree today; beyond it less is kept" },
     { "keep-free",   "bytes", "",          "with less free disk than this less is kept, and status says Space low" },
     { "hold-log",    "bytes", "",          "how much a standby that is away may hold back; else a tenth of the disk, at most 50 GiB" },
@@ -96,6 +98,8 @@ int svc_setting_check(const char *name, const char *value, char *norm, size_t ca
     r = policy_check(name, value, norm, cap, err);
     if (r != ERR_NOENT)
         return r;
+    if (strcmp(t->unit, "patterns") == 0)
+        return nohistory_check(value, norm, cap, err);
     if (strcmp(t->unit, "zone") == 0) {
         r = zone_check(value, err);
         if (r)

@@ -2,6 +2,7 @@
 #include "store/svc/svc_internal.h"
 
 #include "store/core/moment.h"
+#include "store/core/nohistory.h"
 #include "store/core/restore.h"
 #include "store/core/version.h"
 
@@ -143,6 +144,41 @@ static int emit_version(void *arg, const struct version *v)
     return svc_emit(k->q, "item", o);
 }
 
+/* What is to be said beside the list: that no history is kept. */
+static int note(struct svc_req *q, const char *text)
+{
+    json_t *o = json_object();
+
+    svc_put_text(o, "text", text);
+    return svc_emit(q, "note", o);
+}
+
+static int log_dir(struct svc_req *q, const char *path, const struct row_ino *row, const struct log_sink *sink, struct err *err)
+{
+    char text[512];
+    int r;
+
+    if (nohistory_explain(q->s, path, err) == 1)
+        return ERR_NOENT;
+    r = svc_log_dir(q, path, sink->from, sink->to, sink->left == UINT64_MAX ? 0 : sink->left, err);
+    if (r || !(row->flags & INOF_NOHISTORY))
+        return r;
+    snprintf(text, sizeof text, "%.400s: no history is kept of what is made in it (attribute %s)", *path ? path : "/", REC_XATTR_NOHISTORY);
+    return note(q, text);
+}
+
+/* Of a name, there or gone. */
+static int log_name(struct svc_req *q, const char *path, uint64_t ino, bool every, bool follow, struct log_sink *sink, struct err *err)
+{
+    struct err why = { 0 };
+    int hidden = nohistory_explain(q->s, path, &why);
+    int r = follow ? version_list_file(q->s, ino, every, emit_version, sink, err) : version_list(q->s, path, every, emit_version, sink, err);
+
+    if (r == ERR_NOENT && hidden)
+        return err_set(err, r, "%s", why.msg);
+    return r >= 0 && hidden == 1 ? note(q, why.msg) : r;
+}
+
 int svc_op_log(struct svc_req *q, struct err *err)
 {
     bool every, follow;
@@ -161,13 +197,12 @@ int svc_op_log(struct svc_req *q, struct err *err)
     if (r == 0 && S_ISDIR(row.mode)) {
         r = follow || every
             ? err_set(err, ERR_USAGE, "%s: is a directory; --follow and --every-write are for files", path ? path : "/")
-            : svc_log_dir(q, path ? path : "", from, to, limit, err);
-    } else if (r == 0 && follow) {
-        r = version_list_file(q->s, ino, every, emit_version, &sink, err);
-    } else if (r == 0 || r == ERR_NOENT || r == ERR_NOTDIR) {
+            : log_dir(q, path ? path : "", &row, &sink, err);
+    } else if (follow && (r == ERR_NOENT || r == ERR_NOTDIR)) {
         /* A name that is gone: its history is there. To follow a file it must have a name now. */
-        r = follow ? err_set(err, ERR_NOENT, "%s: expected a file that is there now, to follow it through renames; without --follow the history of the name is listed", path)
-                   : version_list(q->s, path ? path : "", every, emit_version, &sink, err);
+        r = err_set(err, ERR_NOENT, "%s: expected a file that is there now, to follow it through renames; without --follow the history of the name is listed", path);
+    } else if (r == 0 || r == ERR_NOENT || r == ERR_NOTDIR) {
+        r = log_name(q, path ? path : "", ino, every, follow, &sink, err);
     } else {
         err_set(err, r, "%s: %s", path ? path : "/", err_text(r));
     }
@@ -240,6 +275,8 @@ static void put_stats(json_t *o, const struct restore_stats *st)
     svc_put_u64(o, "done_bytes", st->bytes);
     svc_put_u64(o, "unchanged", st->unchanged);
     svc_put_u64(o, "removed", st->removed);
+    svc_put_u64(o, "left", st->left);
+    svc_put_u64(o, "blocked", st->blocked);
 }
 
 static void restore_progress(void *arg, const struct restore_stats *st)
@@ -253,7 +290,7 @@ static void restore_progress(void *arg, const struct restore_stats *st)
 
 int svc_op_restore(struct svc_req *q, struct err *err)
 {
-    char *path = NULL, *to = NULL;
+    char *path = NULL, *to = NULL, first[4096];
     bool extra;
     uint64_t at = 0;
     int64_t wall;
@@ -281,6 +318,8 @@ int svc_op_restore(struct svc_req *q, struct err *err)
     if (moment_wall(q->s, at, &wall, NULL) == 0)
         svc_put_time(o, "at_time", wall);
     put_stats(o, &st);
+    if (st.blocked && store_path(q->s, AT_LIVE, st.blocked_ino, first, sizeof first, NULL) == 0)
+        svc_put_text(o, "first_blocked", first);
     r = svc_emit(q, "item", o);
 out:
     free(path);

@@ -98,6 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct row_dix dix;
     struct row_run run;
     struct row_time time;
+    struct row_par par;
     struct row_meta meta;
     uint64_t v;
     const uint8_t *p = data + 1;
@@ -128,6 +129,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             same(p, len, buf, row_run_encode(&run, buf, sizeof buf));
         if (row_u64_decode(p, len, &v, NULL) == 0)
             same(p, len, buf, row_u64_encode(v, buf, sizeof buf));
+        if (row_par_decode(p, len, &par, NULL) == 0)
+            same(p, len, buf, row_par_encode(&par, buf, sizeof buf));
         if (row_time_decode(p, len, &time, NULL) == 0)
             same(p, len, buf, row_time_encode(&time, buf, sizeof buf));
         break;

@@ -6,6 +6,7 @@
 #include "store/log/record.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ void history_add(struct rig *r, struct mop *op)
     op->data = NULL;             /* it belongs to the history now */
     uint64_t lsn = r->hist[r->n_hist - 1].lsn;
     r->mom = m_grow(r->mom, &r->cap_mom, r->n_mom + 1, sizeof *r->mom);
-    r->mom[r->n_mom++] = (struct moment){ lsn, r->m->digest };
+    r->mom[r->n_mom++] = (struct moment){ lsn, r->m->digest, model_past(r->m) };
 }
 
 const struct moment *history_at(const struct rig *r, uint64_t lsn)
@@ -66,7 +67,7 @@ int history_cut(struct rig *r, uint64_t lsn)
     }
     model_free(r->m);
     r->m = history_model(r, lsn);
-    if (!mhash_eq(r->m->digest, r->mom[r->n_mom - 1].digest))
+    if (!mhash_eq(r->m->digest, r->mom[r->n_mom - 1].digest) || !mhash_eq(model_past(r->m), r->mom[r->n_mom - 1].past))
         return rig_viol(r, "the model itself: replaying its history to @%" PRIu64 " gives another digest", lsn);
     return 0;
 }
@@ -208,7 +209,7 @@ static int past_source(struct rig *r, struct mop *op)
     if (rng_chance(&r->rng, 80))
         op->src_ino = gen_ino(&r->gen, m, S_IFREG);
     const struct mino *i = model_find(m, op->src_ino);
-    bool ok = i != NULL && S_ISREG(i->a.mode);
+    bool ok = i != NULL && S_ISREG(i->a.mode) && !i->hidden;
     if (ok) {
         uint64_t left = op->src_off < i->a.size ? i->a.size - op->src_off : 0;
         uint64_t len = op->len < left ? op->len : left;
@@ -217,6 +218,25 @@ static int past_source(struct rig *r, struct mop *op)
     }
     model_free(m);
     return ok ? 0 : 1;
+}
+
+/* Whether the setting has the names that it gives; the store and the model are told the same patterns, and match them each by itself. */
+static bool has_name(const struct rig *r, const char *name)
+{
+    char words[sizeof r->patterns], *save = NULL;
+    memcpy(words, r->patterns, sizeof words);
+    for (char *p = strtok_r(words, " ", &save); p != NULL; p = strtok_r(NULL, " ", &save))
+        if (fnmatch(p, name, 0) == 0)
+            return true;
+    return false;
+}
+
+static void match_names(const struct rig *r, struct mop *op)
+{
+    if (op->kind != MOP_CREATE && op->kind != MOP_LINK && op->kind != MOP_RENAME)
+        return;
+    op->by_name = has_name(r, op->kind == MOP_RENAME ? op->name2 : op->name);
+    op->by_name2 = op->kind == MOP_RENAME && (op->flags & M_EXCHANGE) && has_name(r, op->name);
 }
 
 static bool expected_error(const struct merrs *e, int64_t rc)
@@ -256,6 +276,7 @@ static int refused(struct rig *r, struct mop *op, int64_t rc, const struct merrs
     if (op->lsn != 0)
         return rig_viol(r, "refused with %s, and yet in the log at @%" PRIu64, err_name((int)rc), op->lsn);
     r->st->refused++;
+    r->st->xdev += rc == ERR_XDEV;
     return 0;
 }
 
@@ -279,6 +300,14 @@ static uint64_t victim_of(const struct model *m, const struct mop *op)
     return n != NULL ? n->ino : 0;
 }
 
+static size_t n_hidden(const struct model *m)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < m->n_ino; k++)
+        n += m->ino[k]->hidden;
+    return n;
+}
+
 int exec_op(struct rig *r, struct mop *op)
 {
     struct row_ino row = { 0 };
@@ -290,6 +319,7 @@ int exec_op(struct rig *r, struct mop *op)
         return exec_reap(r, op);
     if (past_source(r, op) != 0)
         return 0;
+    match_names(r, op);
     model_check(r->m, op, &e);
     victim = victim_of(r->m, op);
     if (op->kind == MOP_CREATE)
@@ -313,11 +343,18 @@ int exec_op(struct rig *r, struct mop *op)
     if (op->lsn != 0 && op->lsn <= r->answered)
         return rig_viol(r, "LSN @%" PRIu64 " after @%" PRIu64, op->lsn, r->answered);
     struct mhash before = r->m->digest;
+    const size_t hidden = n_hidden(r->m);
     uint64_t moved = model_do(r->m, op);
     if (op->lsn == 0) {
         if (!mhash_eq(before, r->m->digest))
             return rig_viol(r, "answered, changes the tree, and left no record");
         return 0;
+    }
+    if (op->kind == MOP_CREATE)
+        r->st->hidden_made += n_hidden(r->m) > hidden;
+    else if (op->kind == MOP_RENAME || op->kind == MOP_LINK) {
+        r->st->hidden_moved += n_hidden(r->m) > hidden;
+        r->st->shown_moved += n_hidden(r->m) < hidden;
     }
     r->answered = op->lsn;
     r->changed_last = op->ino;

@@ -70,7 +70,7 @@ static int write_after(struct rig *r, struct world *w, uint64_t lsn)
     if (rc < 0 || found != ino || row.size != sizeof data)
         return rig_viol(r, "what was fsynced after a recovery to @%" PRIu64 " is gone: %s", lsn, err_name((int)rc));
     rc = oracle_digest(r, w->s, lsn, &got);
-    return rc != 0 ? (int)rc : mhash_eq(got, history_at(r, lsn)->digest) ? 0
+    return rc != 0 ? (int)rc : mhash_eq(got, history_at(r, lsn)->past) ? 0
            : rig_viol(r, "the moment @%" PRIu64 " changed after a second crash", lsn);
 }
 

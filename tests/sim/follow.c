@@ -189,7 +189,7 @@ static int packed_promoted(struct standby *b, uint64_t last)
         return rig_viol(b->r, "promoted, packed, without an index: %s %s", err_name(rc), err.msg);
     struct mhash got;                    /* the live tree has changed since */
     rc = oracle_digest(b->r, b->w.s, last, &got);
-    if (rc == 0 && !mhash_eq(got, history_at(b->r, last)->digest))
+    if (rc == 0 && !mhash_eq(got, history_at(b->r, last)->past))
         rc = rig_viol(b->r, "promoted, packed: the moment @%" PRIu64 " is another one", last);
     return rc == 0 ? rig_check(b->r, b->w.s) : rc;
 }

@@ -115,6 +115,8 @@ void model_root(struct model *m, uint64_t ino, uint32_t mode, uint32_t uid, uint
     model_in(m, r);
 }
 
+static bool is_dir(const struct mino *i) { return S_ISDIR(i->a.mode); }
+
 /* ---- names ---- */
 
 const struct mdent *model_entry(const struct mino *dir, const char *name, uint32_t nlen)
@@ -138,6 +140,40 @@ bool model_below(const struct model *m, uint64_t ino, uint64_t dir)
     return false;
 }
 
+/* What is made in it is hidden. */
+static bool hides(const struct mino *dir)
+{
+    return dir->hidden || model_xattr(dir, M_NOHISTORY) != NULL;
+}
+
+struct mhash model_past(const struct model *m)
+{
+    struct mhash sum = { 0, 0 };
+    if (m->n_hidden == 0)
+        return m->digest;
+    bool *in = m_alloc(m->n_ino * sizeof *in);
+    size_t *queue = m_alloc(m->n_ino * sizeof *queue), n = 0;
+    for (size_t k = 0; k < m->n_ino; k++)            /* the root is its own parent */
+        if (is_dir(m->ino[k]) && m->ino[k]->parent == m->ino[k]->a.ino)
+            in[queue[n++] = k] = true;
+    for (size_t q = 0; q < n; q++) {
+        const struct mino *i = m->ino[queue[q]];
+        sum = mhash_add(sum, mhash_attr(&i->a));
+        for (size_t k = 0; k < i->n_ent; k++) {
+            const struct mdent *e = &i->ent[k];
+            size_t at = ino_at(m, e->ino);
+            if (e->hidden)
+                continue;
+            sum = mhash_add(sum, mhash_dent(i->a.ino, e->name, e->nlen, e->ino, m->ino[at]->a.mode >> 12));
+            if (!in[at])
+                in[queue[n++] = at] = true;
+        }
+    }
+    free(in);
+    free(queue);
+    return sum;
+}
+
 static void name_add(struct model *m, struct mino *dir, const char *name, uint32_t nlen, const struct mino *child)
 {
     dir->ent = m_grow(dir->ent, &dir->cap_ent, dir->n_ent + 1, sizeof *dir->ent);
@@ -146,6 +182,8 @@ static void name_add(struct model *m, struct mino *dir, const char *name, uint32
     memcpy(d->name, name, nlen);
     d->nlen = nlen;
     d->ino = child->a.ino;
+    d->hidden = child->hidden;
+    m->n_hidden += d->hidden;
     m->digest = mhash_add(m->digest, mhash_dent(dir->a.ino, name, nlen, child->a.ino, child->a.mode >> 12));
 }
 
@@ -154,6 +192,7 @@ static void name_del(struct model *m, struct mino *dir, const char *name, uint32
     size_t at = (size_t)(model_entry(dir, name, nlen) - dir->ent);
     const struct mino *child = model_find(m, dir->ent[at].ino);
     m->digest = mhash_sub(m->digest, mhash_dent(dir->a.ino, name, nlen, child->a.ino, child->a.mode >> 12));
+    m->n_hidden -= dir->ent[at].hidden;
     free(dir->ent[at].name);
     dir->ent[at] = dir->ent[--dir->n_ent];
 }
@@ -181,8 +220,6 @@ static void dir_change(struct model *m, const struct mop *op, uint64_t dir, int 
     d->a.nlink = (uint32_t)((int)d->a.nlink + subdirs);
     end(m, op, d, true);
 }
-
-static bool is_dir(const struct mino *i) { return S_ISDIR(i->a.mode); }
 
 /* ---- extended attributes ---- */
 
@@ -243,6 +280,7 @@ static void do_create(struct model *m, const struct mop *op)
     i->a.uid = op->uid;
     i->a.gid = op->gid;
     i->a.rdev = op->rdev;
+    i->hidden = op->by_name || hides(dir);
     if (dir->a.mode & S_ISGID) {
         i->a.gid = dir->a.gid;
         if (S_ISDIR(mode))
@@ -276,10 +314,12 @@ static void do_create(struct model *m, const struct mop *op)
 
 static void do_link(struct model *m, const struct mop *op)
 {
-    struct mino *i = begin(m, op->ino);
+    struct mino *i = begin(m, op->ino), *dir = model_find(m, op->parent);
     i->a.nlink++;
+    if (!op->by_name && !hides(dir))
+        i->hidden = false;               /* a name outside: from now on it has history */
     end(m, op, i, false);
-    name_add(m, model_find(m, op->parent), op->name, op->nlen, i);
+    name_add(m, dir, op->name, op->nlen, i);
     dir_change(m, op, op->parent, 0);
 }
 
@@ -301,11 +341,15 @@ static void do_unlink(struct model *m, const struct mop *op)
     dir_change(m, op, op->parent, d ? -1 : 0);
 }
 
-static void moved(struct model *m, const struct mop *op, uint64_t ino, uint64_t parent)
+static void moved(struct model *m, const struct mop *op, uint64_t ino, uint64_t parent, bool by_name)
 {
     struct mino *i = begin(m, ino);
     if (is_dir(i))
-        i->parent = parent;
+        i->parent = parent;              /* and hidden or not as it was made */
+    else if (!by_name && !hides(model_find(m, parent)))
+        i->hidden = false;
+    else if (i->a.nlink == 1)
+        i->hidden = true;
     end(m, op, i, false);
 }
 
@@ -321,12 +365,12 @@ static void do_rename(struct model *m, const struct mop *op)
     name_del(m, sd, op->name, op->nlen);
     if (t != NULL)
         name_del(m, dd, op->name2, op->nlen2);
+    moved(m, op, src, op->parent2, op->by_name);
+    if (exchange)
+        moved(m, op, dst, op->parent, op->by_name2);
     name_add(m, dd, op->name2, op->nlen2, s);
     if (exchange)
         name_add(m, sd, op->name, op->nlen, t);
-    moved(m, op, src, op->parent2);
-    if (exchange)
-        moved(m, op, dst, op->parent);
     else if (t != NULL)
         lost_dir = lost_name(m, op, dst);
     int sn = is_dir(s) ? -1 : 0, dn = is_dir(s) ? 1 : 0;

@@ -8,6 +8,9 @@
  * Digest: two sums mod 2^64 over all objects that have a name and all names; equal trees have equal digests, and each
  * operation changes the sums by what it touched. Content counts by 4 KiB pages, pages of zeros count nothing: so a hole
  * and zeros are the same, as they are for read(2).
+ *
+ * Hidden, that is, there today and in no past moment: an object by what it was made or last named as, and each name as its object was when it got it.
+ * The digest of a moment is of what can be reached from the root by names that are not hidden.
  */
 #ifndef TESTS_SIM_MODEL_H
 #define TESTS_SIM_MODEL_H
@@ -39,6 +42,7 @@ enum { M_PAGE = 4096, M_NAME_CAP = 300 };
 #define M_NOW 0xffffffffu                 /* nsec of a time that is "now" */
 #define M_APPEND UINT64_MAX               /* WRITE off */
 #define M_LIVE UINT64_MAX                 /* CLONE src_at */
+#define M_NOHISTORY "user.spare.nohistory"        /* of a directory: what is made in it is hidden */
 
 struct mtime { int64_t sec; uint32_t nsec; };
 
@@ -49,6 +53,7 @@ struct mop {
     int64_t  now_ns;             /* clock of the operation */
     uint32_t uid, gid, umask;    /* caller */
     bool     kill;               /* caller's kill-suid flag */
+    bool     by_name, by_name2;  /* CREATE, LINK, RENAME: the setting has the new name; RENAME that exchanges: the old one */
     uint64_t ino;                /* object; CREATE: the new one */
     uint64_t parent, parent2;
     char     name[M_NAME_CAP], name2[M_NAME_CAP];
@@ -72,12 +77,13 @@ struct mattr {
 };
 
 struct mpage { uint64_t idx; uint8_t *p; struct mhash h; };
-struct mdent { char *name; uint32_t nlen; uint64_t ino; };
+struct mdent { char *name; uint32_t nlen; bool hidden; uint64_t ino; };
 struct mxattr { char *name; uint8_t *val; uint32_t vlen; };
 struct mino {
     struct mattr a;
     uint64_t parent;             /* directories */
     uint64_t touched;            /* LSN of the last operation on it */
+    bool hidden;
     struct mpage *page; size_t n_page, cap_page;
     struct mdent *ent;  size_t n_ent, cap_ent;
     struct mxattr *x;   size_t n_x, cap_x;
@@ -91,6 +97,7 @@ struct model {
     bool series;
     struct mhash digest;
     uint64_t max_ino;            /* largest number ever seen */
+    uint64_t n_hidden;           /* names that are hidden */
 };
 
 /* The errors (errno) an operation deserves; more than one may be right, where several things are wrong at once. */
@@ -115,6 +122,8 @@ const struct mxattr *model_xattr(const struct mino *i, const char *name);
 size_t model_read(const struct mino *i, uint64_t off, void *buf, size_t len);
 /* model_page_zero: no byte other than 0 in this page. */
 bool model_page_zero(const struct mino *i, uint64_t idx);
+/* model_past: the digest of the moment that this is. */
+struct mhash model_past(const struct model *m);
 /* model_below: is ${ino} the directory ${dir} or below it? */
 bool model_below(const struct model *m, uint64_t ino, uint64_t dir);
 

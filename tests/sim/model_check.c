@@ -87,6 +87,12 @@ static void check_unlink(const struct model *m, const struct mop *op, struct mer
         wrong(e, ENOTEMPTY);
 }
 
+/* A directory that is hidden does not go where it would not be: what is in it would have no history there. */
+static bool stays(const struct mino *what, const struct mino *dir, bool by_name)
+{
+    return S_ISDIR(what->a.mode) && what->hidden && !by_name && !dir->hidden && model_xattr(dir, M_NOHISTORY) == NULL;
+}
+
 static void check_rename(const struct model *m, const struct mop *op, struct merrs *e)
 {
     const struct mino *sd = dir_of(m, op->parent, e), *dd = dir_of(m, op->parent2, e);
@@ -108,7 +114,11 @@ static void check_rename(const struct model *m, const struct mop *op, struct mer
     const struct mino *src = model_find(m, s->ino), *dst = d != NULL ? model_find(m, d->ino) : NULL;
     if (S_ISDIR(src->a.mode) && model_below(m, op->parent2, s->ino))
         wrong(e, EINVAL);
-    if (dst == NULL || dst == src)
+    if (dst == src)
+        return;
+    if (stays(src, dd, op->by_name) || (dst != NULL && (op->flags & M_EXCHANGE) && stays(dst, sd, op->by_name2)))
+        wrong(e, EXDEV);
+    if (dst == NULL)
         return;
     bool exchange = (op->flags & M_EXCHANGE) != 0, sdir = S_ISDIR(src->a.mode), ddir = S_ISDIR(dst->a.mode);
     if (exchange && ddir && model_below(m, op->parent, dst->a.ino))

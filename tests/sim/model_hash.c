@@ -150,7 +150,7 @@ void mop_text(const struct mop *op, char *buf, size_t cap)
     snprintf(buf, cap,
              "%s ino=%" PRIu64 " parent=%" PRIu64 " name='%s' parent2=%" PRIu64 " name2='%s' mode=%o flags=%u valid=%u "
              "size=%" PRIu64 " off=%" PRIu64 " len=%" PRIu64 " src=%" PRIu64 "@%" PRIu64 "+%" PRIu64
-             " dlen=%u uid=%u kill=%d now=%" PRId64 " lsn=%" PRIu64,
+             " dlen=%u uid=%u kill=%d by_name=%d%d now=%" PRId64 " lsn=%" PRIu64,
              mop_name(op->kind), op->ino, op->parent, a, op->parent2, b, op->mode, op->flags, op->valid, op->size, op->off,
-             op->len, op->src_ino, op->src_at, op->src_off, op->dlen, op->uid, op->kill, op->now_ns, op->lsn);
+             op->len, op->src_ino, op->src_at, op->src_off, op->dlen, op->uid, op->kill, op->by_name, op->by_name2, op->now_ns, op->lsn);
 }

@@ -26,6 +26,7 @@ void gen_init(struct gen *g, uint64_t seed)
     g->big = rng_chance(&g->rng, 50);
     g->block = 1 << 20;
     g->root = 1;
+    g->hides = rng_chance(&g->rng, 50);
 }
 
 uint32_t gen_name(struct gen *g, unsigned k, char *buf)
@@ -61,9 +62,24 @@ uint64_t gen_ino(struct gen *g, const struct model *m, uint32_t want)
     return 0;
 }
 
+/* A directory that hides what is made in it; 0: there is none. */
+static uint64_t hiding_dir(struct gen *g, const struct model *m)
+{
+    size_t from = (size_t)rng_below(&g->rng, m->n_ino);
+    for (size_t k = 0; k < m->n_ino; k++) {
+        const struct mino *i = m->ino[(from + k) % m->n_ino];
+        if (S_ISDIR(i->a.mode) && i->a.nlink > 0 && (i->hidden || model_xattr(i, M_NOHISTORY) != NULL))
+            return i->a.ino;
+    }
+    return 0;
+}
+
 /* Mostly a directory that names can go to; now and then something else. */
 static uint64_t some_dir(struct gen *g, const struct model *m)
 {
+    uint64_t dir = g->hides && m->n_ino > 0 && rng_chance(&g->rng, 25) ? hiding_dir(g, m) : 0;
+    if (dir != 0)
+        return dir;
     if (rng_chance(&g->rng, 2))
         return gen_ino(g, m, 0);
     if (rng_chance(&g->rng, 1))
@@ -285,6 +301,47 @@ static void gen_xattr(struct gen *g, const struct model *m, struct mop *op)
     }
 }
 
+/* A directory hides what is made in it from now on, or no more. The root does so rarely: then nothing else is left. */
+static void gen_hide(struct gen *g, const struct model *m, struct mop *op)
+{
+    op->kind = rng_chance(&g->rng, 75) ? MOP_SETXATTR : MOP_REMOVEXATTR;
+    op->ino = rng_chance(&g->rng, 90) ? gen_ino(g, m, S_IFDIR) : gen_ino(g, m, 0);
+    if (op->ino == g->root && op->kind == MOP_SETXATTR && rng_chance(&g->rng, 90))
+        op->kind = MOP_REMOVEXATTR;
+    strcpy(op->name, M_NOHISTORY);
+    if (op->kind == MOP_SETXATTR)
+        fill(g, op, (uint32_t)rng_below(&g->rng, 3), false);
+}
+
+/* Something hidden gets a name elsewhere, or trades its own. False: there is nothing hidden. */
+static bool gen_across(struct gen *g, const struct model *m, struct mop *op)
+{
+    bool dirs = rng_chance(&g->rng, 40);
+    size_t from = (size_t)rng_below(&g->rng, m->n_ino);
+    for (size_t k = 0; k < m->n_ino; k++) {
+        const struct mino *d = m->ino[(from + k) % m->n_ino];
+        for (size_t e = 0; e < d->n_ent; e++) {
+            const struct mino *i = model_find(m, d->ent[e].ino);
+            if (!d->ent[e].hidden || S_ISDIR(i->a.mode) != dirs)
+                continue;
+            op->kind = dirs || rng_chance(&g->rng, 70) ? MOP_RENAME : MOP_LINK;
+            op->ino = op->kind == MOP_LINK ? i->a.ino : 0;
+            op->parent = op->kind == MOP_LINK ? some_dir(g, m) : d->a.ino;
+            op->parent2 = op->kind == MOP_LINK ? 0 : some_dir(g, m);
+            op->flags = op->kind == MOP_RENAME && rng_chance(&g->rng, 30) ? M_EXCHANGE : 0;
+            if (op->kind == MOP_LINK) {
+                op->nlen = some_name(g, m, op->parent, 5, op->name);
+            } else {
+                memcpy(op->name, d->ent[e].name, d->ent[e].nlen);
+                op->nlen = d->ent[e].nlen;
+                op->nlen2 = some_name(g, m, op->parent2, op->flags != 0 ? 95 : 20, op->name2);
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
 static void gen_snapshot(struct gen *g, struct mop *op)
 {
     static const uint32_t acts[] = { M_SNAP_CREATE, M_SNAP_CREATE, M_SNAP_CREATE, M_SNAP_DELETE, M_SNAP_HOLD, M_SNAP_RELEASE };
@@ -321,6 +378,12 @@ void gen_op(struct gen *g, const struct model *m, struct mop *op)
     op->now_ns = g->now_ns;
     op->uid = rng_chance(&g->rng, 40) ? 0 : 1000 + (uint32_t)rng_below(&g->rng, 3);
     op->gid = op->uid == 0 ? 0 : 100 + (uint32_t)rng_below(&g->rng, 3);
+    if (g->hides && m->n_ino > 2 && rng_chance(&g->rng, hiding_dir(g, m) == 0 ? 20 : 5)) {
+        gen_hide(g, m, op);
+        return;
+    }
+    if (g->hides && m->n_hidden > 0 && rng_chance(&g->rng, 10) && gen_across(g, m, op))
+        return;
     switch (op->kind) {
     case MOP_CREATE: gen_create(g, m, op); break;
     case MOP_LINK:

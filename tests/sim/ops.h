@@ -20,6 +20,7 @@ struct gen {
     uint64_t block;              /* the border worth writing across, bytes */
     int64_t  now_ns;             /* clock of the next operation */
     uint64_t root;
+    bool     hides;              /* directories get and lose the attribute that hides what is made in them */
 };
 
 /* gen_init: shape of a run, chosen by the seed. */

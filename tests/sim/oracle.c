@@ -201,6 +201,7 @@ static int compare_attr(struct rig *r, uint64_t at, const struct row_ino *row, c
     SAME("ctime", row->ctime.sec, a->ct.sec);
     SAME("ctime nsec", row->ctime.nsec, a->ct.nsec);
     SAME("attributes", row->n_xattr, i->n_x);
+    SAME("hidden", row->hidden != 0, i->hidden);
     if (S_ISDIR(a->mode)) {
         SAME("parent", row->parent, i->parent);
         SAME("entries", row->entries, i->n_ent);
@@ -235,7 +236,7 @@ static int compare_xattrs(struct rig *r, struct store *s, uint64_t at, const str
 }
 
 /* Listing with stops in between: taken entries never come again. */
-struct list { struct rig *r; const struct mino *dir; size_t n, stop; uint64_t last; int bad; };
+struct list { struct rig *r; const struct mino *dir; bool past; size_t n, stop; uint64_t last; int bad; };
 
 static int listed(void *arg, const struct dirent_out *d)
 {
@@ -243,7 +244,7 @@ static int listed(void *arg, const struct dirent_out *d)
     if (l->n == l->stop)
         return 1;
     const struct mdent *e = d->nlen < M_NAME_CAP ? model_entry(l->dir, d->name, (uint32_t)d->nlen) : NULL;
-    if (e == NULL || e->ino != d->ino || d->cookie <= l->last) {
+    if (e == NULL || e->ino != d->ino || d->cookie <= l->last || (l->past ? e->hidden : e->hidden != d->hidden)) {
         l->bad = rig_viol(l->r, "readdir of %" PRIu64 ": found %.40s -> %" PRIu64 ", cookie %" PRIu64 " after %" PRIu64,
                           l->dir->a.ino, d->name, d->ino, d->cookie, l->last);
         return 1;
@@ -255,7 +256,8 @@ static int listed(void *arg, const struct dirent_out *d)
 
 static int compare_dir(struct rig *r, struct store *s, uint64_t at, const struct mino *i)
 {
-    struct list l = { .r = r, .dir = i };
+    struct list l = { .r = r, .dir = i, .past = at != AT_LIVE };
+    size_t want = 0;
     char b[32];
     for (size_t had = SIZE_MAX; l.n != had && l.bad == 0;) {
         had = l.n;
@@ -266,12 +268,20 @@ static int compare_dir(struct rig *r, struct store *s, uint64_t at, const struct
     }
     if (l.bad != 0)
         return l.bad;
-    if (l.n != i->n_ent)
-        return rig_viol(r, "readdir of %" PRIu64 " %s: expected %zu entries, found %zu", i->a.ino, when(at, b), i->n_ent, l.n);
+    for (size_t k = 0; k < i->n_ent; k++)
+        want += at == AT_LIVE || !i->ent[k].hidden;
+    if (l.n != want)
+        return rig_viol(r, "readdir of %" PRIu64 " %s: expected %zu entries, found %zu", i->a.ino, when(at, b), want, l.n);
     for (size_t k = 0; k < i->n_ent; k++) {
         uint64_t ino = 0;
         struct row_ino row;
         int rc = store_lookup(s, at, i->a.ino, i->ent[k].name, i->ent[k].nlen, &ino, &row, NULL);
+        if (at != AT_LIVE && i->ent[k].hidden) {
+            r->st->hidden_looks++;
+            if (rc != ERR_NOENT && !fault_error(r, rc))
+                return rig_viol(r, "lookup in %" PRIu64 " %s of %" PRIu64 ", which is hidden: found %s", i->a.ino, when(at, b), i->ent[k].ino, err_name(rc));
+            continue;
+        }
         if (rc < 0)
             return failed(r, "lookup", at, i->a.ino, rc, NULL);
         if (ino != i->ent[k].ino)
@@ -351,7 +361,7 @@ static int compare_file(struct rig *r, struct store *s, uint64_t at, const struc
     return rc;
 }
 
-struct parents { struct rig *r; const struct model *m; uint64_t ino; size_t n; int bad; };
+struct parents { struct rig *r; const struct model *m; uint64_t ino; bool past; size_t n; int bad; };
 
 static int parent_seen(void *arg, uint64_t parent, const char *name, size_t nlen)
 {
@@ -359,7 +369,7 @@ static int parent_seen(void *arg, uint64_t parent, const char *name, size_t nlen
     const struct mino *d = model_find(p->m, parent);
     const struct mdent *e = d != NULL && nlen < M_NAME_CAP ? model_entry(d, name, (uint32_t)nlen) : NULL;
     p->n++;
-    if (e == NULL || e->ino != p->ino)
+    if (e == NULL || e->ino != p->ino || (p->past && e->hidden))
         p->bad = rig_viol(p->r, "parents of %" PRIu64 ": found a name in %" PRIu64 " that is not its own", p->ino, parent);
     return p->bad;
 }
@@ -369,6 +379,8 @@ int oracle_object(struct rig *r, struct store *s, uint64_t at, const struct mode
     struct row_ino row;
     char target[4200], b[32];
     int rc = store_getattr(s, at, i->a.ino, &row, NULL);
+    if (at != AT_LIVE && i->hidden)
+        return rc == ERR_STALE || fault_error(r, rc) ? 0 : rig_viol(r, "inode %" PRIu64 " %s: it is hidden, found %s", i->a.ino, when(at, b), err_name(rc));
     if (rc < 0)
         return failed(r, "getattr", at, i->a.ino, rc, NULL);
     rc = compare_attr(r, at, &row, i);
@@ -386,11 +398,14 @@ int oracle_object(struct rig *r, struct store *s, uint64_t at, const struct mode
             return rig_viol(r, "inode %" PRIu64 " %s: target of the link differs", i->a.ino, when(at, b));
     }
     if (rc == 0 && i->a.ino != r->gen.root) {
-        struct parents p = { .r = r, .m = m, .ino = i->a.ino };
+        struct parents p = { .r = r, .m = m, .ino = i->a.ino, .past = at != AT_LIVE };
         rc = store_parents(s, at, i->a.ino, parent_seen, &p, NULL);
         if (p.bad != 0 || rc < 0)
             return p.bad != 0 ? p.bad : failed(r, "parents", at, i->a.ino, rc, NULL);
         size_t want = S_ISDIR(i->a.mode) ? i->a.nlink > 0 : i->a.nlink;
+        for (size_t k = 0; p.past && k < m->n_ino; k++)
+            for (size_t e = 0; e < m->ino[k]->n_ent; e++)
+                want -= m->ino[k]->ent[e].ino == i->a.ino && m->ino[k]->ent[e].hidden;
         if (p.n != want)
             rc = rig_viol(r, "inode %" PRIu64 " %s: expected %zu names, found %zu", i->a.ino, when(at, b), want, p.n);
     }
@@ -411,7 +426,7 @@ static int digest_is(struct rig *r, struct store *s, uint64_t at, const struct m
     char b[32];
     r->st->moments++;
     int rc = oracle_digest(r, s, at, &got);
-    if (rc != 0 || mhash_eq(got, want->digest))
+    if (rc != 0 || mhash_eq(got, at == AT_LIVE ? want->digest : want->past))
         return rc;
     struct model *m = history_model(r, want->lsn);
     rc = oracle_compare(r, s, at, m);        /* says what differs */

@@ -53,6 +53,8 @@ void rig_opened(struct rig *r)
         history_add(r, &op);
     }
     r->acked = r->answered = lsn;
+    if (store_config_get(r->w.s, "nohistory", r->patterns, sizeof r->patterns) < 0)      /* one that was being set may be there or not */
+        r->patterns[0] = '\0';
 }
 
 int rig_made(struct rig *r, const struct store_init *init)
@@ -252,6 +254,18 @@ static int config(struct rig *r)
     return 0;
 }
 
+static int patterns(struct rig *r)
+{
+    static const char *const values[] = { "", "n2 n4", "n[0-9] *line*", "LL* 7*", "n*" };
+    const char *value = values[rng_below(&r->rng, 5)];
+    struct err err = { 0 };
+    int rc = store_config_set(r->w.s, "nohistory", *value != '\0' ? value : NULL, &err);
+    if (rc < 0)
+        return fault_error(r, rc) ? 0 : rig_viol(r, "config: %s %s", err_name(rc), err.msg);
+    snprintf(r->patterns, sizeof r->patterns, "%s", value);
+    return 0;
+}
+
 static int mounted(struct rig *r)
 {
     struct err err = { 0 };
@@ -310,7 +324,7 @@ static int other_step(struct rig *r)
     case STEP_CLOCK:
         r->now_ns += (int64_t)rng_below(&r->rng, 200000) * 1000000000 - 100000ll * 1000000000;
         return 0;
-    case STEP_CONFIG: return config(r);
+    case STEP_CONFIG: return r->gen.hides && rng_chance(&r->rng, 50) ? patterns(r) : config(r);
     case STEP_MOUNTED: return mounted(r);
     case STEP_BURST: return burst(r);
     case STEP_PACK: return rig_pack(r);
@@ -375,7 +389,8 @@ static int start(struct rig *r)
     rc = world_open(r, &r->w, &rec, &err);
     if (rc < 0)
         return rig_viol(r, "first open: %s %s", err_name(rc), err.msg);
-    return rig_made(r, &init);
+    rc = rig_made(r, &init);
+    return rc == 0 && r->gen.hides && rng_chance(&r->rng, 30) ? patterns(r) : rc;
 }
 
 int rig_run(uint64_t seed, const struct sim_config *cfg, struct sim_stats *st, char *viol, size_t cap)

@@ -26,7 +26,7 @@ struct world {
     struct store *s;             /* NULL: not open */
 };
 
-struct moment { uint64_t lsn; struct mhash digest; };
+struct moment { uint64_t lsn; struct mhash digest, past; };      /* past: without what is hidden */
 
 /* A copy of the main world in the middle of a call, to be cut in many ways. */
 struct point {
@@ -54,6 +54,7 @@ struct sim_stats {
     uint64_t steps[STEP_N_KINDS], done[MOP_N_KINDS], faults_hit;
     uint64_t pack_calls, packs, packs_wide, dropped, chunks, known, deltas;      /* packs_wide: of several segments; dropped: segments */
     uint64_t pack_stopped, pack_failed, pack_again, packed_after, packing_cut, packs_standby, rebuilt, checks, shipped_old;
+    uint64_t xdev, hidden_made, hidden_moved, shown_moved, hidden_looks;     /* refused for it; made hidden, hidden and shown again by a new name; found absent in the past */
     uint64_t reclaims, reclaim_stopped, reclaim_failed, reclaimed_after, rows_gone, packs_anew, bases, unlisted, packed_needed;
 };
 
@@ -86,6 +87,7 @@ struct rig {
     bool lose_index;             /* the next open finds none */
     bool thins;                  /* its policies let go of moments; else all is kept */
     uint64_t config;             /* the value last set, and answered */
+    char patterns[64];           /* the setting nohistory of the open store */
     int  cur;                    /* what is being done now, for points */
     struct point point[POINTS_MAX]; unsigned n_point, point_gap;
     uint64_t changed_last;       /* inode changed by the last operation (ACK_FILE) */

@@ -56,6 +56,8 @@ static void print_stats(const struct sim_stats *s)
            s->chunks, s->deltas, s->known, s->rebuilt, s->checks);
     printf("reclaim %" PRIu64 ", of a recovered store %" PRIu64 "; rows let go of %" PRIu64 ", packs made anew %" PRIu64 ", bases %" PRIu64 ", moments not listed %" PRIu64 "; stopped %" PRIu64 ", failed %" PRIu64 "\n",
            s->reclaims, s->reclaimed_after, s->rows_gone, s->packs_anew, s->bases, s->unlisted, s->reclaim_stopped, s->reclaim_failed);
+    printf("made hidden %" PRIu64 ", hidden by a new name %" PRIu64 ", shown by one %" PRIu64 "; directories that stay where they are %" PRIu64 "; hidden names looked for in the past %" PRIu64 "\n",
+           s->hidden_made, s->hidden_moved, s->shown_moved, s->xdev, s->hidden_looks);
     printf("crash states %" PRIu64 ": moments by digest %" PRIu64 ", by content %" PRIu64 "\n", s->states, s->moments, s->contents);
     printf("%-16s %12s %12s %12s\n", "during", "times done", "cut points", "states");
     for (int k = 0; k < OP_KINDS; k++)
@@ -75,6 +77,8 @@ static int reached(const struct sim_stats *s)
         { "packs", s->packs }, { "packs of several segments", s->packs_wide }, { "segments dropped", s->dropped }, { "packing stopped", s->pack_stopped },
         { "packing failed", s->pack_failed }, { "packing again", s->pack_again }, { "packing of a recovered store", s->packed_after },
         { "packing cut off again", s->packing_cut }, { "packing of a standby", s->packs_standby }, { "a known chunk", s->known }, { "a difference", s->deltas }, { "an index made anew", s->rebuilt },
+        { "made hidden", s->hidden_made }, { "hidden by a new name", s->hidden_moved }, { "shown by a new name", s->shown_moved }, { "a hidden directory that stays", s->xdev },
+        { "a hidden name looked for in the past", s->hidden_looks },
         { "reclaim stopped", s->reclaim_stopped }, { "reclaim failed", s->reclaim_failed }, { "reclaim in a recovered store", s->reclaimed_after },
         { "rows let go of", s->rows_gone }, { "packing of what is needed alone", s->packed_needed }, { "packs made anew", s->packs_anew }, { "a base", s->bases }, { "a moment not listed", s->unlisted }, { "a check", s->checks }, { "a record of the archive to a standby", s->shipped_old }, { "a recovery cut off", s->twice }, { "an open for reading", s->read_only },
     };

@@ -624,7 +624,7 @@ START_TEST(numbers_that_cannot_be)
     static const struct { unsigned col; uint64_t v; const char *why; } bad[] = {
         { ARC_TYPE, 0, "found an unknown one" }, { ARC_TYPE, 23, "found an unknown one" }, { ARC_TYPE, UINT64_MAX, "found an unknown one" },
         { ARC_TYPE, 65555, "found an unknown one" }, { ARC_TYPE, REC_LINK, "arguments of type" },
-        { ARC_FLAGS, 8, "unknown flag" }, { ARC_FLAGS, 65536, "column 1 " }, { ARC_GAP, 8, "column 2 " }, { ARC_GAP, 1, "column 2 " },
+        { ARC_FLAGS, 8, "a flag of names" }, { ARC_FLAGS, 32, "unknown flag" }, { ARC_FLAGS, 65536, "column 1 " }, { ARC_GAP, 8, "column 2 " }, { ARC_GAP, 1, "column 2 " },
         { ARC_GAP, UINT64_MAX - 7, "column 2 " }, { ARC_DATA_LEN, 1, "data with a type that has none" },
         { ARC_DATA_LEN, REC_DATA_MAX + 1, "column 3 " }, { ARC_DATA_LEN, 1 << 20, "behind its frame's end" },
         { ARC_ARGS_LEN, 0, "arguments end too early" }, { ARC_ARGS_LEN, 7, "arguments end too early" },

@@ -64,7 +64,7 @@ START_TEST(each_errno_has_its_plain_code)
     static const struct { int eno, code; } map[] = {
         { EIO, ERR_IO }, { ENOENT, ERR_NOENT }, { EBUSY, ERR_BUSY }, { EINVAL, ERR_INVAL }, { EROFS, ERR_ROFS },
         { EDQUOT, ERR_NOSPC }, { ENOSPC, ERR_NOSPC }, { ENOSYS, ERR_NOTSUP }, { EOPNOTSUPP, ERR_NOTSUP },
-        { EACCES, ERR_ACCES }, { ENOMEM, ERR_NOMEM }, { EXDEV, ERR_UNKNOWN }, { 0, ERR_UNKNOWN },
+        { EACCES, ERR_ACCES }, { ENOMEM, ERR_NOMEM }, { EXDEV, ERR_XDEV }, { EDOM, ERR_UNKNOWN }, { 0, ERR_UNKNOWN },
     };
     struct err err = { 0 };
 

@@ -13,13 +13,14 @@
 #include <sys/stat.h>
 
 /* A sealed head of ${type}; returns its length. */
-static uint32_t make_head(unsigned type, uint64_t n, struct record *rec, uint8_t *buf, size_t cap)
+static uint32_t make_head_flags(unsigned type, uint64_t n, unsigned flags, struct record *rec, uint8_t *buf, size_t cap)
 {
     uint64_t sums[8];
     uint8_t *data;
     int len;
 
     fix_sample(type, n, rec);
+    rec->flags |= (uint16_t)flags;
     data = fix_data_of(rec);
     ck_assert_uint_le(record_n_sums(rec->data_len), 8);
     record_sums(data, rec->data_len, sums);
@@ -36,6 +37,11 @@ static uint32_t make_head(unsigned type, uint64_t n, struct record *rec, uint8_t
     rec->boot_ns = 12345;
     record_seal(buf, (uint32_t)len, rec);
     return (uint32_t)len;
+}
+
+static uint32_t make_head(unsigned type, uint64_t n, struct record *rec, uint8_t *buf, size_t cap)
+{
+    return make_head_flags(type, n, 0, rec, buf, cap);
 }
 
 START_TEST(round_trip_of_every_type)
@@ -147,9 +153,26 @@ START_TEST(bounds_hold_behind_a_valid_hash)
     ck_assert_str_eq(err.msg, "record of type 23: unknown type");
 
     len = make_head(REC_CANARY, 1, &rec, a, sizeof a);
-    a[2] = 8;
+    a[2] = 32;
     ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
     ck_assert_str_eq(err.msg, "record of type 19: unknown flag");
+
+    /* Flags that say something of a name: of a record that gives one; the second one where two are given. */
+    for (unsigned type = REC_CREATE; type <= REC_RENAME; type++) {
+        len = make_head(type, 1, &rec, a, sizeof a);
+        a[2] |= RECF_NOHISTORY;
+        ck_assert_int_eq(decode_resealed(a, len, &err), type == REC_UNLINK ? ERR_BADREC : 0);
+    }
+    len = make_head(REC_CANARY, 1, &rec, a, sizeof a);
+    a[2] = RECF_NOHISTORY;
+    ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
+    ck_assert_str_eq(err.msg, "record of type 19: a flag of names with a type that gives none");
+    len = make_head(REC_RENAME, 1, &rec, a, sizeof a);                  /* one that does not replace */
+    a[2] |= RECF_NOHISTORY_BACK;
+    ck_assert_int_eq(decode_resealed(a, len, &err), ERR_BADREC);
+    len = make_head(REC_RENAME, 2, &rec, a, sizeof a);                  /* one that exchanges */
+    a[2] |= RECF_NOHISTORY_BACK;
+    ck_assert_int_eq(decode_resealed(a, len, &err), 0);
 
     len = make_head(REC_CANARY, 1, &rec, a, sizeof a);
     a[104] = 1;
@@ -392,6 +415,9 @@ START_TEST(golden_samples_never_change)
         golden(name, a, len);
         ck_assert_int_eq(record_decode(a, len, &rec, NULL), 0);
     }
+    struct record rec;
+    golden("record-create-nohistory.bin", a, make_head_flags(REC_CREATE, 3, RECF_NOHISTORY, &rec, a, sizeof a));
+    golden("record-rename-nohistory.bin", a, make_head_flags(REC_RENAME, 5, RECF_NOHISTORY | RECF_NOHISTORY_BACK, &rec, a, sizeof a));
     sample_header(&h);
     segment_header_encode(&h, a);
     golden("segment.bin", a, SEGMENT_HEADER_BYTES);

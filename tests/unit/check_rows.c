@@ -63,7 +63,8 @@ static void rnd_ino(struct row_ino *r, uint8_t *target)
     r->rdev = (uint32_t)rnd_upto(UINT32_MAX);
     r->nlink = (uint32_t)rnd_upto(UINT32_MAX);
     r->n_xattr = (uint32_t)rnd_upto(3);
-    r->flags = (uint32_t)rnd_upto(7);
+    r->flags = (uint32_t)rnd_upto(7) & (S_ISDIR(r->mode) ? 7u : 5u);
+    r->hidden = rnd() % 2 ? 0 : rnd() % 2 ? r->created : r->created + rnd_upto(r->birth - r->created);
     if (S_ISDIR(r->mode)) {
         r->parent = rnd_upto(INO_MAX);
         r->entries = rnd_upto(UINT64_MAX);
@@ -80,7 +81,7 @@ static void same_ino(const struct row_ino *a, const struct row_ino *b)
 {
 #define SAME(f) ck_assert_uint_eq(a->f, b->f)
     SAME(birth); SAME(created); SAME(content); SAME(mapgen); SAME(origin); SAME(size); SAME(blocks); SAME(entries);
-    SAME(mode); SAME(uid); SAME(gid); SAME(rdev); SAME(nlink); SAME(n_xattr); SAME(flags); SAME(parent);
+    SAME(mode); SAME(uid); SAME(gid); SAME(rdev); SAME(nlink); SAME(n_xattr); SAME(flags); SAME(parent); SAME(hidden);
     SAME(target_len);
     SAME(atime.nsec); SAME(mtime.nsec); SAME(ctime.nsec); SAME(btime.nsec);
 #undef SAME
@@ -175,6 +176,13 @@ START_TEST(inode_impossible)
     /* the same with 0 later: says nothing */
     static const uint8_t idle[] = { 1, 1, 0, 100, 0, 0, 0xa4, 0x81, 0, 0, 0, 0 };
     ck_assert_int_eq(row_ino_decode(idle, sizeof idle, &b, NULL, &err), ERR_DAMAGE);
+    /* hidden since 101, born at 100; since 99, made at 100; a flag of directories */
+    static const uint8_t after[] = { 1, 0, 0x40, 100, 0, 0, 0xa4, 0x81, 0, 0, 2, 0 }, before[] = { 1, 0, 0x40, 100, 0, 0, 0xa4, 0x81, 0, 0, 1, 0 };
+    static const uint8_t flag[] = { 1, 0x80, 0, 100, 0, 0, 0xa4, 0x81, 0, 0, 2, 0 };
+    ck_assert_int_eq(row_ino_decode(after, sizeof after, &b, NULL, &err), ERR_DAMAGE);
+    ck_assert_int_eq(row_ino_decode(before, sizeof before, &b, NULL, &err), ERR_DAMAGE);
+    ck_assert_int_eq(row_ino_decode(flag, sizeof flag, &b, NULL, &err), ERR_DAMAGE);
+    ck_assert_ptr_nonnull(strstr(err.msg, "a flag of directories"));
     /* a symlink whose target is not as long as its size */
     static const uint8_t link[] = { 1, 8, 0, 100, 0, 0, 0xff, 0xa1, 0, 0, 3, 0, 'a', 'b' };
     ck_assert_int_eq(row_ino_decode(link, sizeof link, &b, NULL, &err), ERR_DAMAGE);
@@ -203,18 +211,19 @@ START_TEST(entries_round_trip)
 {
     uint8_t buf[ROW_SMALL_MAX], name[REC_NAME_MAX];
     struct err err = { 0 };
+    size_t len;
 
     seed = 13;
     for (int i = 0; i < ROUNDS; i++) {
         struct row_den a = { rnd_upto(UINT64_MAX), 1 + rnd_upto(INO_MAX - 1), rnd_upto(UINT64_MAX),
-                             types[rnd() % 7] >> 12 }, b;
+                             types[rnd() % 7] >> 12, rnd() % 2 }, b;
         struct row_dix c = { .birth = rnd_upto(UINT64_MAX), .ino = 1 + rnd_upto(INO_MAX - 1),
-                             .type = types[rnd() % 7] >> 12, .name_len = (uint16_t)(1 + rnd() % REC_NAME_MAX),
+                             .type = types[rnd() % 7] >> 12, .hidden = rnd() % 2, .name_len = (uint16_t)(1 + rnd() % REC_NAME_MAX),
                              .name = name }, d;
-        size_t len = row_den_encode(&a, buf, sizeof buf);
 
+        len = row_den_encode(&a, buf, sizeof buf);
         ck_assert_int_eq(row_den_decode(buf, len, &b, &err), 0);
-        ck_assert(a.birth == b.birth && a.ino == b.ino && a.cookie == b.cookie && a.type == b.type);
+        ck_assert(a.birth == b.birth && a.ino == b.ino && a.cookie == b.cookie && a.type == b.type && a.hidden == b.hidden);
         for (size_t cut = 0; cut < len; cut++)
             ck_assert_int_eq(row_den_decode(buf, cut, &b, &err), ERR_DAMAGE);
         for (unsigned j = 0; j < c.name_len; j++)
@@ -223,15 +232,23 @@ START_TEST(entries_round_trip)
             while (name[j] == '/');
         len = row_dix_encode(&c, buf, sizeof buf);
         ck_assert_int_eq(row_dix_decode(buf, len, &d, &err), 0);
-        ck_assert(c.birth == d.birth && c.ino == d.ino && c.type == d.type && c.name_len == d.name_len);
+        ck_assert(c.birth == d.birth && c.ino == d.ino && c.type == d.type && c.hidden == d.hidden && c.name_len == d.name_len);
         ck_assert_mem_eq(d.name, name, c.name_len);
         ck_assert_int_eq(row_dix_decode(buf, len - c.name_len, &d, &err), ERR_DAMAGE);
         buf[len - 1] = '/';
         ck_assert_int_eq(row_dix_decode(buf, len, &d, &err), ERR_DAMAGE);
     }
-    static const uint8_t no_ino[] = { 1, 5, 0, 8, 0 }, no_type[] = { 1, 5, 0, 3, 9 }, good[] = { 1, 5, 0, 8, 9 };
+    static const uint8_t no_ino[] = { 1, 5, 0, 8, 0 }, no_type[] = { 1, 5, 0, 3, 9 }, good[] = { 1, 5, 0, 8, 9 }, hidden[] = { 1, 5, 0, 24, 9 };
     struct row_den e;
     ck_assert_int_eq(row_den_decode(good, sizeof good, &e, &err), 0);
+    ck_assert_int_eq(row_den_decode(hidden, sizeof hidden, &e, &err), 0);
+    ck_assert(e.type == S_IFREG >> 12 && e.hidden);
+    for (uint64_t birth = 0; birth < 1 << 20; birth = birth * 3 + 8) {
+        struct row_par p = { birth & ~7ull, birth & 16 }, q;
+        len = row_par_encode(&p, buf, sizeof buf);
+        ck_assert_int_eq(row_par_decode(buf, len, &q, &err), 0);
+        ck_assert(p.birth == q.birth && p.hidden == q.hidden);
+    }
     ck_assert_int_eq(row_den_decode(no_ino, sizeof no_ino, &e, &err), ERR_DAMAGE);
     ck_assert_int_eq(row_den_decode(no_type, sizeof no_type, &e, &err), ERR_DAMAGE);
 }
