@@ -29,6 +29,8 @@
 /* Without space to write a worker serves read-only; so often it is looked at, and so much must be free before it is tried again. */
 #define ROOM_EVERY_MS 5000u
 #define ROOM_MIN (16ull << 20)
+/* After so many looks it is tried whatever there is: it may have been a quota, or the disk is that small. */
+#define ROOM_LOOKS 120u
 
 struct sup {
     const struct fs_options *o;
@@ -45,6 +47,7 @@ struct sup {
     bool replaced;                   /* the worker was ended to start one of this program */
     uint64_t room;                   /* it serves read-only for want of space: bytes that must be free before another may write; 0: not so */
     uint64_t room_at_ms;             /* when that is looked at next */
+    unsigned room_looks;             /* so often it was not enough */
     bool ever_served, announced, ending;
     bool serving;                    /* this worker has said so */
     bool killed;                     /* by us: it did not end when asked to */
@@ -225,6 +228,7 @@ static void wait_for_room(struct sup *s)
     uint64_t has = statvfs(s->o->store, &v) == 0 ? (uint64_t)v.f_bavail * v.f_frsize : 0;
 
     s->room = 2 * has > ROOM_MIN ? 2 * has : ROOM_MIN;
+    s->room_looks = 0;
     s->room_at_ms = now_ms() + ROOM_EVERY_MS;
 }
 
@@ -234,7 +238,7 @@ static void look_for_room(struct sup *s)
     struct statvfs v;
 
     s->room_at_ms = now_ms() + ROOM_EVERY_MS;
-    if (s->worker <= 0 || !s->serving || s->ending || statvfs(s->o->store, &v) < 0 || (uint64_t)v.f_bavail * v.f_frsize < s->room)
+    if (s->worker <= 0 || !s->serving || s->ending || statvfs(s->o->store, &v) < 0 || ((uint64_t)v.f_bavail * v.f_frsize < s->room && ++s->room_looks < ROOM_LOOKS))
         return;
     fs_log("there is space again: trying to write");
     s->room = 0;

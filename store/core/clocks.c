@@ -8,7 +8,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-struct changes { const uint64_t *point; int64_t *wall; bool *put; size_t n; uint64_t *gone; size_t n_gone; };
+/* Of each point, and of the record behind it: a time at which that had happened leads to none of the two any more. */
+struct changes { const uint64_t *point; struct clock { uint64_t lsn; int64_t wall; } *next; int64_t *wall; bool *put; size_t n; uint64_t *gone; size_t n_gone; };
 
 static void fill(void *arg, struct kv *kv, struct kv_batch *b)
 {
@@ -20,6 +21,10 @@ static void fill(void *arg, struct kv *kv, struct kv_batch *b)
             size_t len = row_u64_encode((uint64_t)c->wall[i], val, sizeof val);
 
             kv->ops->batch_put(b, key, key_clock(key, c->point[i]), val, len);
+            if (c->next[i].lsn != 0) {
+                len = row_u64_encode((uint64_t)c->next[i].wall, val, sizeof val);
+                kv->ops->batch_put(b, key, key_clock(key, c->next[i].lsn), val, len);
+            }
         }
     for (size_t i = 0; i < c->n_gone; i++)
         kv->ops->batch_del(b, key, key_clock(key, c->gone[i]));
@@ -36,6 +41,7 @@ static int stale(struct store *s, const struct keep *keep, struct changes *c, st
     const uint8_t lo[] = { 'w' }, hi[] = { 'w' + 1 };
     struct kv_iter *it = s->kv->ops->iter_new(s->kv, NULL, lo, 1, hi, 1);
     size_t cap = 0;
+    bool behind = false;                 /* the row before is of a point */
     int rc = it != NULL ? 0 : err_set(err, ERR_NOMEM, "index: out of memory");
 
     if (rc < 0)
@@ -47,8 +53,10 @@ static int stale(struct store *s, const struct keep *keep, struct changes *c, st
 
         if (!key_parse(key, len, &k))
             rc = err_set(err, ERR_DAMAGE, "index: the row of a clock cannot be read; rebuild the index");
-        if (rc < 0 || is_point(keep, k.lsn))
+        if (rc < 0 || is_point(keep, k.lsn) || behind) {
+            behind = rc == 0 && is_point(keep, k.lsn);
             continue;
+        }
         if (c->n_gone == cap) {
             uint64_t *v = realloc(c->gone, (cap = cap == 0 ? 64 : 2 * cap) * sizeof *v);
 
@@ -77,6 +85,25 @@ static bool has_row(struct store *s, uint64_t lsn)
     return rc == 0;
 }
 
+/* The record behind that at ${lsn}, 0 none. */
+static int record_behind(struct store *s, uint64_t lsn, struct clock *out, struct err *err)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+    int rc = history_iter_new(s->history, lsn, UINT64_MAX, &it, err);
+
+    out->lsn = 0;
+    while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1) {
+        rc = 0;
+        if (rec.lsn <= lsn)
+            continue;
+        *out = (struct clock){ rec.lsn, rec.wall_ns };
+        break;
+    }
+    history_iter_free(it);
+    return rc;
+}
+
 int clocks_keep(struct store *s, const struct keep *keep, uint64_t upto, struct err *err)
 {
     struct changes c = { .point = keep->point };
@@ -87,11 +114,12 @@ int clocks_keep(struct store *s, const struct keep *keep, uint64_t upto, struct 
         c.n++;
     c.wall = calloc(c.n + 1, sizeof *c.wall);
     c.put = calloc(c.n + 1, sizeof *c.put);
-    rc = c.wall != NULL && c.put != NULL ? 0 : err_set(err, ERR_NOMEM, "index: out of memory");
+    c.next = calloc(c.n + 1, sizeof *c.next);
+    rc = c.wall != NULL && c.put != NULL && c.next != NULL ? 0 : err_set(err, ERR_NOMEM, "index: out of memory");
     for (size_t i = 0; i < c.n && rc == 0; i++) {
         c.put[i] = !has_row(s, c.point[i]);
         n_put += c.put[i];
-        if (c.put[i] && (rc = moment_wall(s, c.point[i], &c.wall[i], err)) < 0)
+        if (c.put[i] && ((rc = moment_wall(s, c.point[i], &c.wall[i], err)) < 0 || (rc = record_behind(s, c.point[i], &c.next[i], err)) < 0))
             break;
     }
     if (rc == 0)
@@ -100,6 +128,7 @@ int clocks_keep(struct store *s, const struct keep *keep, uint64_t upto, struct 
         rc = store_put_rows(s, fill, &c, err);
     free(c.wall);
     free(c.put);
+    free(c.next);
     free(c.gone);
     return rc;
 }

@@ -10,7 +10,8 @@
 #include "store/index/sweep.h"
 
 /*
- * clocks_keep(s, keep, upto, err): a row for each point of ${keep} below ${upto}, where records will be let go of; none for what is no point any more.
+ * clocks_keep(s, keep, upto, err): a row for each point of ${keep} below ${upto}, where records will be let go of, and for the record behind it; none for what is no
+ * point any more.
  * clocks_begin(s, first, err): a row of the clock (struct row_time) for the record from which on they stay: ages are counted from there.
  * Not durable before the next flush. Errors: DAMAGE, IO, NOMEM; NOENT there is neither record nor row.
  */

@@ -316,6 +316,8 @@ static int read_records(struct store *s, uint64_t from, uint64_t to, struct touc
     rc = periods_start(s, from, &start, err);
     if (rc == 0)
         rc = history_iter_new(s->history, start, to + 1, &it, err);
+    if (rc == 0 && from < history_first(s->history))     /* meanwhile */
+        rc = ERR_NOENT;
     while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1)
         rc = rec.lsn > from ? take(t, &rec, err) : 0;
     history_iter_free(it);

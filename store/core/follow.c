@@ -59,6 +59,7 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
         *sb = before;
     }
     history_epochs(s->history, sb);
+    packs_epochs(s->packs, sb->epochs, sb->n_epochs);
     return rc;
 }
 
@@ -79,6 +80,7 @@ static int forget_row(struct store *s, const struct record *rec, struct err *err
         if (rc < 0)
             sb->epochs[sb->n_epochs++] = row;
         history_epochs(s->history, sb);
+        packs_epochs(s->packs, sb->epochs, sb->n_epochs);
     }
     pthread_mutex_unlock(&s->mark_lock);
     return rc;

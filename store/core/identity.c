@@ -179,6 +179,7 @@ int identity_become_writer(struct store *s, bool clean, struct err *err)
     if (rc == 0 && new_epoch)            /* into both copies: one that rots must not take an epoch, or a site, with it */
         rc = super_write(s->io, &s->sb, err);
     history_epochs(s->history, &s->sb);
+    packs_epochs(s->packs, s->sb.epochs, s->sb.n_epochs);
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {

@@ -154,14 +154,27 @@ static int remove_from_log(void *arg, const char *name)
     return rc == ERR_NOENT ? 0 : rc;
 }
 
+bool store_file_name(const char *name)
+{
+    uint64_t first, end, gen;
+    size_t n = strlen(name);
+    char whole[ARCHIVE_NAME_MAX];
+    if (strcmp(name, "next") == 0 || strcmp(name, "base.next") == 0)
+        return true;
+    if (n > 5 && n < sizeof whole && strcmp(name + n - 5, ".next") == 0)
+        n -= 5;
+    if (n >= sizeof whole)
+        return false;
+    memcpy(whole, name, n);
+    whole[n] = '\0';
+    return archive_parse(whole, &first, &end, &gen) || base_parse(whole, &gen) || pack_parse(whole, &first, &end, &gen);
+}
+
 /* Files of a standby that was sent some of them, and not all. */
 static int left_of_files(void *arg, const char *name)
 {
     struct leftovers *l = arg;
-    const char *end = strrchr(name, '.');
-    uint64_t first, last, gen;
-    l->foreign |= !archive_parse(name, &first, &last, &gen) && !base_parse(name, &gen) && !pack_parse(name, &first, &last, &gen) &&
-                  strcmp(name, "next") != 0 && (end == NULL || strcmp(end, ".next") != 0);
+    l->foreign |= !store_file_name(name);
     return 0;
 }
 
@@ -235,22 +248,25 @@ static int not_ours(void *arg, const char *name)
     return l.foreign ? entry_seen(arg, name) : 0;
 }
 
-/* An empty directory, or one with what is left of a making that was cut off. Nothing is left in one that is neither. */
-static int may_make(struct io *io, const char *dir, bool keep, struct io_file **lock, struct err *err)
+int store_vacant(struct io *io, const char *dir, bool keep, struct io_file **lock, struct err *err)
 {
     struct io_stat st;
     char found[64] = "";
     bool there = io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0;
     int rc = there ? 0 : io_list(io, ".", not_ours, found, err);
     /* Two that make one store at the same time would tidy up behind each other. */
-    if (rc >= 0 && found[0] == '\0')
-        rc = io_lock(io, "lock", lock, err);
+    if (rc >= 0 && found[0] == '\0' && *lock == NULL && (rc = io_lock(io, "lock", lock, err)) < 0)
+        *lock = NULL;
     if (rc >= 0 && found[0] == '\0')
         rc = clear_unfinished(io, err);
-    if (rc == 0 && found[0] == '\0' && !there)
-        rc = clear_files(io, keep, err);
-    if (rc == 0 && (io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0))
+    there = io_stat_path(io, "super.0", &st, NULL) == 0 || io_stat_path(io, "super.1", &st, NULL) == 0;
+    if (rc == 0 && there)
         rc = err_set(err, ERR_EXIST, "%s: a store is there already; mount it, or choose another directory", dir != NULL ? dir : "store");
+    /* A log that is more than a beginning is of a store that lost its superblocks: nothing of it is touched. */
+    if (rc == 0 && found[0] == '\0' && io_stat_path(io, "log", &st, NULL) < 0)
+        rc = clear_files(io, keep, err);
+    else if (rc == 0 && found[0] == '\0')
+        snprintf(found, sizeof found, "log");
     if (rc == 0 && found[0] == '\0' && !keep)
         rc = io_list(io, ".", entry_seen, found, err);
     if (rc >= 0 && found[0] != '\0')
@@ -283,7 +299,7 @@ int store_create(struct io *io, const char *dir, const struct store_init *init, 
 {
     struct super *sb = calloc(1, sizeof *sb);
     struct io_file *lock = NULL;
-    int rc = sb != NULL ? may_make(io, dir, false, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = sb != NULL ? store_vacant(io, dir, false, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc < 0)
         goto out;
     io_random(io, sb->lineage, sizeof sb->lineage);
@@ -301,8 +317,8 @@ int store_create_standby(struct io *io, const char *dir, const struct store_seed
 {
     const struct store_init init = { .timezone = seed->timezone };
     struct super *sb = calloc(1, sizeof *sb);
-    struct io_file *lock = NULL;
-    int rc = sb != NULL ? may_make(io, dir, seed->begins != 0, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    struct io_file *lock = seed->lock;
+    int rc = sb != NULL ? store_vacant(io, dir, seed->begins != 0, &lock, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     if (rc < 0)
         goto out;
     memcpy(sb->lineage, seed->lineage, sizeof sb->lineage);
@@ -315,7 +331,7 @@ int store_create_standby(struct io *io, const char *dir, const struct store_seed
     sb->n_epochs = seed->n_epochs;
     rc = make_rest(io, dir, sb, &init, seed, empty_log, err);
 out:
-    if (lock != NULL)
+    if (lock != NULL && lock != seed->lock)
         io_close(lock);
     free(sb);
     return rc;

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define NS 1000000000ll
-enum { HOUR = 3600, DAY = 86400 };
+enum { HOUR = 3600, DAY = 86400, AGAIN_MAX = 8 };     /* ends of one period that a clock brings again and again */
 
 static int nomem(struct err *err)
 {
@@ -134,13 +134,32 @@ static int64_t label_end(enum period_kind k, int64_t label)
 struct end { int64_t label; uint64_t lsn, age_ns; };
 struct ends { struct end *v; size_t first, n, cap; int64_t newest; bool again; };    /* newest: the largest label there ever was; again: some came twice */
 
+/* Of a period that has ended so often already the oldest end goes: a machine that forgets the time at each start would fill the set. */
+static void end_limit(struct ends *l, int64_t label)
+{
+    size_t oldest = l->n, times = 0;
+
+    for (size_t i = l->n; i-- > l->first;)
+        if (l->v[i].label == label) {
+            oldest = i;
+            times++;
+        }
+    if (times < AGAIN_MAX)
+        return;
+    memmove(l->v + oldest, l->v + oldest + 1, (l->n - oldest - 1) * sizeof *l->v);
+    l->n--;
+}
+
 /*
- * A period has ended, perhaps once more: a clock that was set back brings one again, of today or of years ago. Both ends count: what such a period was before is
+ * A period has ended, perhaps once more: a clock that was set back brings one again, of today or of years ago. Each end counts: what such a period was before is
  * no less worth keeping for it.
  */
 static int end_add(struct ends *l, int64_t label, uint64_t lsn, uint64_t age_ns, struct err *err)
 {
-    l->again |= l->n > 0 && label <= l->newest;
+    if (l->n > 0 && label <= l->newest) {
+        l->again = true;
+        end_limit(l, label);
+    }
     if (l->n == l->cap && l->first > l->cap / 2) {
         memmove(l->v, l->v + l->first, (l->n - l->first) * sizeof *l->v);
         l->n -= l->first;

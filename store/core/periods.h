@@ -19,7 +19,7 @@ struct period_list { struct period_end *v; size_t n, cap; };
 
 /*
  * periods_wanted(s, p, age_ns, out, err): the ends that ${p}->keep wants, by LSN, each once, of a store that is ${age_ns} old: of each kind the last
- * p->keep[k] that something happened in, and those not older than so many periods. One that a clock set back brings again has an end each time, and counts once. Errors: NOMEM, DAMAGE, IO; USAGE no time zone at all.
+ * p->keep[k] that something happened in, and those not older than so many periods. One that a clock set back brings again has an end each time (the last eight), and counts once. Errors: NOMEM, DAMAGE, IO; USAGE no time zone at all.
  */
 int  periods_wanted(struct store *s, const struct policy *p, uint64_t age_ns, struct period_list *out, struct err *err);
 void periods_free(struct period_list *l);

@@ -283,6 +283,9 @@ static int may_promote(const struct store *s, struct err *err)
         return 0;
     if (s->sb.role != ROLE_STANDBY)
         return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", s->dir != NULL ? s->dir : "store");
+    if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
+        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
+                       s->dir != NULL ? s->dir : "store", log_head(s->log), s->retained.horizon);
     if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", s->dir != NULL ? s->dir : "store");
     return 0;

@@ -122,8 +122,16 @@ struct store_seed {
     const struct epoch_row *epochs;
     uint32_t n_epochs;
     struct retained *retained;
+    struct io_file *lock;     /* of store_vacant, where that was asked before; stays the caller's */
 };
 int store_create_standby(struct io *io, const char *dir, const struct store_seed *seed, struct err *err);
+/*
+ * store_vacant(io, dir, keep, lock, err): a store may be made here: nothing is in the directory, or what is left of a making that was cut off, which goes; ${keep}: but for
+ * files of archive and packs. *${lock} is taken where it is NULL, also on failure perhaps: the caller closes it. Nothing else is removed. Errors: EXIST, NOTEMPTY, LOCKED, IO.
+ * store_file_name(name): of a file of archive or packs, or of one in the making.
+ */
+int  store_vacant(struct io *io, const char *dir, bool keep, struct io_file **lock, struct err *err);
+bool store_file_name(const char *name);
 
 /*
  * store_open(io, dir, opt, out, recovery, err):

@@ -272,7 +272,7 @@ static int reclaim_all(struct run *r)
     const struct reclaim_options *opt = r->opt;
     struct store *s = r->s;
     struct keep keep = { 0 };
-    uint64_t sum = 0;
+    uint64_t sum = 0, set_gen = 0;
     int rc = 0;
 
     /* now: what the first one unlisted goes with the next; what the kernel was asked to forget with one more */
@@ -287,6 +287,8 @@ static int reclaim_all(struct run *r)
         goto out;                        /* nothing was ever let go of */
     if (rc == 0 && (opt->sweep || sum != swept_last(s))) {
         rc = retain_both_copies(s, r->err);
+        set_gen = store_retained_gen(s);
+        set_gen -= set_gen > 1;          /* that of the older copy: the newer one may rot, and nothing is lost with it */
         store_maint_begin(s);
         if (rc == 0)
             rc = tidy(r);
@@ -304,7 +306,7 @@ static int reclaim_all(struct run *r)
             rc = reclaim_packs(r);
         give_back();
         if (rc == 0)
-            rc = renew_base(s, &keep, r->res->rows - r->res->rows_gone, opt, r->res, r->err);
+            rc = renew_base(s, &keep, set_gen, r->res->rows - r->res->rows_gone, opt, r->res, r->err);
         if (rc == 0)
             rc = packs_list(store_packs(s), add_bytes, &r->res->bytes_after, r->err);
         if (rc == 0 && !r->skipped)

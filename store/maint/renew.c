@@ -71,9 +71,9 @@ static int write_rows(struct base_writer *w, const struct reclaim_options *opt, 
     return more;
 }
 
-static int write_base(struct store *s, uint64_t gen, const struct reclaim_options *opt, struct base_head *made, struct err *err)
+static int write_base(struct store *s, uint64_t gen, uint64_t set_gen, const struct reclaim_options *opt, struct base_head *made, struct err *err)
 {
-    struct base_head h = { .gen = gen, .retained_gen = store_retained_gen(s) };
+    struct base_head h = { .gen = gen, .retained_gen = set_gen };
     struct base_writer *w = NULL;
     struct store_info info;
     uint8_t epoch[16];
@@ -95,7 +95,7 @@ static int write_base(struct store *s, uint64_t gen, const struct reclaim_option
     return base_finish(w, epoch, made, err);
 }
 
-int renew_base(struct store *s, const struct keep *keep, uint64_t rows, const struct reclaim_options *opt, struct reclaim_result *res, struct err *err)
+int renew_base(struct store *s, const struct keep *keep, uint64_t set_gen, uint64_t rows, const struct reclaim_options *opt, struct reclaim_result *res, struct err *err)
 {
     struct bases l = { .s = s, .err = err };
     struct base_head made = { 0 };
@@ -116,7 +116,7 @@ int renew_base(struct store *s, const struct keep *keep, uint64_t rows, const st
     if (rc == 0)
         rc = store_flush(s, err);
     if (rc == 0)
-        rc = write_base(s, l.newest + 1, opt, &made, err);
+        rc = write_base(s, l.newest + 1, set_gen, opt, &made, err);
     if (rc == ERR_NOSPC)
         return 0;
     if (rc < 0)

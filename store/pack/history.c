@@ -248,12 +248,27 @@ static bool file_at(struct history *h, size_t i, struct history_file *f)
     return there;
 }
 
+/* The first one that begins at or behind ${addr}: files may go, and come, meanwhile. */
+static bool file_from(struct history *h, uint64_t addr, struct history_file *f)
+{
+    bool there = false;
+
+    pthread_mutex_lock(&h->mutex);
+    for (size_t i = 0; i < h->n && !there; i++)
+        if (h->file[i].first >= addr) {
+            *f = h->file[i];
+            there = true;
+        }
+    pthread_mutex_unlock(&h->mutex);
+    return there;
+}
+
 int history_files(struct history *h, int (*fn)(void *arg, const struct history_file *f), void *arg)
 {
-    struct history_file f;
+    struct history_file f = { 0 };
     int rc = 0;
 
-    for (size_t i = 0; rc == 0 && file_at(h, i, &f); i++)
+    while (rc == 0 && file_from(h, f.first + 1, &f))
         rc = fn(arg, &f);
     return rc;
 }
@@ -265,7 +280,7 @@ static size_t older_locked(const struct history *h, uint64_t upto)
 {
     size_t n = 0;
 
-    while (n + 1 < h->n && h->file[n].own_end <= upto)
+    while (n + 1 < h->n && h->file[n].own_end < upto)       /* what ends there has the record before it, which may be asked for */
         n++;
     return n;
 }

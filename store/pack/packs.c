@@ -5,8 +5,11 @@
  */
 #include "store/pack/packs_internal.h"
 
+#include "store/base/super.h"
+
 #include <assert.h>
 #include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* ---- the table ---- */
@@ -270,6 +273,19 @@ uint64_t packs_end(struct packs *ps)
     return at;
 }
 
+void packs_epochs(struct packs *ps, const struct epoch_row *epochs, uint32_t n)
+{
+    uint32_t have;
+
+    pthread_mutex_lock(&ps->mutex);
+    have = ps->n_epochs;
+    if (n > have && n <= SUPER_EPOCHS_MAX)
+        memcpy(ps->epochs + have, epochs + have, (n - have) * sizeof *epochs);
+    if (n <= SUPER_EPOCHS_MAX)
+        atomic_store(&ps->n_epochs, n);      /* read without the lock */
+    pthread_mutex_unlock(&ps->mutex);
+}
+
 uint64_t packs_next_gen(struct packs *ps)
 {
     uint64_t gen = 0;
@@ -301,19 +317,28 @@ int packs_list(struct packs *ps, int (*fn)(void *arg, const struct packs_info *i
 {
     int rc = 0;
 
-    for (size_t i = 0; rc == 0; i++) {
+    uint64_t first = 0, gen = 0;         /* of the last one: packs may go, and come, meanwhile */
+
+    while (rc == 0) {
         struct packs_info info = { 0 };
         struct io_stat st = { 0 };
-        struct pack *p;
+        struct pack *p = NULL;
         bool yes = false;
 
         pthread_mutex_lock(&ps->mutex);
-        p = i < ps->n ? ps->pack[i] : NULL;
+        for (size_t i = 0; i < ps->n; i++) {
+            struct pack *q = ps->pack[i];
+
+            if ((q->first > first || (q->first == first && q->gen > gen)) && (p == NULL || q->first < p->first || (q->first == p->first && q->gen < p->gen)))
+                p = q;
+        }
         if (p)
             p->refs++;
         pthread_mutex_unlock(&ps->mutex);
         if (p == NULL)
             break;
+        first = p->first;
+        gen = p->gen;
         info.first = p->first;
         info.end = p->end;
         info.gen = p->gen;
@@ -365,7 +390,7 @@ int packs_open(struct io *io, const struct packs_options *opt, struct packs **ou
     memcpy(ps->key, opt->key, sizeof ps->key);
     ps->cache_max = opt->cache_bytes ? opt->cache_bytes : PACKS_CACHE_DEF;
     pthread_mutex_init(&ps->mutex, NULL);
-    ps->epochs = calloc(opt->n_epochs + (size_t)1, sizeof *ps->epochs);
+    ps->epochs = calloc(opt->n_epochs + (size_t)SUPER_EPOCHS_MAX, sizeof *ps->epochs);     /* room for what comes */
     if (ps->epochs) {
         ps->n_epochs = opt->n_epochs;
         if (opt->n_epochs)

@@ -28,6 +28,8 @@ struct packs_options {
  */
 int  packs_open(struct io *io, const struct packs_options *opt, struct packs **out, struct err *err);
 void packs_close(struct packs *ps);
+/* packs_epochs(ps, epochs, n): the table has more rows by now, or lost the last ones again. */
+void packs_epochs(struct packs *ps, const struct epoch_row *epochs, uint32_t n);
 
 /* packs_end(ps): behind the last address in packs that lie end to end from the first one on; 0: none. packs_next_gen: for a new one. */
 uint64_t packs_end(struct packs *ps);

@@ -54,7 +54,8 @@ struct cached {
 struct packs {
     struct io *io;
     struct epoch_row *epochs;
-    uint32_t n_epochs, key_id;
+    _Atomic uint32_t n_epochs;
+    uint32_t key_id;
     uint8_t  lineage[16], key[32];
 
     pthread_mutex_t mutex;

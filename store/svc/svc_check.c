@@ -339,6 +339,8 @@ static int check_archive_file(void *arg, const struct history_file *f)
         r = archive_check(a, &e);
     }
     archive_close(a);
+    if (r == ERR_NOENT && history_first(store_history(p->s)) > f->first)
+        return 0;                        /* let go of meanwhile */
     p->n++;
     if (warn.code != 0 && (r = svc_finding(p->c, "archive", "%s", warn.msg)) != 0)
         return r;
@@ -357,6 +359,8 @@ static int check_base(void *arg, uint64_t gen)
     if (r == 0 && base_head(b)->applied > p->based)
         p->based = base_head(b)->applied;
     base_close(b);
+    if (r == ERR_NOENT)
+        return 0;                        /* another has taken its place meanwhile; if none has, that is said below */
     p->n++;
     if (r == 0 && warn.code != 0)
         return svc_finding(p->c, "archive", "%s", warn.msg);

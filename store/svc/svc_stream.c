@@ -44,6 +44,7 @@ static int booting(void *arg, uint64_t end, struct err *err)
     struct shipping *h = arg;
 
     h->b.acked = end;
+    memset(h->b.site, 0, sizeof h->b.site);      /* of one that is no more */
     h->b.heard_s = now_s(h->q);
     return standby_note(h->q->s, &h->b, err);
 }

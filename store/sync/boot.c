@@ -38,6 +38,38 @@ static int end_of(struct io *io, const char *name, uint64_t *size, struct hash12
     return rc;
 }
 
+/*
+ * Archive files lie end to end up to ${end}, packs from the first address on up to there; what is before the archive is in a base. A list is made while files
+ * come and go.
+ */
+static int list_whole(const struct proto_list *list, uint64_t end, struct err *err)
+{
+    uint64_t arc = 0, arc_first = 0, pack = LOG_FIRST_ADDR, first, last, gen;
+    struct proto_list_file f;
+    uint32_t pos = 0;
+    bool base = false;
+
+    while (proto_list_next(list, &pos, &f)) {
+        if (strncmp(f.name, "archive/", 8) == 0 && base_parse(f.name + 8, &gen)) {
+            base = true;
+        } else if (strncmp(f.name, "archive/", 8) == 0 && archive_parse(f.name + 8, &first, &last, &gen)) {
+            if (arc == 0)
+                arc = arc_first = first;
+            if (first > arc)
+                break;
+            arc = last > arc ? last : arc;
+        } else if (strncmp(f.name, "packs/", 6) == 0 && pack_parse(f.name + 6, &first, &last, &gen)) {
+            if (first > pack)
+                break;
+            pack = last > pack ? last : pack;
+        }
+    }
+    if (arc >= end && pack >= end && (base || arc_first == LOG_FIRST_ADDR))
+        return 0;
+    return err_set(err, ERR_BADREC, "list of files: expected archive and packs up to @%" PRIu64 " without a gap, found the archive up to @%" PRIu64 ", packs up to @%" PRIu64 "%s", end, arc, pack,
+                   base || arc_first == LOG_FIRST_ADDR ? "" : ", and no base before it");
+}
+
 /* ---- the sender ---- */
 
 struct listing { struct store *s; struct proto_list *list; uint8_t *p; size_t len, cap; uint64_t end; struct err *err; };
@@ -66,15 +98,23 @@ static int add(struct listing *l, const char *name)
     return 0;
 }
 
+/* The newest one; a damaged one would be refused there. */
 static int add_base(void *arg, uint64_t gen)
 {
     struct listing *l = arg;
     char name[BASE_NAME_MAX];
-    int rc;
+    struct base *b = NULL;
+    int rc = base_open(store_io(l->s), gen, &b, NULL, l->err);
 
+    if (rc == 0)
+        rc = base_check(b, l->err);
+    if (rc == 0 && base_head(b)->applied > l->end)
+        rc = err_set(l->err, ERR_NOENT, "base: of @%" PRIu64 ", which is not packed yet", base_head(b)->applied);
+    base_close(b);
     base_name(gen, name);
-    rc = add(l, name);
-    return rc < 0 ? rc : 1;              /* the newest one */
+    if (rc == 0)
+        rc = add(l, name);
+    return rc < 0 ? rc : 1;
 }
 
 static int add_archive(void *arg, const struct history_file *f)
@@ -135,6 +175,11 @@ static int list_once(struct listing *l)
         rc = packs_list(store_packs(l->s), add_pack, l, l->err);
     if (rc == 0)
         rc = last_record(l);
+    if (rc == 0) {
+        const struct proto_list whole = { .p = l->p, .len = (uint32_t)l->len };
+
+        rc = list_whole(&whole, l->end, l->err) < 0 ? ERR_NOENT : 0;     /* it changed meanwhile */
+    }
     for (uint32_t i = 0; i < info->super.n_epochs; i++)
         if (info->super.epochs[i].first_lsn < l->end)
             l->list->epochs[l->list->n_epochs++] = info->super.epochs[i];
@@ -160,7 +205,7 @@ int boot_list(struct store *s, struct proto_list *list, uint64_t *end, struct er
     return 0;
 }
 
-int boot_retained(struct store *s, uint8_t **buf, size_t *len, struct err *err)
+int boot_retained(struct store *s, uint64_t end, uint8_t **buf, size_t *len, struct err *err)
 {
     struct store_info *info = malloc(sizeof *info);
     struct retained r = { 0 };
@@ -170,6 +215,8 @@ int boot_retained(struct store *s, uint8_t **buf, size_t *len, struct err *err)
     *buf = NULL;
     if (rc == 0)
         store_info(s, info);
+    if (rc == 0 && r.horizon > end)
+        rc = err_set(err, ERR_BUSY, "retained set: from @%" PRIu64 " on, and the files end @%" PRIu64, r.horizon, end);
     for (uint32_t i = 0; i < r.n; i++)
         if (r.point[i].kind != RETAIN_PIN)           /* who is in a moment here is not there */
             r.point[n++] = r.point[i];
@@ -228,7 +275,7 @@ static int keep_or_remove(void *arg, const char *name)
         if (strncmp(k->b->file[i].name, path, n) == 0 && (path[n] == '\0' || strcmp(path + n, ".next") == 0))
             return 0;
     }
-    if (dir_of(path) == NULL && strstr(name, "next") == NULL)
+    if (!store_file_name(name))
         return err_set(k->err, ERR_NOTEMPTY, "%s: expected files of a store, or none, found another; choose another directory", path);
     rc = io_unlink(k->b->io, path, k->err);
     return rc == ERR_NOENT ? 0 : rc;
@@ -257,14 +304,15 @@ static int copy_list(struct boot *b, const struct proto_list *list, struct err *
 int boot_begin(struct boot *b, struct io *io, const struct proto_list *list, uint64_t end, struct err *err)
 {
     static const char *const dirs[] = { "archive", "packs" };
+    struct io_file *lock = b->lock;
     int rc;
 
+    b->lock = NULL;                      /* of the list before: kept */
     boot_release(b);
+    b->lock = lock;
     b->io = io;
     b->end = end;
-    rc = io_lock(io, "lock", &b->lock, err);
-    if (rc < 0)
-        b->lock = NULL;
+    rc = store_vacant(io, NULL, true, &b->lock, err);
     if (rc == 0)
         rc = copy_list(b, list, err);
     for (int i = 0; i < 2 && rc == 0; i++) {
@@ -303,7 +351,7 @@ static int finish(struct boot *b, const struct proto_list_file *f, const char *p
         rc = sealed_read(b->part, part, hash.b, sizeof hash.b, f->size - SEALED_HASH_BYTES, err);
     if (rc == ERR_DAMAGE || (rc == 0 && !hash128_eq(&hash, &f->hash))) {
         (void)io_unlink(b->io, part, NULL);
-        rc = err_set(err, ERR_BADREC, "%s: it did not come as it was sent; the next try begins it anew", f->name);
+        rc = err_set(err, ERR_AWAY, "%s: it did not come as it was sent, or is damaged where it came from (spare check there says); the next try begins it anew", f->name);
     }
     if (rc == 0)
         rc = io_fdatasync(b->part, err);
@@ -348,6 +396,29 @@ int boot_take(struct boot *b, const struct proto_file *k, uint64_t position, str
     return rc == 0 && b->at == f->size ? finish(b, f, part, err) : rc;
 }
 
+/* The base's rows must not be ahead of where the log will begin. */
+static int base_fits(struct boot *b, struct err *err)
+{
+    uint64_t gen;
+
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct base *base = NULL;
+        int rc = 0;
+
+        if (strncmp(b->file[i].name, "archive/", 8) != 0 || !base_parse(b->file[i].name + 8, &gen))
+            continue;
+        rc = base_open(b->io, gen, &base, NULL, err);
+        if (rc == 0)
+            rc = base_check(base, err);
+        if (rc == 0 && base_head(base)->applied > b->end)
+            rc = err_set(err, ERR_BADREC, "%s: expected rows as of @%" PRIu64 " or before, found them as of @%" PRIu64, b->file[i].name, b->end, base_head(base)->applied);
+        base_close(base);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 int boot_make(struct boot *b, const char *dir, const uint8_t *retained, size_t len, struct err *err)
 {
     struct retained r = { 0 };
@@ -359,13 +430,21 @@ int boot_make(struct boot *b, const char *dir, const uint8_t *retained, size_t l
 
     if (rc < 0 || memcmp(lineage, b->list.lineage, 16) != 0)
         rc = err_set(err, rc == ERR_NOMEM ? rc : ERR_BADREC, "message RETAINED: %s", rc < 0 ? why.msg : "it is of another lineage");
+    if (rc == 0 && r.horizon > b->end)
+        rc = err_set(err, ERR_BADREC, "message RETAINED: expected moments from @%" PRIu64 " on, where the files end, or earlier, found them kept from @%" PRIu64, b->end, r.horizon);
+    if (rc == 0)
+        rc = list_whole(&b->list, b->end, err);
+    if (rc == 0)
+        rc = base_fits(b, err);
+    if (rc == 0)                         /* names of files that were there when this try began: who wrote them may have died before this */
+        rc = io_syncdir(b->io, "archive", err);
+    if (rc == 0)
+        rc = io_syncdir(b->io, "packs", err);
     if (rc == 0 && b->next < b->n_want)
         rc = err_set(err, ERR_BADREC, "message RETAINED: expected %" PRIu32 " more files before", b->n_want - b->next);
     memcpy(seed.lineage, b->list.lineage, 16);
     memcpy(seed.key, b->list.key, 32);
-    if (b->lock != NULL)                 /* making takes it itself */
-        io_close(b->lock);
-    b->lock = NULL;
+    seed.lock = b->lock;
     if (rc == 0)
         rc = store_create_standby(b->io, dir, &seed, err);
     retained_release(&r);

@@ -16,8 +16,9 @@
  */
 int boot_list(struct store *s, struct proto_list *list, uint64_t *end, struct err *err);
 
-/* boot_retained(s, buf, len, err): of the sender: the retained set as it is now, without what is held for others; malloced. NOMEM. */
-int boot_retained(struct store *s, uint8_t **buf, size_t *len, struct err *err);
+/* boot_retained(s, end, buf, len, err): of the sender: the retained set as it is now, without what is held for others; malloced. BUSY: it keeps everything only from behind ${end} on,
+ * where the files listed end: list anew. NOMEM. */
+int boot_retained(struct store *s, uint64_t end, uint8_t **buf, size_t *len, struct err *err);
 
 /* What a receiver is being sent; all zero to begin with. */
 struct boot {

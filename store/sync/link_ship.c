@@ -2,6 +2,8 @@
 #include "store/sync/link_internal.h"
 
 #include "store/log/frame.h"
+#include "store/maint/packer.h"
+#include "store/maint/upkeep.h"
 #include "store/pack/history.h"
 #include "store/pack/sealed.h"
 #include "store/sync/boot.h"
@@ -29,6 +31,7 @@ struct shipping {
     ZSTD_CCtx *zstd;
     struct proto_list list;     /* sent last; its files */
     uint64_t list_end;          /* and its position */
+    uint64_t alive_ms;
     struct wanted_file { uint32_t index; uint64_t from; struct proto_list_file file; } *want;
     uint32_t n_want, next;      /* next: of want, which is being sent, or is to come */
     struct io_file *part;       /* it, up to at */
@@ -178,18 +181,39 @@ static int send_records(struct shipping *h, struct err *err)
 
 /* ---- files, for a new standby ---- */
 
+/* While this side is at something long: the other one hears that it is there. Nonzero: told to stop. */
+static int keep_alive(void *arg)
+{
+    struct shipping *h = arg;
+    struct err err = { 0 };
+    uint64_t now = link_now_ms();
+
+    if (now - h->alive_ms >= SYNC_BEAT_MS) {
+        h->alive_ms = now;
+        ship_tick(&h->m, now, io_wall_ns(store_io(h->l.s)));
+        ship_beat(&h->m, &h->msg);
+        if (conn_put(&h->l.c, &h->msg, &err) < 0 || conn_flush(&h->l.c, &err) < 0)
+            return 1;
+    }
+    return h->l.stop != NULL && h->l.stop->flag != NULL && *h->l.stop->flag != 0;
+}
+
 static int send_list(struct shipping *h, struct err *err)
 {
     struct proto_list *l = &h->msg.u.list;
     uint64_t end = 0;
     int rc;
 
+    /* All that is durable into archive and packs first: so far reach every base, and what is kept. */
+    rc = upkeep_pack(h->l.s, NULL, keep_alive, h, NULL, err);
     ship_msg(&h->m, PROTO_LIST, 0, &h->msg);
-    rc = boot_list(h->l.s, l, &end, err);
+    if (rc == 0)
+        rc = boot_list(h->l.s, l, &end, err);
     if (rc == 0 && h->opt->booting != NULL)
         rc = h->opt->booting(h->opt->arg, end, err);
     if (rc < 0) {
-        free((void *)(uintptr_t)l->p);
+        if (h->msg.type == PROTO_LIST)
+            free((void *)(uintptr_t)l->p);
         return rc;
     }
     h->msg.position = end;
@@ -236,7 +260,12 @@ static int send_retained(struct shipping *h, struct err *err)
 {
     uint8_t *buf = NULL;
     size_t len = 0;
-    int rc = boot_retained(h->l.s, &buf, &len, err);
+    int rc = boot_retained(h->l.s, h->list_end, &buf, &len, err);
+
+    if (rc == ERR_BUSY) {                /* the hold was not enough, or too late */
+        ship_list_again(&h->m);
+        return 0;
+    }
 
     ship_msg(&h->m, PROTO_RETAINED, h->list_end, &h->msg);
     h->msg.u.retained = (struct proto_retained){ (uint32_t)len, buf };
@@ -293,7 +322,10 @@ static void look_up(struct shipping *h)
     struct err err = { 0 };
     int rc = history_record(store_history(h->l.s), h->m.look_lsn, &rec, &buf, &err);
 
-    if (rc == ERR_IO || rc == ERR_NOMEM)
+    if (rc == ERR_NOENT && h->m.look_lsn < history_first(store_history(h->l.s)))
+        rc = err_set(&err, ERR_BOOTSTRAP, "the standby ends @%llu, and records before @%llu were let go of here; it must be made anew", (unsigned long long)h->m.look_end,
+                     (unsigned long long)history_first(store_history(h->l.s)));
+    if (rc == ERR_IO || rc == ERR_NOMEM || rc == ERR_BOOTSTRAP)
         ship_fail(&h->m, true, &err);
     ship_looked(&h->m, rc == 0, &rec.hash, rc == 0 ? rec.lsn + frame_span(rec.head_len + rec.data_len) : 0);
     free(buf);
@@ -325,6 +357,8 @@ static int hear(struct shipping *h, struct err *err)
     int rc;
 
     while ((rc = conn_next(&h->l.c, &h->msg, err)) == 1) {
+        if (h->m.state == SHIP_MADE)         /* files took their time */
+            h->own.first = store_whole_from(h->l.s);
         ship_hear(&h->m, &h->msg);
         if (h->msg.type == PROTO_WANT && h->m.state == SHIP_FILES && (rc = note_want(h, &h->msg.u.want, err)) < 0)
             return rc;

@@ -14,7 +14,7 @@ static const uint32_t magic = 0x4d575053;      /* "SPWM" */
 /* The fixed parts of bodies. */
 enum { HELLO_FIXED = 96, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, REFUSE_FIXED = 8 };
 enum { LIST_FIXED = 16 + 32 + 4 + 8 + 16 + 4 + 4 + 4, LIST_FILE_FIXED = 4 + 8 + 16, WANT_FIXED = 4, FILE_FIXED = 8, RETAINED_FIXED = 4 };
-enum { RECORDS_ZSTD = 1 };
+enum { RECORDS_ZSTD = 1, EPOCHS_LEFT = 16 };      /* rows that are left to a standby: follow.c */
 
 const char *proto_name(unsigned type)
 {
@@ -246,6 +246,8 @@ static const char *list_wrong(const struct proto_list *k, uint64_t position)
         if (wrong != NULL)
             return wrong;
     }
+    if (k->epochs[k->n_epochs - 1].number > INT32_MAX)
+        return "an epoch after which there is none";
     if (k->epochs[k->n_epochs - 1].first_lsn >= position || memcmp(k->epochs[k->n_epochs - 1].lineage, k->lineage, 16) != 0)
         return "its newest epoch is of another lineage, or begins behind what there is";
     return NULL;
@@ -262,8 +264,8 @@ static int get_list(struct rd *r, uint64_t position, struct proto_list *k, struc
     k->last_lsn = rd_u64(r);
     get_bytes(r, k->last_hash.b, 16);
     k->n_epochs = rd_u32(r);
-    if (k->n_epochs == 0 || k->n_epochs > SUPER_EPOCHS_MAX)
-        return bad(err, PROTO_LIST, "no epochs, or more than a store has");
+    if (k->n_epochs == 0 || k->n_epochs > SUPER_EPOCHS_MAX - EPOCHS_LEFT)
+        return bad(err, PROTO_LIST, "no epochs, or so many that a store could not go on");
     for (uint32_t i = 0; i < k->n_epochs; i++)
         epoch_row_get(r, &k->epochs[i]);
     if (!get_text(r, k->timezone, PROTO_ZONE_MAX))

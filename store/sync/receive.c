@@ -212,6 +212,8 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_records(r, m->position);
     else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
         hear_beat(r, m);
+    else if (m->type == PROTO_BEAT && (r->state == RECEIVE_MAKE || r->state == RECEIVE_FILES))
+        return;                          /* it is there */
     else
         end(r, true, ERR_BADREC, "message %s came where it has no place (%s)", proto_name(m->type), receive_state_name(r->state));
 }

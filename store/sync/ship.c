@@ -315,6 +315,11 @@ static void fill_refuse(struct ship *s, struct proto_msg *m)
     s->tell = false;
 }
 
+void ship_beat(struct ship *s, struct proto_msg *m)
+{
+    fill_beat(s, m);
+}
+
 void ship_msg(const struct ship *s, uint16_t type, uint64_t position, struct proto_msg *m)
 {
     begin_msg(s, m, type, position);

@@ -95,6 +95,8 @@ void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t
  * ship_msg(s, type, position, m): head of a LIST, FILE or RETAINED; the caller fills in the rest, and when it is on its way says ship_listed, ship_filed (${last}: it
  * was the retained set). ship_list_again: a file that is wanted is not there any more; the list is made anew.
  */
+/* ship_beat(s, m): a BEAT, for who is at something long in between. */
+void ship_beat(struct ship *s, struct proto_msg *m);
 void ship_msg(const struct ship *s, uint16_t type, uint64_t position, struct proto_msg *m);
 void ship_listed(struct ship *s);
 void ship_filed(struct ship *s, bool last);

@@ -4,6 +4,7 @@
  */
 #include "store/core/diff.h"
 #include "store/core/moment.h"
+#include "store/core/moment_internal.h"
 #include "store/core/retain.h"
 #include "store/maint/reclaim.h"
 #include "store/pack/base.h"
@@ -307,6 +308,57 @@ START_TEST(a_bad_one_is_made_anew_while_there_is_an_index)
 }
 END_TEST
 
+START_TEST(a_copy_of_the_set_that_rots_takes_nothing_with_it)
+{
+    thinned((uint64_t)_i + 60);
+    (void)reclaim_all();
+    packrig_close(&a);
+    ck_assert(simio_flip(a.sim, _i == 0 ? "retained.0" : "retained.1", 70, 1));
+    kv_twin_disk_free(a.disk);
+    a.disk = kv_twin_disk_new();
+    packrig_open(&a);
+    ck_assert_uint_ge(listed_well("with one copy of the retained set"), 3);
+    ts_free(&a);
+}
+END_TEST
+
+START_TEST(a_time_behind_a_kept_moment_is_not_that_moment)
+{
+    struct err err = { 0 };
+    uint64_t lsn = 0, at = 0;
+    char text[40];
+    int64_t wall = 0;
+
+    packrig_start(&a, &past, 3, 16 << 10);
+    ts_save(&a, "f", "one");
+    ck_assert_int_eq(store_snapshot(a.s, &a.who, RSN_CREATE, "here", AT_LIVE, "", "", 0, &at, &err), 0);
+    ck_assert_int_eq(moment_wall(a.s, at, &wall, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        ts_step(&a, 60000);
+        ts_save(&a, "f", "later");
+    }
+    packrig_pack(a.s, NULL);
+    for (int i = 0; i < 4; i++) {
+        ts_step(&a, 3600 * 1000);
+        ts_save(&a, "g", "and on");
+        packrig_pack(a.s, NULL);
+    }
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
+        set(keep[i], "0");
+    ts_step(&a, 1000);
+    ts_save(&a, "g", "now");
+    packrig_pack(a.s, NULL);
+    ck_assert_uint_gt(reclaim_all().archive_gone, 0);
+    moment_rfc3339(wall, text);
+    ck_assert_int_eq(moment_find(a.s, wall - 1, INT64_MAX, &lsn, &err), ERR_NOENT);
+    for (int s = 1; s < 200; s += 13) {          /* behind it other things had happened */
+        moment_rfc3339(wall + s * 1000000000ll, text);
+        ck_assert_msg(moment_resolve(a.s, text, &lsn, &err) == ERR_NOMOMENT, "%s leads to @%lu", text, (unsigned long)lsn);
+    }
+    ts_free(&a);
+}
+END_TEST
+
 START_TEST(without_index_and_base_the_store_says_so)
 {
     char name[BASE_NAME_MAX];
@@ -452,6 +504,8 @@ int main(void)
     tcase_add_loop_test(t, what_changed_is_told_by_rows_alone, 0, 4);
     tcase_add_test(t, every_flipped_byte_is_found);
     tcase_add_test(t, a_bad_one_is_made_anew_while_there_is_an_index);
+    tcase_add_loop_test(t, a_copy_of_the_set_that_rots_takes_nothing_with_it, 0, 2);
+    tcase_add_test(t, a_time_behind_a_kept_moment_is_not_that_moment);
     tcase_add_test(t, without_index_and_base_the_store_says_so);
     tcase_add_test(t, golden_base_never_changes);
     tcase_add_loop_test(slow, whichever_call_fails_nothing_is_lost, 0, 4);

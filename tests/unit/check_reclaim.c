@@ -117,6 +117,17 @@ static void model_ends(enum period_kind k, uint32_t keep, uint64_t now, uint64_t
 
         if (label(k, rec[i].wall) == was)
             continue;
+        unsigned times = 0, oldest = 0;
+
+        for (unsigned e = n; e-- > 0;)
+            if (end[e].label == was) {
+                times++;
+                oldest = e;
+            }
+        if (times == 8) {                /* of one that comes again and again the last eight */
+            memmove(end + oldest, end + oldest + 1, (n - oldest - 1) * sizeof *end);
+            n--;
+        }
         ck_assert_uint_lt(n, ENDS);
         end[n++] = (struct mend){ was, i - 1, rec[i].age };
     }
