@@ -434,7 +434,7 @@ int rig_run(uint64_t seed, const struct sim_config *cfg, struct sim_stats *st, c
             rc = rig_check(r, r->w.s);
         snprintf(r->doing, sizeof r->doing, "the standby");
         if (rc == 0 && r->w.s != NULL && !r->faulty)
-            rc = store_whole_from(r->w.s) == history_first(store_history(r->w.s)) ? rig_standby(r) : 0;     /* else no standby can be made of it */
+            rc = store_whole_from(r->w.s) == LOG_FIRST_ADDR ? rig_standby(r) : 0;     /* else it takes files first: unit boot */
     }
     st->seeds++;
     if (rc != 0)
