@@ -159,7 +159,8 @@ static bool belongs(const struct key_parts *k)
 
 static int take(struct base_writer *w, const struct base_row *r, struct err *err)
 {
-    size_t n = base_row_put(w->raw + w->len, w->n > 0 ? BASE_FRAME_EXPANDED - w->len : w->raw_cap, w->key, w->klen, r);
+    size_t full = w->n > 0 ? BASE_FRAME_EXPANDED : w->raw_cap;
+    size_t n = w->len < full ? base_row_put(w->raw + w->len, full - w->len, w->key, w->klen, r) : 0;     /* not: one large row was all of it */
     int rc = 0;
 
     if (n == 0 && w->n > 0) {

@@ -32,6 +32,7 @@ struct shipping {
     struct proto_list list;     /* sent last; its files */
     uint64_t list_end;          /* and its position */
     uint64_t alive_ms;
+    struct err away;            /* why it was not heard any more */
     struct wanted_file { uint32_t index; uint64_t from; struct proto_list_file file; } *want;
     uint32_t n_want, next;      /* next: of want, which is being sent, or is to come */
     struct io_file *part;       /* it, up to at */
@@ -185,14 +186,13 @@ static int send_records(struct shipping *h, struct err *err)
 static int keep_alive(void *arg)
 {
     struct shipping *h = arg;
-    struct err err = { 0 };
     uint64_t now = link_now_ms();
 
     if (now - h->alive_ms >= SYNC_BEAT_MS) {
         h->alive_ms = now;
         ship_tick(&h->m, now, io_wall_ns(store_io(h->l.s)));
         ship_beat(&h->m, &h->msg);
-        if (conn_put(&h->l.c, &h->msg, &err) < 0 || conn_flush(&h->l.c, &err) < 0)
+        if (conn_put(&h->l.c, &h->msg, &h->away) < 0 || conn_flush(&h->l.c, &h->away) < 0)
             return 1;
     }
     return h->l.stop != NULL && h->l.stop->flag != NULL && *h->l.stop->flag != 0;
@@ -206,14 +206,17 @@ static int send_list(struct shipping *h, struct err *err)
 
     /* All that is durable into archive and packs first: so far reach every base, and what is kept. */
     rc = upkeep_pack(h->l.s, NULL, keep_alive, h, NULL, err);
+    if (rc == ERR_BUSY && h->away.code != 0) {
+        *err = h->away;
+        return err->code;
+    }
     ship_msg(&h->m, PROTO_LIST, 0, &h->msg);
     if (rc == 0)
         rc = boot_list(h->l.s, l, &end, err);
     if (rc == 0 && h->opt->booting != NULL)
         rc = h->opt->booting(h->opt->arg, end, err);
     if (rc < 0) {
-        if (h->msg.type == PROTO_LIST)
-            free((void *)(uintptr_t)l->p);
+        free((void *)(uintptr_t)l->p);
         return rc;
     }
     h->msg.position = end;
@@ -266,7 +269,6 @@ static int send_retained(struct shipping *h, struct err *err)
         ship_list_again(&h->m);
         return 0;
     }
-
     ship_msg(&h->m, PROTO_RETAINED, h->list_end, &h->msg);
     h->msg.u.retained = (struct proto_retained){ (uint32_t)len, buf };
     if (rc == 0)

@@ -424,6 +424,47 @@ START_TEST(whichever_call_fails_nothing_is_lost)
 }
 END_TEST
 
+/* A row that is larger than a frame is meant to get is one of its own, and what comes behind it lies in the next. */
+START_TEST(a_large_row_is_a_frame_of_its_own)
+{
+    const struct base_head h = { .gen = 1, .lineage = "lineage", .site = "site" };
+    const size_t large = 2 * (size_t)BASE_FRAME_EXPANDED;
+    uint8_t *val = calloc(1, large), key[KV_KEY_MAX];
+    struct base_writer *w = NULL;
+    struct base *b = NULL;
+    struct kv_batch *batch;
+    struct base_row r;
+    struct err err = { 0 };
+    unsigned found = 0;
+    struct kv *kv;
+    int rc;
+
+    packrig_start(&a, &past, 67, 16 << 10);
+    ts_save(&a, "one", "text");
+    ck_assert_int_eq(store_apply(a.s, NULL), 0);
+    kv = store_kv(a.s);
+    batch = kv->ops->batch_new(kv);
+    ck_assert(val != NULL && batch != NULL);
+    for (uint64_t i = 0; i < 3; i++)
+        kv->ops->batch_put(batch, key, key_xat(key, (1 << 20) + i, "user.a", 6), val, i == 1 ? large : 60000);
+    ck_assert_int_eq(kv->ops->write(kv, batch, NULL), 0);
+    kv->ops->batch_free(batch);
+    ck_assert_int_eq(base_new(simio_io(a.sim), kv, &h, &w, NULL), 0);
+    ck_assert_int_eq(base_step(w, 1000, NULL), 0);
+    ck_assert_int_eq(base_finish(w, (const uint8_t *)"epoch id is this", NULL, NULL), 0);
+    ck_assert_int_eq(base_open(simio_io(a.sim), 1, &b, NULL, NULL), 0);
+    ck_assert_msg(base_check(b, &err) == 0, "%s", err.msg);
+    ck_assert_uint_ge(base_head(b)->n_frames, 3);
+    while ((rc = base_next(b, &r, &err)) == 1)
+        found += r.vlen == large || r.vlen == 60000;
+    ck_assert_msg(rc == 0, "%s", err.msg);
+    ck_assert_uint_eq(found, 3);
+    base_close(b);
+    free(val);
+    ts_free(&a);
+}
+END_TEST
+
 /* ---- golden ---- */
 
 static size_t read_file(const char *name, uint8_t *buf, size_t cap)
@@ -507,6 +548,7 @@ int main(void)
     tcase_add_loop_test(t, a_copy_of_the_set_that_rots_takes_nothing_with_it, 0, 2);
     tcase_add_test(t, a_time_behind_a_kept_moment_is_not_that_moment);
     tcase_add_test(t, without_index_and_base_the_store_says_so);
+    tcase_add_test(t, a_large_row_is_a_frame_of_its_own);
     tcase_add_test(t, golden_base_never_changes);
     tcase_add_loop_test(slow, whichever_call_fails_nothing_is_lost, 0, 4);
     suite_add_tcase(s, t);
