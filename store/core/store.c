@@ -186,6 +186,7 @@ static void store_free(struct store *s)
     if (s->lock_file != NULL)
         io_close(s->lock_file);          /* last: whoever waits for it opens the index next */
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->role_lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
     pthread_mutex_destroy(&s->reclaim_lock);
@@ -216,6 +217,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     if (s->opt.commit_ms == 0)
         s->opt.commit_ms = COMMIT_MS_DEFAULT;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->role_lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutexattr_init(&again);
     pthread_mutexattr_settype(&again, PTHREAD_MUTEX_RECURSIVE);
@@ -276,19 +278,36 @@ static int both_read(struct store *s, const struct err *warn, struct err *err)
                    "again, move it out of the store, and the other copy is used", warn->msg);
 }
 
-static int may_promote(const struct store *s, struct err *err)
+/* A restore was cut off: what it did stays, and moments resolve again. And orphans that nobody can use any more. */
+int role_settle(struct store *s, bool keep_orphans, struct err *err)
 {
-    struct row_ino root;
-    if (!s->opt.promote)
+    int rc = 0;
+    s->series = s->ix.meta.series != 0;
+    if (s->series)
+        rc = store_series(s, &(struct caller){ 0 }, false, "cut off", err);
+    if (rc == 0 && !keep_orphans)
+        rc = reap_orphans(s, err);
+    return rc < 0 ? rc : store_sync(s, err);
+}
+
+/* Who appends here from now on. */
+static int take_role(struct store *s, struct err *err)
+{
+    bool clean = s->sb.clean != 0;
+    int rc = 0;
+    atomic_store(&s->role, s->sb.role);
+    s->series = s->ix.meta.series != 0;
+    if (!s->opt.writable)
         return 0;
-    if (s->sb.role != ROLE_STANDBY)
-        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", s->dir != NULL ? s->dir : "store");
-    if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
-        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
-                       s->dir != NULL ? s->dir : "store", log_head(s->log), s->retained.horizon);
-    if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
-        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", s->dir != NULL ? s->dir : "store");
-    return 0;
+    if (s->sb.role == ROLE_BRANCH && !s->opt.fresh_index)
+        return err_set(err, ERR_ROFS, "%s: a branch is for reading; mount it -o ro, or `spare fork` makes a store of it", s->dir != NULL ? s->dir : "store");
+    if (s->opt.promote)
+        rc = role_may_promote(s, err);
+    if (rc == 0 && s->sb.role != ROLE_PRIMARY && !s->opt.promote)
+        return identity_become_follower(s, clean, err);
+    if (rc == 0)
+        rc = identity_become_writer(s, clean, s->opt.promote ? "promoted" : NULL, err);
+    return rc < 0 ? rc : role_settle(s, s->opt.keep_orphans, err);
 }
 
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
@@ -333,21 +352,7 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = identity_check_epoch(s, err);
     if (rc == 0)
-        s->series = s->ix.meta.series != 0;
-    bool clean = s->sb.clean != 0;
-    if (rc == 0)
-        rc = may_promote(s, err);
-    if (rc == 0 && s->opt.writable && (s->sb.role == ROLE_PRIMARY || s->opt.promote)) {
-        rc = identity_become_writer(s, clean, err);
-        if (rc == 0 && s->series)        /* a restore was cut off: what it did stays, and moments resolve again */
-            rc = store_series(s, &(struct caller){ 0 }, false, "cut off", err);
-        if (rc == 0 && !s->opt.keep_orphans)
-            rc = reap_orphans(s, err);
-        if (rc == 0)
-            rc = store_sync(s, err);
-    } else if (rc == 0 && s->opt.writable) {
-        rc = identity_become_follower(s, clean, err);
-    }
+        rc = take_role(s, err);
     if (rc == 0)
         atomic_store(&s->shown, log_head(s->log));
     return rc;
