@@ -448,10 +448,39 @@ static int emit_nothing(void *arg, const char *type, const json_t *o, const void
     return out_interrupted ? ERR_INTR : 0;
 }
 
+/* Back to where both part, with nobody else in it; the index is made anew at once, so that the next stream finds a standby. */
+static int go_back(const char *dir, struct rewind *w, struct err *err)
+{
+    struct log_recovery rec;
+    struct store *s = NULL;
+    struct io *io = NULL;
+    int r = io_posix_new(dir, &io, err);
+
+    if (r == 0)
+        r = store_rewind(io, dir, w, err);
+    if (io)
+        io->ops->free(io);
+    if (r) {
+        out_message("%s", err->msg);
+        return r;
+    }
+    if (w->branch[0])
+        out_message("%s: went back to @%llu; what it had beyond is kept, for reading, as branches/%s", dir, (unsigned long long)w->at, w->branch);
+    else
+        out_message("%s: went back to @%llu; nothing that was done there had not been shipped", dir, (unsigned long long)w->at);
+    r = session_open_here(dir, true, LOCATION_AS_IS, &s, &io, &rec, err);
+    if (r == 0) {
+        r = store_close(s, err);
+        io->ops->free(io);
+    }
+    return r;
+}
+
 /* Mounted: whoever serves it takes the stream. Else this process opens it. */
 static int serve_store(const char *dir, uint32_t location, struct err *err)
 {
-    struct link_receive_options opt = { .stop = { -1, &out_interrupted } };
+    struct rewind back = { 0 };
+    struct link_receive_options opt = { .stop = { -1, &out_interrupted }, .rewind = &back };
     struct session *ses = NULL;
     struct svc_server *server;
     struct link_table own;
@@ -471,7 +500,8 @@ static int serve_store(const char *dir, uint32_t location, struct err *err)
         svc_server_stop(server);
         link_table_release(&own);
     }
-    return session_end(ses, r, err);
+    r = session_end(ses, r, err);
+    return back.at ? go_back(dir, &back, err) : r;
 }
 
 int cmd_serve(int argc, char **argv)

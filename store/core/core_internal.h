@@ -141,6 +141,12 @@ void role_fence_clear(struct super *sb);
 void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_settle(struct store *s, bool keep_orphans, struct err *err);
 
+/* ---- rewind.c ---- */
+
+/* rewind_pending(sb): a rewind was cut off; rewind_finish(io, sb, err): the rest of it, before anything else of the store is opened. Writes *${sb}. Errors: IO, NOSPC. */
+bool rewind_pending(const struct super *sb);
+int  rewind_finish(struct io *io, struct super *sb, struct err *err);
+
 /* ---- run.c ---- */
 int  run_start(struct store *s, struct err *err);
 /* run_appended_locked(s): a record was appended and applied: wakes those who carry it further; under lock. */

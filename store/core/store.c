@@ -251,8 +251,6 @@ static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
     memcpy(po.lineage, s->sb.lineage, 16);
     memcpy(po.key, s->sb.key, 32);
     int rc = log_open(s->io, &s->sb, &s->opt.log, s->opt.writable, s->ix.meta.applied, &s->log, rec, err);
-    if (rc == 0)                         /* a row whose record never came counts for nothing */
-        po.n_epochs = (uint32_t)(identity_epoch_held(s) - s->sb.epochs) + 1;
     if (rc == 0)
         rc = history_open(s->io, s->log, &s->sb, &s->history, err);
     if (rc == 0)
@@ -314,11 +312,15 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
 {
     char patterns[NOHISTORY_MAX + 1];
     struct err warn = { 0 };
-    int rc = super_read(s->io, &s->sb, &warn, err);
+    struct io *io = s->io;
+    int rc = super_read(io, &s->sb, &warn, err);
     if (rc == 0)
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
         rc = super_writable(&s->sb, err);
+    if (rc == 0 && rewind_pending(&s->sb))
+        rc = s->opt.writable ? rewind_finish(io, &s->sb, err)
+           : err_set(err, ERR_BUSY, "%s: going back to where it parted from its primary was cut off; whoever opens it to write does the rest", s->dir != NULL ? s->dir : "store");
     if (rc == 0)
         nohistory_set(&s->nohistory, super_config_get(&s->sb, "nohistory", patterns, sizeof patterns) < 0 ? NULL : patterns);
     if (rc == 0)

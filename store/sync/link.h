@@ -10,6 +10,7 @@
 #ifndef STORE_SYNC_LINK_H
 #define STORE_SYNC_LINK_H
 
+#include "store/core/rewind.h"
 #include "store/core/store.h"
 #include "store/sync/receive.h"
 #include "store/sync/ship.h"
@@ -75,6 +76,9 @@ struct link_receive_options {
     int    (*place)(void *arg, struct io **io, const char **dir, struct err *err);
     int    (*open)(void *arg, struct store **out, struct err *err);
     void    *arg;
+    /* where the store holds what the sender does not, and can go back to where they part: filled in, at > 0, when link_receive has failed for this (AWAY): the caller closes
+     * the store, and store_rewind. NULL: it cannot (DIVERGED). */
+    struct rewind *rewind;
 };
 
 /*

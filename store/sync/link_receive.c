@@ -1,7 +1,9 @@
 /* link_receive.c: a primary's log into a standby. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/role.h"
 #include "store/log/record.h"
+#include "store/pack/history.h"
 #include "store/sync/boot.h"
 
 #include <inttypes.h>
@@ -179,6 +181,33 @@ static int append(struct taking *k, struct err *err)
     return rc;
 }
 
+/* Whether a record of the sender's is held here. */
+static int compare(struct taking *k, struct err *err)
+{
+    struct history *history = store_history(k->l.s);
+    const struct proto_tell *t = &k->m.told;
+    struct history_place p = { 0 };
+    int rc = t->lsn == 0 ? ERR_NOENT : history_before(history, t->end, &p, err);
+
+    if (rc == ERR_NOENT && t->lsn != 0)
+        return err_set(err, ERR_BOOTSTRAP, "records before @%" PRIu64 " were let go of here, and both part before that; the standby must be made anew", history_first(history));
+    if (rc < 0 && rc != ERR_NOENT)
+        return rc;
+    receive_compared(&k->m, rc == 0 && p.lsn == t->lsn && p.end == t->end && hash128_eq(&p.hash, &t->hash));
+    return 0;
+}
+
+/* What the store is to go back to. */
+static void note_rewind(struct taking *k)
+{
+    struct rewind *w = k->opt->rewind;
+
+    if (w == NULL || !k->m.fork.found)
+        return;
+    *w = (struct rewind){ .at = k->m.fork.low, .last_lsn = k->m.fork.low_rec.lsn, .last_hash = k->m.fork.low_rec.hash,
+                          .has_next = k->m.fork.has_next, .next = k->m.fork.next, .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
+}
+
 static void report(struct taking *k)
 {
     struct link_info *i = k->l.info;
@@ -207,6 +236,7 @@ static int do_due(struct taking *k, struct err *err)
         case RECEIVE_FILE:       rc = take_file(k, err); break;
         case RECEIVE_INSTALL:    rc = install(k, err); break;
         case RECEIVE_APPEND:     rc = append(k, err); break;
+        case RECEIVE_COMPARE:    rc = compare(k, err); break;
         case RECEIVE_FAILED:
             *err = k->m.err;
             return err->code;
@@ -307,7 +337,11 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
         rc = fill_own(k, err);
     if (rc == 0) {
         receive_init(&k->m, &k->own);
+        k->m.may_go_back = opt->rewind != NULL;
         rc = run(k, err);
+        if (k->m.fenced && k->l.s != NULL)
+            (void)store_fence(k->l.s, &k->m.fence, NULL);
+        note_rewind(k);
         link_last_words(&k->l.c);
         if (k->l.s != NULL && rc != ERR_POISONED && k->own.role == ROLE_STANDBY) {
             int c = store_sync(k->l.s, rc == 0 ? err : NULL);

@@ -1,6 +1,7 @@
 /* link_ship.c: a store's log to a standby. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/role.h"
 #include "store/log/frame.h"
 #include "store/maint/packer.h"
 #include "store/maint/upkeep.h"
@@ -333,6 +334,22 @@ static void look_up(struct shipping *h)
     free(buf);
 }
 
+/* What the other side asks, to find out where it parts from this one. */
+static int tell(struct shipping *h, struct err *err)
+{
+    struct history_place p;
+    int rc = history_before(store_history(h->l.s), h->m.ask_at, &p, err);
+
+    if (rc < 0 && rc != ERR_NOENT)
+        return rc;
+    ship_msg(&h->m, PROTO_TELL, h->m.ask_at, &h->msg);
+    h->msg.u.tell = (struct proto_tell){ p.lsn, p.end, p.hash };
+    rc = conn_put(&h->l.c, &h->msg, err);
+    if (rc == 0)
+        ship_told(&h->m);
+    return rc;
+}
+
 /* ---- the loop ---- */
 
 static void report(struct shipping *h, bool now)
@@ -394,6 +411,7 @@ static int do_due(struct shipping *h, struct err *err)
         case SHIP_LIST:    rc = send_list(h, err); break;
         case SHIP_FILE:    rc = send_file(h, err); break;
         case SHIP_LOOK_UP: look_up(h); break;
+        case SHIP_TELL:    rc = tell(h, err); break;
         case SHIP_READ:    rc = send_records(h, err); break;
         case SHIP_FAILED:
             *err = h->m.err;
@@ -441,7 +459,7 @@ static int run(struct shipping *h, struct err *err)
     }
 }
 
-/* Who ships, as of now: the epochs do not change while a store is open. */
+/* Who ships, as of now. (A standby that ships on may meet an epoch meanwhile: it travels as a record.) */
 static void fill_own(struct shipping *h)
 {
     struct store_info *info = malloc(sizeof *info);
@@ -485,6 +503,8 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
         durable = log_durable(log);
         ship_init(&h->m, &h->own, durable, log_head(log), opt->probe ? 0 : opt->follow ? UINT64_MAX : durable);
         rc = h->own.n_epochs == 0 ? err_set(err, ERR_NOMEM, "stream: out of memory") : run(h, err);
+        if (h->m.fenced)                 /* at once, and before anybody hears more of it; a failure to write that down is the store's to say */
+            (void)store_fence(s, &h->m.fence, NULL);
         link_last_words(&h->l.c);
     }
     link_end(&h->l, rc);

@@ -12,7 +12,7 @@
 static const uint32_t magic = 0x4d575053;      /* "SPWM" */
 
 /* The fixed parts of bodies. */
-enum { HELLO_FIXED = 96, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, REFUSE_FIXED = 8 };
+enum { HELLO_FIXED = 96, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, TELL_BYTES = 32, REFUSE_FIXED = 8 };
 enum { LIST_FIXED = 16 + 32 + 4 + 8 + 16 + 4 + 4 + 4, LIST_FILE_FIXED = 4 + 8 + 16, WANT_FIXED = 4, FILE_FIXED = 8, RETAINED_FIXED = 4 };
 enum { RECORDS_ZSTD = 1, EPOCHS_LEFT = 16 };      /* rows that are left to a standby: follow.c */
 
@@ -97,7 +97,7 @@ static const char *hello_wrong(const struct proto_hello *h)
     if (h->role == 0)
         return h->part != PROTO_RECEIVER || h->n_epochs != 0 || h->durable != 0 || h->last_lsn != 0 || h->incarnation != 0 ||
                !none(h->lineage, 16) || !none(h->site, 16) || !none(h->last_hash.b, 16) ? "no store, and fields of one" : NULL;
-    if (h->role != ROLE_PRIMARY && h->role != ROLE_STANDBY)
+    if (h->role > ROLE_FENCED)
         return "an unknown role";
     if (none(h->lineage, 16) || none(h->site, 16) || h->n_epochs == 0)
         return "no lineage, no site or no epoch";
@@ -358,6 +358,16 @@ static int get_beat(struct rd *r, uint64_t position, struct proto_beat *b, struc
     return 0;
 }
 
+static int get_tell(struct rd *r, uint64_t position, struct proto_tell *t, struct err *err)
+{
+    t->lsn = rd_u64(r);
+    t->end = rd_u64(r);
+    get_bytes(r, t->hash.b, 16);
+    if (!rd_done(r) || t->end > position || (t->lsn != 0 ? t->end <= t->lsn || t->end % FRAME_ALIGN != 0 : t->end != 0 || !none(t->hash.b, 16)))
+        return bad(err, PROTO_TELL, "its length, or a record that is not below the address asked for");
+    return 0;
+}
+
 static int get_refuse(struct rd *r, struct proto_refuse *f, struct err *err)
 {
     uint32_t code = rd_u32(r);
@@ -395,6 +405,8 @@ int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_m
     case PROTO_WANT:    rc = get_want(&r, &o->u.want, err); break;
     case PROTO_FILE:    rc = get_file(&r, h->position, &o->u.file, err); break;
     case PROTO_RETAINED: rc = get_retained(&r, &o->u.retained, err); break;
+    case PROTO_ASK:     rc = rd_done(&r) ? 0 : bad(err, PROTO_ASK, "its length"); break;
+    case PROTO_TELL:    rc = get_tell(&r, h->position, &o->u.tell, err); break;
     default:
         rc = err_set(err, ERR_PEERVER, "expected a message of protocol %d, found type %u", PROTO_HIGHEST, h->type);
     }
@@ -413,6 +425,7 @@ static size_t body_bound(const struct proto_msg *m)
     case PROTO_RECORDS: return RECORDS_FIXED + (size_t)m->u.records.len;
     case PROTO_ACK:     return ACK_BYTES;
     case PROTO_BEAT:    return BEAT_BYTES;
+    case PROTO_TELL:    return TELL_BYTES;
     case PROTO_LIST:    return LIST_FIXED + (size_t)m->u.list.n_epochs * EPOCH_ROW_BYTES + strlen(m->u.list.timezone) + m->u.list.len;
     case PROTO_WANT:    return WANT_FIXED + PROTO_WANT_BYTES * (size_t)m->u.want.n;
     case PROTO_FILE:    return FILE_FIXED + (size_t)m->u.file.len;
@@ -486,6 +499,11 @@ static void put_body(struct wr *w, const struct proto_msg *m)
         wr_u64(w, m->u.beat.number);
         wr_i64(w, m->u.beat.wall_ns);
         wr_u64(w, m->u.beat.head);
+        break;
+    case PROTO_TELL:
+        wr_u64(w, m->u.tell.lsn);
+        wr_u64(w, m->u.tell.end);
+        wr_bytes(w, m->u.tell.hash.b, 16);
         break;
     default:
         break;

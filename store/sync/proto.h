@@ -32,7 +32,9 @@ enum { PROTO_LOWEST = 1, PROTO_HIGHEST = 1 };
     X(LIST,    8)      \
     X(WANT,    9)      \
     X(FILE,    10)     \
-    X(RETAINED, 11)
+    X(RETAINED, 11)     \
+    X(ASK,     12)      \
+    X(TELL,    13)
 
 enum proto_type {
 #define X(name, num) PROTO_##name = (num),
@@ -135,6 +137,12 @@ struct proto_beat {
     uint64_t head;             /* where its log ends, durable or not; position is the end of what is durable */
 };
 
+/* The sender's last record that ends at or below position: ASK is without a body. */
+struct proto_tell {
+    uint64_t lsn, end;         /* where it ends; 0, 0: it has none so far back (any more) */
+    struct hash128 hash;
+};
+
 struct proto_refuse {
     int  code;                 /* a negative err_code; UNKNOWN for a number this program does not know */
     char text[PROTO_TEXT_MAX + 1];
@@ -156,6 +164,7 @@ struct proto_msg {
         struct proto_retained retained;
         struct proto_ack ack;
         struct proto_beat beat;
+        struct proto_tell tell;
         struct proto_refuse refuse;
     } u;
 };

@@ -421,6 +421,7 @@ static void run_ship(struct world *w)
         case SHIP_LIST: list_files(w); break;
         case SHIP_FILE: send_file(w); break;
         case SHIP_LOOK_UP: look_up(w); break;
+        case SHIP_TELL: ship_told(&w->ship); break;      /* (no standby here goes back: roles have a world of their own) */
         case SHIP_READ: ship_some(w); break;
         case SHIP_DONE: w->done = true; break;
         case SHIP_FAILED:
@@ -563,6 +564,7 @@ static void run_receive(struct world *w)
         case RECEIVE_LIST: break;
         case RECEIVE_FILE: take_file(w); break;
         case RECEIVE_INSTALL: install(w); break;
+        case RECEIVE_COMPARE: receive_compared(r, false); break;
         case RECEIVE_APPEND: append_heard(w); break;
         case RECEIVE_FAILED: w->closing = true; break;
         }
