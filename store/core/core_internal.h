@@ -93,6 +93,9 @@ struct store {
     pthread_mutex_t list_lock;
     struct listing *listing[LISTINGS];   /* list_lock */
     uint64_t list_clock;                 /* list_lock */
+    pthread_mutex_t lacking_lock;        /* a leaf */
+    struct lack *lacking;                /* lacking_lock; by the records that name them */
+    size_t n_lacking, cap_lacking;       /* lacking_lock */
     struct entered *entered;             /* list_lock */
     struct { uint64_t lsn; int64_t ns; } wall[WALLS];    /* list_lock; of records that the archive has: to ask it is to expand a frame */
 };

@@ -5,6 +5,7 @@
  * of the log; the record comes again from the primary and finds its row, or another primary's takes its place.
  */
 #include "store/core/core_internal.h"
+#include "store/core/lacking.h"
 #include "store/core/role.h"
 
 #include "store/log/frame.h"
@@ -175,6 +176,8 @@ static int take(struct store *s, const struct record *rec, const uint8_t *head, 
     int rc = store_await(s, &backlog);
     if (rc == 0)
         rc = is_next(s, rec, err);
+    if (rc == 0)
+        rc = lacking_note(s, rec, err);
     if (rc == 0)
         rc = rec->type == REC_EPOCH ? enter_epoch(s, rec, err) : forget_row(s, rec, err);
     if (rc < 0)

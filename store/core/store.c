@@ -11,6 +11,7 @@
  *   INCARNATION, REAP       records like others
  */
 #include "store/core/core_internal.h"
+#include "store/core/lacking.h"
 #include "store/core/moment_internal.h"
 
 #include "store/log/frame.h"
@@ -186,6 +187,8 @@ static void store_free(struct store *s)
     if (s->lock_file != NULL)
         io_close(s->lock_file);          /* last: whoever waits for it opens the index next */
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->lacking_lock);
+    free(s->lacking);
     pthread_mutex_destroy(&s->role_lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
@@ -217,6 +220,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     if (s->opt.commit_ms == 0)
         s->opt.commit_ms = COMMIT_MS_DEFAULT;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->lacking_lock, NULL);
     pthread_mutex_init(&s->role_lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutexattr_init(&again);
@@ -302,10 +306,12 @@ static int take_role(struct store *s, struct err *err)
     if (s->opt.promote)
         rc = role_may_promote(s, err);
     if (rc == 0 && s->sb.role != ROLE_PRIMARY && !s->opt.promote)
-        return identity_become_follower(s, clean, err);
-    if (rc == 0)
+        rc = identity_become_follower(s, clean, err);
+    else if (rc == 0)
         rc = identity_become_writer(s, clean, s->opt.promote ? "promoted" : NULL, err);
-    return rc < 0 ? rc : role_settle(s, s->opt.keep_orphans, err);
+    if (rc == 0)
+        rc = lacking_scan(s, err);
+    return rc < 0 || s->sb.role != ROLE_PRIMARY ? rc : role_settle(s, s->opt.keep_orphans, err);
 }
 
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)

@@ -25,7 +25,7 @@ static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
     if (r->state == RECEIVE_END)
         return;
     r->state = RECEIVE_END;
-    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = false;
+    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->supply_due = false;
     r->tell = tell;
     r->err.code = code;
     va_start(ap, fmt);
@@ -41,7 +41,8 @@ void receive_fail(struct receive *r, bool tell, const struct err *err)
 static void take_own(struct receive *r, const struct receive_own *own)
 {
     r->own = *own;
-    r->received = r->durable = own->durable;
+    r->received = own->durable;
+    r->durable = own->whole;
     r->say_hello = true;
 }
 
@@ -69,7 +70,7 @@ static void found(struct receive *r)
         }
     r->fork.found = true;
     end(r, true, ERR_AWAY, "the standby holds records up to @%" PRIu64 " that are not the sender's; it goes back to @%" PRIu64 ", where they part, and keeps what it "
-        "has beyond as a branch; the next try finds it there", r->durable, r->fork.low);
+        "has beyond as a branch; the next try finds it there", r->own.durable, r->fork.low);
 }
 
 static void hear_tell(struct receive *r, const struct proto_msg *m)
@@ -115,7 +116,7 @@ static void part(struct receive *r, uint64_t fork)
 {
     if (!r->may_go_back) {
         end(r, true, ERR_DIVERGED, "here are records up to @%" PRIu64 " that the sender does not have; they part at @%" PRIu64 " at the latest. The store is mounted: once it is "
-            "unmounted it goes back to there, and keeps what it has beyond as a branch", r->durable, fork);
+            "unmounted it goes back to there, and keeps what it has beyond as a branch", r->own.durable, fork);
         return;
     }
     r->state = RECEIVE_FORK;
@@ -126,7 +127,7 @@ static void part(struct receive *r, uint64_t fork)
 /* The last record here is not the sender's, without a new epoch that tells: this is what it has there. */
 static void hear_other(struct receive *r, const struct proto_msg *m)
 {
-    part(r, r->durable);
+    part(r, r->own.durable);
     if (r->state != RECEIVE_FORK)
         return;
     r->say_ask = false;
@@ -227,6 +228,38 @@ static void hear_start(struct receive *r, uint64_t position)
         r->state = RECEIVE_STREAM;
 }
 
+/* ---- data that are lacking ---- */
+
+void receive_fetch(struct receive *r, const struct proto_fetch *f)
+{
+    if (r->state != RECEIVE_STREAM || r->fetching)
+        return;
+    r->fetch = *f;
+    r->fetching = r->say_fetch = true;
+}
+
+void receive_supplied(struct receive *r)
+{
+    r->fetching = r->supply_due = false;
+}
+
+/* The answer has the parts that were asked for, in their order. */
+static void hear_data(struct receive *r, const struct proto_data *d)
+{
+    struct proto_data_part a, b;
+    bool same = d->n == r->fetch.n;
+
+    for (uint32_t i = 0; same && i < d->n; i++) {
+        proto_part_get(r->fetch.p, i, &a);
+        proto_data_get(d->p, i, &b);
+        same = a.lsn == b.lsn && a.dstart == b.dstart && a.doff == b.doff && a.len == b.len;
+    }
+    if (same)
+        r->supply_due = true;
+    else
+        end(r, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
+}
+
 /* ---- the stream ---- */
 
 static void hear_records(struct receive *r, uint64_t position)
@@ -299,7 +332,7 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         r->file_due = true;
     else if (m->type == PROTO_RETAINED && r->state == RECEIVE_FILES && !r->list_due && !r->say_want && !r->file_due && !r->install_due)
         hear_retained(r, m->position);
-    else if (m->type == PROTO_TELL && r->state == RECEIVE_START && m->position == r->durable && r->may_part)
+    else if (m->type == PROTO_TELL && r->state == RECEIVE_START && m->position == r->own.durable && r->may_part)
         hear_other(r, m);
     else if (m->type == PROTO_TELL && r->state == RECEIVE_FORK && !r->say_ask && !r->compare_due)
         hear_tell(r, m);
@@ -307,6 +340,8 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_start(r, m->position);
     else if (m->type == PROTO_RECORDS && r->state == RECEIVE_STREAM && !r->append_due)
         hear_records(r, m->position);
+    else if (m->type == PROTO_DATA && r->state == RECEIVE_STREAM && r->fetching && !r->say_fetch && !r->supply_due)
+        hear_data(r, &m->u.data);
     else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
         hear_beat(r, m);
     else if (m->type == PROTO_BEAT && (r->state == RECEIVE_MAKE || r->state == RECEIVE_FILES))
@@ -355,6 +390,7 @@ static void fill_hello(const struct receive *r, struct proto_msg *m)
     h->part = PROTO_RECEIVER;
     h->incarnation = o->incarnation;
     h->durable = o->durable;
+    h->whole = o->whole;
     h->last_lsn = o->last_lsn;
     h->last_hash = o->last_hash;
     h->n_epochs = o->n_epochs;
@@ -408,8 +444,16 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
         r->say_ask = false;
         return RECEIVE_SEND;
     }
+    if (r->supply_due)
+        return RECEIVE_SUPPLY;
     if (r->append_due)
         return RECEIVE_APPEND;
+    if (r->say_fetch) {
+        begin_msg(r, out, PROTO_FETCH);
+        out->u.fetch = r->fetch;
+        r->say_fetch = false;
+        return RECEIVE_SEND;
+    }
     if (r->say_ack && !r->hold_ack) {
         fill_ack(r, out);
         return RECEIVE_SEND;

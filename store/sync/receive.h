@@ -26,6 +26,7 @@ enum receive_due {
     RECEIVE_LIST,              /* a list of files was heard: receive_wants tells which of them are not here */
     RECEIVE_FILE,              /* the part of one that was just heard: receive_filed, once it is written */
     RECEIVE_INSTALL,           /* all files are here, and the retained set just heard: make a standby of them: receive_made tells */
+    RECEIVE_SUPPLY,            /* the DATA just heard: receive_supplied, once they are here */
     RECEIVE_COMPARE,           /* whether the record r->told is held here: receive_compared tells */
     RECEIVE_APPEND,            /* the records of the message just heard are to be appended: receive_appended tells */
     RECEIVE_FAILED,            /* r->err */
@@ -37,6 +38,7 @@ struct receive_own {
     uint32_t role;             /* 0: nothing here */
     uint64_t incarnation;
     uint64_t durable;          /* end of what is held, all of it durable; 0 where nothing is here */
+    uint64_t whole;            /* below it all data that records name are here, too */
     uint64_t last_lsn;
     struct hash128 last_hash;
     uint32_t n_epochs;
@@ -67,6 +69,9 @@ struct receive {
     } fork;
     struct proto_tell told;
     bool     compare_due, say_ask;
+    bool     fetching, supply_due;      /* a FETCH was said, and not answered yet; the answer is here */
+    struct proto_fetch fetch;  /* borrowed from who said receive_fetch */
+    bool     say_fetch;
     bool     fenced;           /* the sender is above: this side is primary no more */
     struct epoch_row fence;
     struct epoch_row peer_epochs[SUPER_EPOCHS_MAX];
@@ -90,6 +95,10 @@ void receive_made(struct receive *r, const struct receive_own *own);
 /* receive_wants(r, w): ${w} lives until it was sent. receive_filed(r). */
 void receive_wants(struct receive *r, const struct proto_want *w);
 void receive_filed(struct receive *r);
+
+/* receive_fetch(r, f): these parts are lacking; ${f} lives until it was sent. Nothing where one is on its way already, or there is no stream. receive_supplied(r): what came is here, or never will be. */
+void receive_fetch(struct receive *r, const struct proto_fetch *f);
+void receive_supplied(struct receive *r);
 
 /* receive_compared(r, same): r->told is (not) the record that is held here at its place. */
 void receive_compared(struct receive *r, bool same);

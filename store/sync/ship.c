@@ -100,7 +100,8 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
 /* What it holds is ours: from here on it counts. */
 static void agree(struct ship *s)
 {
-    s->received = s->acked = s->sent = s->look_end;
+    s->received = s->sent = s->look_end;
+    s->acked = s->whole;
     s->state = SHIP_STREAM;
     s->say_start = true;
 }
@@ -137,6 +138,7 @@ static void meet(struct ship *s, const struct proto_hello *h)
     }
     s->may_part = may_part(s, h);
     s->look_end = h->durable;
+    s->whole = h->whole;
     if (h->durable < s->own->first) {
         end(s, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and data of what came before @%" PRIu64 " were let go of here; it must be made anew", h->durable,
             s->own->first);
@@ -235,6 +237,11 @@ static void hear_ask(struct ship *s, uint64_t position)
     s->say_told = true;
 }
 
+void ship_gave(struct ship *s)
+{
+    s->say_data = false;
+}
+
 void ship_told(struct ship *s)
 {
     s->say_told = false;
@@ -258,6 +265,8 @@ void ship_hear(struct ship *s, const struct proto_msg *m)
         end(s, false, m->u.refuse.code, "%s", m->u.refuse.text);
     else if (!of_our_epoch(s, m))
         return;
+    else if (m->type == PROTO_FETCH && s->state == SHIP_STREAM && !s->say_data)
+        s->say_data = true;
     else if (m->type == PROTO_ASK && s->state == SHIP_FORK && !s->say_told)
         hear_ask(s, m->position);
     else if (m->type == PROTO_HELLO && (s->state == SHIP_HELLO || s->state == SHIP_MADE) && !s->say_hello)
@@ -326,7 +335,7 @@ static void fill_hello(const struct ship *s, struct proto_msg *m)
     h->role = s->own->role;
     h->part = PROTO_SENDER;
     h->incarnation = s->own->incarnation;
-    h->durable = s->durable;
+    h->durable = h->whole = s->durable;
     h->last_lsn = s->own->last_lsn;
     h->last_hash = s->own->last_hash;
     h->n_epochs = s->own->n_epochs;
@@ -389,6 +398,8 @@ static enum ship_due due_in_stream(struct ship *s, struct proto_msg *out)
         s->say_start = false;
         return SHIP_SEND;
     }
+    if (s->say_data)
+        return SHIP_DATA;
     if (s->acked >= s->until)
         return SHIP_DONE;
     if (s->beat_ms >= SYNC_BEAT_MS) {

@@ -10,7 +10,7 @@
 #include "store/maint/upkeep.h"
 #include "store/pack/history.h"
 #include "tests/lib/subio.h"
-#include "tests/lib/teststore.h"
+#include "tests/lib/twosites.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -21,35 +21,6 @@
 static struct teststore a, b;                    /* who was primary, who took over */
 static uint64_t fork_at, tail_end;
 static struct epoch_row next;
-
-static struct store_info *info_of(struct store *s)
-{
-    static struct store_info info;
-
-    store_info(s, &info);
-    return &info;
-}
-
-static void standby_of(struct teststore *p, struct teststore *t)
-{
-    struct store_seed seed = { .timezone = "UTC" };
-    const struct store_info *i = info_of(p->s);
-    struct err err = { 0 };
-
-    memset(t, 0, sizeof *t);
-    memcpy(seed.lineage, i->super.lineage, 16);
-    memcpy(seed.key, i->super.key, 32);
-    seed.epoch = i->super.epochs[0];
-    t->sim = simio_new(9);
-    t->who = p->who;
-    t->now_ns = p->now_ns;
-    simio_set_wall(t->sim, t->now_ns);
-    t->disk = kv_twin_disk_new();
-    t->opt.writable = true;
-    ck_assert_msg(store_create_standby(simio_io(t->sim), NULL, &seed, &err) == 0, "%s", err.msg);
-    ck_assert_int_eq(kv_twin_open(t->disk, &t->opt.kv, &err), 0);
-    ck_assert_msg(store_open(simio_io(t->sim), NULL, &t->opt, &t->s, NULL, &err) == 0, "%s", err.msg);
-}
 
 /* Everything the one has and the other has not, wherever it is. */
 static int send_all(struct teststore *from, struct teststore *to, struct err *err)
@@ -95,7 +66,7 @@ static void apart(int packed)
     if (packed & 2)
         pack(&a);
     ts_save(&a, "later", "of both, in the log");
-    standby_of(&a, &b);
+    twosites_standby(&a, &b);
     ck_assert_msg(send_all(&a, &b, &err) == 0, "%s", err.msg);
     ts_save(&a, "both1", "changed there alone");
     ts_save(&a, "mine", "was never shipped");
@@ -108,7 +79,7 @@ static void apart(int packed)
         pack(&b);
     if (packed & 1)
         pack(&a);
-    next = info_of(b.s)->super.epochs[1];
+    next = twosites_info(b.s)->super.epochs[1];
     fork_at = next.first_lsn;
     ck_assert_msg(store_fence(a.s, &next, &err) == 0, "%s", err.msg);
     ck_assert_msg(store_demote(a.s, &err) == 0, "%s", err.msg);
@@ -267,11 +238,11 @@ START_TEST(nothing_worth_keeping_makes_no_branch)
 
     ts_new(&a, "UTC");
     ts_save(&a, "one", "one");
-    standby_of(&a, &b);
+    twosites_standby(&a, &b);
     ck_assert_msg(send_all(&a, &b, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(store_mounted(a.s, 5, true, "/mnt", &err), 0);
     ck_assert_int_eq(store_promote(b.s, "x", false, &err), 0);
-    next = info_of(b.s)->super.epochs[1];
+    next = twosites_info(b.s)->super.epochs[1];
     fork_at = next.first_lsn;
     ck_assert_int_eq(store_demote(a.s, &err), 0);
     ck_assert(!rewind_worth_keeping(a.s, fork_at));

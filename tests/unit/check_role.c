@@ -4,7 +4,7 @@
 #include "store/core/role.h"
 #include "store/core/standby.h"
 #include "store/log/frame.h"
-#include "tests/lib/teststore.h"
+#include "tests/lib/twosites.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -13,32 +13,6 @@
 
 static struct teststore a;                       /* the primary */
 static struct teststore b;                       /* its standby */
-
-static struct store_info *info_of(struct store *s)
-{
-    static struct store_info info;
-
-    store_info(s, &info);
-    return &info;
-}
-
-static void standby_of(struct teststore *p, struct teststore *t)
-{
-    struct store_seed seed = { .timezone = "UTC" };
-    const struct store_info *i = info_of(p->s);
-    struct err err = { 0 };
-
-    memset(t, 0, sizeof *t);
-    memcpy(seed.lineage, i->super.lineage, 16);
-    memcpy(seed.key, i->super.key, 32);
-    seed.epoch = i->super.epochs[0];
-    t->sim = simio_new(7);
-    t->disk = kv_twin_disk_new();
-    t->opt.writable = true;
-    ck_assert_msg(store_create_standby(simio_io(t->sim), NULL, &seed, &err) == 0, "%s", err.msg);
-    ck_assert_int_eq(kv_twin_open(t->disk, &t->opt.kv, &err), 0);
-    ck_assert_msg(store_open(simio_io(t->sim), NULL, &t->opt, &t->s, NULL, &err) == 0, "%s", err.msg);
-}
 
 /* Everything the one has and the other has not. */
 static int send_all(struct teststore *from, struct teststore *to, struct err *err)
@@ -59,7 +33,7 @@ static void both(void)
 {
     ts_new(&a, "UTC");
     ts_save(&a, "one", "one");
-    standby_of(&a, &b);
+    twosites_standby(&a, &b);
     ck_assert_int_eq(send_all(&a, &b, NULL), 0);
     ck_assert_int_eq(store_sync(b.s, NULL), 0);
 }
@@ -80,7 +54,7 @@ static int try_save(struct teststore *t, const char *name)
 
 START_TEST(promoted_in_place)
 {
-    struct epoch_row old = info_of(a.s)->super.epochs[0];
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
     struct standby back;
     struct err err = { 0 };
     uint64_t head = log_head(store_log(b.s));
@@ -88,8 +62,8 @@ START_TEST(promoted_in_place)
     ck_assert_int_eq(try_save(&b, "two"), ERR_FENCED);
     ck_assert_msg(store_promote(b.s, "a test", false, &err) == 0, "%s", err.msg);
     ck_assert_uint_eq(store_role(b.s), ROLE_PRIMARY);
-    ck_assert_uint_eq(info_of(b.s)->super.n_epochs, 2);
-    ck_assert_uint_eq(info_of(b.s)->super.epochs[1].first_lsn, head);
+    ck_assert_uint_eq(twosites_info(b.s)->super.n_epochs, 2);
+    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].first_lsn, head);
     ck_assert_int_eq(try_save(&b, "two"), 0);
     ts_is(&b, "one", "one");
     /* what the primary of before lacks is held for it */
@@ -111,7 +85,7 @@ START_TEST(fenced_at_once_and_for_good)
     char *text;
 
     ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
-    by = info_of(b.s)->super.epochs[1];
+    by = twosites_info(b.s)->super.epochs[1];
     ts_save(&a, "late", "work that was not shipped");
     ck_assert_msg(store_fence(a.s, &by, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(try_save(&a, "no"), ERR_FENCED);
@@ -131,7 +105,7 @@ START_TEST(fenced_at_once_and_for_good)
     }
     /* the fail-over is taken back: nothing is changed here, and the number is above the other's */
     ck_assert_msg(store_promote(a.s, "rolled back", false, &err) == 0, "%s", err.msg);
-    ck_assert_uint_eq(info_of(a.s)->super.epochs[1].number, 3);
+    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[1].number, 3);
     ck_assert(!store_fenced_by(a.s, &said));
     ck_assert_int_eq(try_save(&a, "yes"), 0);
     ts_is(&a, "late", "work that was not shipped");
@@ -144,7 +118,7 @@ END_TEST
 
 START_TEST(an_older_epoch_fences_nobody)
 {
-    struct epoch_row by = info_of(a.s)->super.epochs[0];
+    struct epoch_row by = twosites_info(a.s)->super.epochs[0];
     struct err err = { 0 };
 
     ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
@@ -171,7 +145,7 @@ START_TEST(handed_over_and_back)
         ck_assert_msg(send_all(to, from, &err) == 0, "%s", err.msg);
         ts_is(from, "one", i % 2 ? "from a" : "from b");
     }
-    ck_assert_uint_eq(info_of(a.s)->super.epochs[3].number, 4);
+    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[3].number, 4);
 }
 END_TEST
 
@@ -207,7 +181,7 @@ START_TEST(cut_off_at_any_call)
         int rc;
 
         both();
-        by = info_of(a.s)->super.epochs[0];
+        by = twosites_info(a.s)->super.epochs[0];
         by.number = 5;
         memset(by.id, 7, 16);
         simio_cut_at(_i == 2 ? b.sim : a.sim, n + 1);

@@ -44,7 +44,7 @@ static void sample(uint16_t type, struct proto_msg *m)
         h->role = ROLE_PRIMARY;
         h->part = PROTO_SENDER;
         h->incarnation = 99;
-        h->durable = BEGINS + 800;
+        h->durable = h->whole = BEGINS + 800;
         h->last_lsn = BEGINS + 600;
         memset(h->last_hash.b, 5, 16);
         h->n_epochs = 2;
@@ -87,6 +87,22 @@ static void sample(uint16_t type, struct proto_msg *m)
     case PROTO_FILE: m->u.file = (struct proto_file){ .index = 1, .len = sizeof body, .p = body }; break;
     case PROTO_RETAINED: m->u.retained = (struct proto_retained){ .len = sizeof body, .p = body }; break;
     case PROTO_TELL: m->u.tell = (struct proto_tell){ .lsn = BEGINS + 400, .end = BEGINS + 800, .hash = { { 6 } } }; break;
+    case PROTO_FETCH: {
+        static uint8_t parts[2 * PROTO_PART_BYTES];
+
+        proto_part_put(parts, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 100, .len = 20 });
+        proto_part_put(parts + PROTO_PART_BYTES, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 200, .len = 30 });
+        m->u.fetch = (struct proto_fetch){ 2, parts };
+        break;
+    }
+    case PROTO_DATA: {
+        static uint8_t parts[2 * PROTO_DATA_PART_BYTES];
+
+        proto_data_put(parts, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 100, .len = 20, .ino = 9, .off = 1000, .had = true });
+        proto_data_put(parts + PROTO_DATA_PART_BYTES, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 200, .len = 30 });
+        m->u.data = (struct proto_data){ 2, 20, parts, body };
+        break;
+    }
     case PROTO_ACK: m->u.ack = (struct proto_ack){ .durable = BEGINS + 800, .applied = BEGINS + 800, .beat = 3 }; break;
     case PROTO_BEAT: m->u.beat = (struct proto_beat){ .number = 4, .wall_ns = -5, .head = BEGINS + 1600 }; break;
     default: break;
@@ -173,8 +189,8 @@ static const struct wrong wrongs[] = {
     { PROTO_HELLO, 64, 8, 99999, "a last record that is not below the end" },
     { PROTO_HELLO, 88, 4, 3, "neither sender nor receiver" },
     { PROTO_HELLO, 92, 4, 1, "its length" },
-    { PROTO_HELLO, 96, 4, 2, "its number does not rise" },
-    { PROTO_HELLO, 240, 16, 1, "its newest epoch is of another lineage" },
+    { PROTO_HELLO, 104, 4, 2, "its number does not rise" },
+    { PROTO_HELLO, 248, 16, 1, "its newest epoch is of another lineage" },
     { PROTO_REFUSE, 0, 4, 0, "no code" },
     { PROTO_REFUSE, 4, 4, 5000, "its length" },
     { PROTO_REFUSE, 8, 1, 10, "a text that is none" },
@@ -196,6 +212,10 @@ static const struct wrong wrongs[] = {
     { PROTO_LIST, 80 + 160 + 17, 4, 3, "a file without name or size" }, { PROTO_LIST, 80 + 160 + 17, 4, 1, "bytes behind its last file" }, { PROTO_LIST, 80 + 160 + 17, 4, 0, "number of files" },
     { PROTO_WANT, 0, 4, 3, "length" }, { PROTO_WANT, 4, 4, 1, "do not rise" }, { PROTO_WANT, 15, 1, 0x80, "a place that cannot be" },
     { PROTO_FILE, 4, 4, 0, "length" }, { PROTO_FILE, 0, 4, PROTO_FILES_MAX, "a place that cannot be" }, { PROTO_RETAINED, 0, 4, 0, "length" },
+    { PROTO_HELLO, 96, 8, BEGINS + 801, "more that is whole than is held" },
+    { PROTO_FETCH, 0, 4, 0, "number of its parts" }, { PROTO_FETCH, 0, 4, 3, "its length" }, { PROTO_FETCH, 4, 8, 4, "cannot be" }, { PROTO_FETCH, 12, 4, 0, "cannot be" },
+    { PROTO_FETCH, 20, 4, 0, "cannot be" }, { PROTO_FETCH, 20, 4, PROTO_PART_MAX + 1, "cannot be" }, { PROTO_DATA, 0, 4, 1, "its length" }, { PROTO_DATA, 4, 4, 19, "its length" },
+    { PROTO_DATA, 28, 4, 2, "cannot be" }, { PROTO_DATA, 28, 4, 0, "cannot be" }, { PROTO_DATA, 24, 4, 21, "another number of bytes" },
     { PROTO_TELL, 0, 8, BEGINS + 800, "a record that is not below" }, { PROTO_TELL, 0, 8, 0, "a record that is not below" }, { PROTO_TELL, 8, 8, BEGINS + 808, "a record that is not below" },
     { PROTO_TELL, 8, 8, BEGINS + 799, "a record that is not below" },
 };
@@ -289,8 +309,8 @@ static void ship_in(struct ship *s, struct ship_own *o, enum ship_state st)
 
 START_TEST(the_sender_hears_every_message_in_every_state)
 {
-    enum ship_state st = (enum ship_state)(_i / (PROTO_TELL + 1));
-    uint16_t type = (uint16_t)(_i % (PROTO_TELL + 1));
+    enum ship_state st = (enum ship_state)(_i / (PROTO_DATA + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_DATA + 1));
     struct ship *s = calloc(1, sizeof *s);
     struct proto_msg *m = malloc(sizeof *m);
     struct ship_own o;
@@ -307,7 +327,7 @@ START_TEST(the_sender_hears_every_message_in_every_state)
     }
     ship_hear(s, m);
     fits = (type == PROTO_HELLO && (st == SHIP_HELLO || st == SHIP_MADE)) || (type == PROTO_ACK && (st == SHIP_STREAM || st == SHIP_LISTED || st == SHIP_FILES)) ||
-           (type == PROTO_WANT && st == SHIP_LISTED) || (type == PROTO_ASK && st == SHIP_FORK);
+           (type == PROTO_WANT && st == SHIP_LISTED) || (type == PROTO_ASK && st == SHIP_FORK) || (type == PROTO_FETCH && st == SHIP_STREAM);
     if (st == SHIP_END)
         ck_assert_int_eq(s->err.code, ERR_IO);     /* the first reason stays */
     else if (type == PROTO_REFUSE)
@@ -331,7 +351,7 @@ static void receive_in(struct receive *r, enum receive_state st)
         memset(o->lineage, 7, 16);
         memset(o->site, 9, 16);
         o->role = ROLE_STANDBY;
-        o->durable = BEGINS + 800;
+        o->durable = o->whole = BEGINS + 800;
         o->last_lsn = BEGINS + 600;
         memset(o->last_hash.b, 5, 16);
         o->n_epochs = 2;
@@ -373,8 +393,8 @@ static void receive_in(struct receive *r, enum receive_state st)
 
 START_TEST(the_receiver_hears_every_message_in_every_state)
 {
-    enum receive_state st = (enum receive_state)(_i / (PROTO_TELL + 1));
-    uint16_t type = (uint16_t)(_i % (PROTO_TELL + 1));
+    enum receive_state st = (enum receive_state)(_i / (PROTO_DATA + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_DATA + 1));
     struct receive *r = calloc(1, sizeof *r);
     struct proto_msg *m = malloc(sizeof *m);
     bool fits;
@@ -433,7 +453,7 @@ START_TEST(a_standby_that_does_not_fit_is_refused_by_name)
     case 4: h->lowest = h->highest = PROTO_HIGHEST + 1; break;
     case 5: h->n_epochs = 3; row(&h->epochs[2], 3, BEGINS + 700); break;
     case 6: memset(h->epochs[1].id, 0x77, 16); break;
-    case 7: h->durable += 8; break;
+    case 7: h->durable += 8; h->whole += 8; break;
     case 8: break;
     case 9: o.first = BEGINS + 900; s->durable = s->head = BEGINS + 1800; break;
     case 10: *h = (struct proto_hello){ .lowest = 1, .highest = 1, .part = PROTO_RECEIVER }; o.may_make = false; break;
@@ -504,7 +524,7 @@ START_TEST(two_find_out_where_they_part)
         memset(o->lineage, 7, 16);
         memset(o->site, 9, 16);
         o->role = ROLE_STANDBY;
-        o->durable = here.v[here.n - 1].end;
+        o->durable = o->whole = here.v[here.n - 1].end;
         o->last_lsn = here.v[here.n - 1].lsn;
         o->n_epochs = 1;
         row(&o->epochs[0], 1, BEGINS);
@@ -512,7 +532,7 @@ START_TEST(two_find_out_where_they_part)
         r->may_go_back = true;
         ck_assert_int_eq(receive_due(r, m), RECEIVE_SEND);
         sample(PROTO_HELLO, m);
-        m->u.hello.durable = there.v[there.n - 1].end;
+        m->u.hello.durable = m->u.hello.whole = there.v[there.n - 1].end;
         m->u.hello.last_lsn = there.v[there.n - 1].lsn;
         m->u.hello.n_epochs = 2;
         row(&m->u.hello.epochs[1], 2, told ? fork : there.v[there.n - 1].lsn);
@@ -639,12 +659,12 @@ int main(void)
 
     tcase_add_test(t, two_find_out_where_they_part);
     tcase_add_test(t, whoever_meets_a_higher_epoch_is_primary_no_more);
-    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_TELL + 1);
-    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_TELL + 1);
+    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_DATA + 1);
+    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_DATA + 1);
     tcase_add_loop_test(t, each_field_is_checked, 0, sizeof wrongs / sizeof wrongs[0]);
     tcase_add_test(t, an_unknown_type_is_of_another_protocol);
-    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * (PROTO_TELL + 1));
-    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * (PROTO_TELL + 1));
+    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * (PROTO_DATA + 1));
+    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * (PROTO_DATA + 1));
     tcase_add_loop_test(t, a_standby_that_does_not_fit_is_refused_by_name, 0, sizeof meetings / sizeof meetings[0]);
     tcase_add_loop_test(t, a_sender_that_does_not_fit_is_refused_by_name, 0, 4);
     tcase_add_test(t, silence_ends_a_stream_and_sleep_does_not);
