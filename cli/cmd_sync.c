@@ -4,6 +4,7 @@
 #include "cli/peer.h"
 #include "cli/session.h"
 
+#include "store/core/anew.h"
 #include "store/svc/server.h"
 #include "store/core/standby.h"
 
@@ -338,7 +339,7 @@ int cmd_standby(int argc, char **argv)
 
 /* ---- serve ---- */
 
-struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; };
+struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; char *beside; };
 
 /* While it receives, commands can ask the store, and a mount can have it. Without that it receives all the same. */
 static struct svc_server *answer(struct store *s, const char *dir)
@@ -448,7 +449,7 @@ static int emit_nothing(void *arg, const char *type, const json_t *o, const void
     return out_interrupted ? ERR_INTR : 0;
 }
 
-/* Back to where both part, with nobody else in it; the index is made anew at once, so that the next stream finds a standby. */
+/* Back to where both part, or to what was sent anew, with nobody else in it; the index is made at once, so that the next stream finds a standby. */
 static int go_back(const char *dir, struct rewind *w, struct err *err)
 {
     struct log_recovery rec;
@@ -457,7 +458,7 @@ static int go_back(const char *dir, struct rewind *w, struct err *err)
     int r = io_posix_new(dir, &io, err);
 
     if (r == 0)
-        r = store_rewind(io, dir, w, err);
+        r = w->anew ? store_anew(io, dir, w->branch, err) : store_rewind(io, dir, w, err);
     if (io)
         io->ops->free(io);
     if (r) {
@@ -465,7 +466,8 @@ static int go_back(const char *dir, struct rewind *w, struct err *err)
         return r;
     }
     if (w->branch[0])
-        out_message("%s: went back to @%llu; what it had beyond is kept, for reading, as branches/%s", dir, (unsigned long long)w->at, w->branch);
+        out_message("%s: %s @%llu; what it had %sis kept, for reading, as branches/%s", dir, w->anew ? "was made anew, up to" : "went back to",
+                    (unsigned long long)w->at, w->anew ? "" : "beyond ", w->branch);
     else
         out_message("%s: went back to @%llu; nothing that was done there had not been shipped", dir, (unsigned long long)w->at);
     r = session_open_here(dir, true, LOCATION_AS_IS, &s, &io, &rec, err);
@@ -476,11 +478,33 @@ static int go_back(const char *dir, struct rewind *w, struct err *err)
     return r;
 }
 
+/* Beside a store that is there. */
+static int place_beside(void *arg, struct io **io, const char **dir, struct err *err)
+{
+    struct made *m = arg;
+    struct io *store_io = NULL;
+    int r = io_posix_new(m->dir, &store_io, err);
+
+    if (r == 0)
+        r = anew_begin(store_io, err);
+    if (store_io)
+        store_io->ops->free(store_io);
+    if (r == 0 && asprintf(&m->beside, "%s/" ANEW_DIR, m->dir) < 0) {
+        m->beside = NULL;
+        r = err_set(err, ERR_NOMEM, "no memory");
+    }
+    if (r == 0)
+        r = io_posix_new(m->beside, io, err);
+    *dir = m->beside;
+    return r;
+}
+
 /* Mounted: whoever serves it takes the stream. Else this process opens it. */
 static int serve_store(const char *dir, uint32_t location, struct err *err)
 {
     struct rewind back = { 0 };
-    struct link_receive_options opt = { .stop = { -1, &out_interrupted }, .rewind = &back };
+    struct made m = { .dir = dir };
+    struct link_receive_options opt = { .place = place_beside, .arg = &m, .stop = { -1, &out_interrupted }, .rewind = &back };
     struct session *ses = NULL;
     struct svc_server *server;
     struct link_table own;
@@ -501,6 +525,7 @@ static int serve_store(const char *dir, uint32_t location, struct err *err)
         link_table_release(&own);
     }
     r = session_end(ses, r, err);
+    free(m.beside);
     return back.at ? go_back(dir, &back, err) : r;
 }
 
