@@ -158,7 +158,7 @@ old_protocol() {
 		x = ctypes.CDLL((glob.glob("/usr/lib/*/libxxhash.so.0") + glob.glob("/usr/lib/libxxhash.so.0"))[0])
 		x.XXH3_64bits.restype = ctypes.c_uint64
 		h = lambda b: x.XXH3_64bits(b, ctypes.c_size_t(len(b))) & 0xffffffff
-		body = struct.pack("<II16s16sIIQQQ16sII", 7, 9, bytes(16), bytes(16), 0, 0, 0, 0, 0, bytes(16), 2, 0)
+		body = struct.pack("<II16s16sIIQQQ16sIIQ", 7, 9, bytes(16), bytes(16), 0, 0, 0, 0, 0, bytes(16), 2, 0, 0)
 		head = struct.pack("<IHHII16sQI", 0x4D575053, 1, 0, len(body), 0, bytes(16), 0, h(body))
 		os.write(1, head + struct.pack("<I", h(head)) + body)
 		while os.read(0, 65536): pass

@@ -93,7 +93,7 @@ static unsigned standbys_of(struct teststore *t, const uint8_t site[16], struct 
 
 START_TEST(who_is_expected_back_is_one_standby)
 {
-    struct epoch_row old = info_of(a.s)->super.epochs[0];
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
     struct standby named = { .target = "/where/it/is" }, known = { 0 };
     struct err err = { 0 };
     uint64_t head = log_head(store_log(b.s));
@@ -112,7 +112,7 @@ END_TEST
 
 START_TEST(a_standby_of_before_is_expected_back_by_its_name)
 {
-    struct epoch_row old = info_of(a.s)->super.epochs[0];
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
     struct standby named = { .target = "/where/it/is", .acked = log_head(store_log(b.s)) + 100 }, known = { 0 };
     struct err err = { 0 };
     uint64_t head = log_head(store_log(b.s));
