@@ -52,6 +52,11 @@ const struct command commands[] = {
     { "undo", "PATH [--redo]", "back a version; twice goes back two; a deleted file comes back",
       "  --redo               forward again\n"
       "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_undo },
+    { "branch", "list|show|remove [NAME] [STORE]", "what a store held that its other side did not, kept when it went back",
+      "  list                 branches, when they parted, and when they end\n"
+      "  show NAME            what was done there that is not in the store: each file, when, how large; ! what has changed in the store since, too\n"
+      "  remove NAME          it goes, for good\n"
+      "  A branch is a store: spare mount -o ro STORE/branches/NAME DIR; spare cat PATH --store STORE/branches/NAME\n", cmd_branch },
     { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE",
       "  --follow             go on as more is written, until interrupted; a standby that goes away is tried again\n"
       "  --new                make a standby at TARGET though there was one before that is gone\n"

@@ -164,7 +164,7 @@ int store_anew(struct io *io, const char *dir, char branch[BRANCH_NAME_MAX], str
     if (rc == 0)
         rc = look(io, dir, sb, in, err);
     if (rc == 0)
-        rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), branch, err);
+        rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), sb->last_lsn, branch, err);
     if (rc == 0)
         rc = super_config_set(sb, anew_key, "begun", err);
     if (rc == 0)

@@ -271,7 +271,7 @@ int store_rewind(struct io *io, const char *dir, struct rewind *r, struct err *e
     if (rc == 0)
         rc = rewind_possible(io, r, err);
     if (rc == 0 && r->keep)
-        rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), r->branch, err);
+        rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), r->last_lsn, r->branch, err);
     if (rc == 0)
         rc = cut_retained(io, sb, r->at, err);
     if (rc == 0)
