@@ -13,6 +13,8 @@
 
 #include "store/core/store.h"
 
+#include <string.h>
+
 enum { STANDBYS_MAX = 8, STANDBY_FROM = STANDBYS_MAX, STANDBY_TARGET_MAX = 400, STANDBY_COMMAND_MAX = 256, STANDBY_TEXT_MAX = 2200 };
 
 struct standby {
@@ -26,6 +28,8 @@ struct standby {
     char     ssh[STANDBY_COMMAND_MAX + 1], remote[STANDBY_COMMAND_MAX + 1];     /* peer_options; "" the default */
 };
 
+/* standby_fetches(b): it comes itself, and is known here by the name it said. */
+static inline bool standby_fetches(const struct standby *b) { return strncmp(b->target, "pull:", 5) == 0; }
 /* standby_parse(text, out): a setting's text; false: it is none. standby_format(b, buf, cap): and back; false: it needs more. Both pure. */
 bool standby_parse(const char *text, struct standby *out);
 bool standby_format(const struct standby *b, char *buf, size_t cap);

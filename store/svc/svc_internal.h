@@ -51,7 +51,7 @@ int svc_settle(struct svc_req *q, struct err *err);
 int svc_target(const struct svc_req *q, char *out, struct err *err);
 /* How all standbys are. */
 struct svc_standbys {
-    const char *word;           /* for the one that is nearest */
+    const char *word;           /* Protected, if any is; else for the one that is nearest */
     double rpo_s;               /* its lag; < 0: there is none */
     int exit;                   /* the exit code that says what is wrong with any that a mount ships to, 0 nothing */
 };

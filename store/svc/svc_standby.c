@@ -252,8 +252,8 @@ static int exit_of(const struct svc_req *q, const struct standby *b, const char 
 {
     int code = svc_word_exit(word);
 
-    if (!b->ships)
-        return 0;
+    if (!b->ships && !standby_fetches(b))
+        return 0;                        /* shipped to when a person says so */
     if (b->paused || (code == 22 && !q->env->mount_dir && strcmp(word, "Standby away") == 0))
         return lag->unknown || lag->seconds > svc_rpo(q->s) ? 20 : 0;
     return code;
@@ -279,9 +279,9 @@ void svc_standby_state(const struct svc_req *q, json_t *list, struct svc_standby
             out->word = word;            /* what there is to say, before any that has something */
         if (lag.unknown || (memcmp(b.site, never, 16) == 0 && b.acked == 0))
             continue;
-        if (out->rpo_s < 0 || lag.seconds < out->rpo_s || (lag.seconds <= out->rpo_s && strcmp(word, "Protected") == 0)) {
-            out->rpo_s = lag.seconds;
+        if (out->rpo_s < 0 || (lag.seconds < out->rpo_s && strcmp(out->word, "Protected") != 0) || strcmp(word, "Protected") == 0)
             out->word = word;
-        }
+        if (out->rpo_s < 0 || lag.seconds < out->rpo_s)
+            out->rpo_s = lag.seconds;
     }
 }

@@ -289,18 +289,18 @@ static void last_line(int fd, char *out, size_t cap)
 
 int peer_end(struct peer *p, const char *target, int rc, struct err *err)
 {
-    char said[200], why[212] = "";
+    char said[200], why[212] = "", host[256];
     int status = 0;
 
     if (p->fd >= 0)
         close(p->fd);
     p->fd = -1;
-    if (p->pid > 0 && !gone(p->pid, &status, rc == ERR_INTR ? ASKED_WAIT_MS : END_WAIT_MS)) {
+    if (p->pid > 0 && !gone(p->pid, &status, rc == ERR_INTR || p->said >= 0 ? ASKED_WAIT_MS : END_WAIT_MS)) {
         (void)kill(-p->pid, SIGTERM);    /* of ssh the commands it began, too */
-        if (!gone(p->pid, &status, TERM_WAIT_MS)) {
+        if (!gone(p->pid, &status, TERM_WAIT_MS) && peer_host(target, host, sizeof host)) {
             (void)kill(-p->pid, SIGKILL);
             (void)waitpid(p->pid, &status, 0);
-        }
+        }                                /* spare itself is closing its store: it ends when it has */
     }
     last_line(p->said, said, sizeof said);
     if (p->said >= 0)

@@ -29,7 +29,8 @@ const char *peer_host(const char *target, char *host, size_t cap);
 int peer_start(const char *target, const struct peer_options *opt, struct peer *p, struct err *err);
 
 /*
- * peer_end(p, target, rc, err): closes what is left and waits for the child, some seconds (INTR: two); one that stays is told to end, then killed.
+ * peer_end(p, target, rc, err): closes what is left and waits for the child, some seconds (INTR, or ${quiet}: two); one that stays is told to end; ssh is then killed,
+ * spare here left to close its store.
  * Returns ${rc}; where the stream just broke off (AWAY), ${err} says why the child ended: not reached, spare not found there.
  */
 int peer_end(struct peer *p, const char *target, int rc, struct err *err);

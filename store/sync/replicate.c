@@ -28,7 +28,7 @@ struct pump {
     unsigned failed;                    /* lock */
     struct err why;                     /* lock */
     int64_t next_wall_ns;               /* lock */
-    int told;                           /* of the thread: what was said last: 0 nothing, 1 in touch, < 0 that code */
+    int told;                           /* of the thread: what was said last: 0 nothing, 1 in touch, < 0 that code, as said_as has it */
 };
 
 struct claim { char target[STANDBY_TARGET_MAX + 1]; unsigned n; uint64_t until_ms; };
@@ -82,6 +82,12 @@ static bool stays(int code)
         if (codes[i] == code)
             return true;
     return false;
+}
+
+/* A line that is bad, or a side that restarts, has many ways to say so: one line for all of them. */
+static int said_as(int code)
+{
+    return code == ERR_BUSY || code == ERR_LOCKED || code == ERR_IO || code == ERR_TRUNCATED ? ERR_AWAY : code;
 }
 
 uint64_t replicate_pause_ms(int code, uint64_t before)
@@ -274,9 +280,9 @@ static void failed(struct pump *p, int rc, const struct err *err, bool advanced)
     p->failed++;
     p->why = why;
     pthread_mutex_unlock(&r->lock);
-    if (p->told == rc)
+    if (p->told == said_as(rc))
         return;
-    p->told = rc;
+    p->told = said_as(rc);
     snprintf(more, sizeof more, stays(rc) ? "; tried again each 5 minutes" : "; trying again");
     say(p, why.msg, more);
 }
@@ -403,7 +409,7 @@ static void compare(struct replicate *r)
             again(p);
     }
     for (unsigned i = 0; i <= STANDBY_FROM; i++)
-        if (standby_get(r->s, i, &b) && (b.ships || b.from) && pump_of(r, b.target) == NULL)
+        if (standby_get(r->s, i, &b) && (b.ships || b.from) && !standby_fetches(&b) && pump_of(r, b.target) == NULL)
             begin(r, &b);
 }
 
