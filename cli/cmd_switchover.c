@@ -4,7 +4,7 @@
  */
 #include "cli/cli.h"
 #include "cli/locate.h"
-#include "cli/peer.h"
+#include "store/sync/peer.h"
 #include "cli/role.h"
 #include "cli/session.h"
 
@@ -205,7 +205,7 @@ static int hand_over_here(struct switching *w, struct session *ses, struct peer 
 
 static int hand_over(struct switching *w, struct err *err)
 {
-    struct peer peer = { -1, -1 };
+    struct peer peer = { -1, -1, -1 };
     struct session *ses = NULL;
     int r = session_open(w->p.store, SESSION_WRITE, &ses, err);
 

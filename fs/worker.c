@@ -9,6 +9,7 @@
 #include "fs/snapdir.h"
 #include "store/maint/upkeep.h"
 #include "store/svc/server.h"
+#include "store/sync/replicate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +46,7 @@ struct worker {
     struct svc_server *server;
     struct svc_hooks svc;
     struct upkeep *upkeep;
+    struct replicate *replicate;
 };
 
 /* ---- hooks of the store ---- */
@@ -349,6 +351,7 @@ static int release(struct worker *w, bool clean)
     int rc;
 
     svc_server_stop(w->server);
+    replicate_stop(w->replicate);        /* behind the server: requests watch its streams */
     upkeep_stop(w->upkeep);              /* it asks which moments are in use */
     past_stop(fs->past);
     fs->past = NULL;
@@ -462,7 +465,7 @@ static void start_server(struct worker *w)
 {
     struct err err = { 0 };
 
-    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit };
+    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .replicate = w->replicate, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit };
     if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
         w->server = NULL;
         fs_log("commands will find this mount deaf: %s", err.msg);
@@ -504,11 +507,13 @@ static int serve(struct worker *w)
     struct err err = { 0 };
     int end, rc;
 
-    if (pipe(w->done) < 0 || park_start(w->fs.park, &err) < 0 || chores_start(w->fs.chores, &err) < 0 ||
+    if (pipe2(w->done, O_CLOEXEC) < 0 || park_start(w->fs.park, &err) < 0 || chores_start(w->fs.chores, &err) < 0 ||
         pthread_create(&w->control, NULL, control_main, w) != 0) {
         fs_log("starting threads: %s", err.msg[0] ? err.msg : strerror(errno));
         return WORKER_FATAL;
     }
+    if (!w->fs.o->read_only && replicate_start(w->fs.store, say, &w->replicate, &err) < 0)
+        fs_log("%s; nothing is shipped", err.msg);
     start_server(w);
     if (!w->fs.o->read_only && upkeep_start(w->fs.store, say, &w->upkeep, &err) < 0)
         fs_log("%s; nothing is packed", err.msg);

@@ -121,6 +121,13 @@ void link_end(struct loop *l, int rc)
     }
 }
 
+bool link_stopped(const struct link_stop *stop)
+{
+    struct pollfd p = { .fd = stop->fd, .events = POLLIN | POLLRDHUP };
+
+    return (stop->flag != NULL && *stop->flag != 0) || (stop->fd >= 0 && poll(&p, 1, 0) > 0 && p.revents != 0);
+}
+
 int link_wait(struct loop *l, int ms, struct err *err)
 {
     struct pollfd p[4] = {

@@ -31,6 +31,9 @@ int  link_wait(struct loop *l, int ms, struct err *err);
 /* link_last_words(c): what is queued goes out, if the other side takes it in time. */
 void link_last_words(struct conn *c);
 
+/* link_stopped(stop): asked to end. */
+bool link_stopped(const struct link_stop *stop);
+
 uint64_t link_now_ms(void);
 
 #endif

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <zstd.h>
 
+enum { PROGRESS_MS = 200 };
+
 struct taking {
     struct loop l;
     const struct link_receive_options *opt;
@@ -30,6 +32,8 @@ struct taking {
     uint8_t *plain;
     size_t plain_cap;
     ZSTD_DCtx *zstd;
+    uint64_t until;             /* of opt->once: 0 not known yet */
+    uint64_t said_ms;
 };
 
 /* What is held here: all of it durable, so that nothing is asked for that may yet be lost. */
@@ -318,7 +322,25 @@ static void report(struct taking *k)
     i->applied = k->m.applied;
     i->peer_durable = k->m.peer_durable > k->m.received ? k->m.peer_durable : k->m.received;
     i->peer_head = k->m.peer_head > i->peer_durable ? k->m.peer_head : i->peer_durable;
+    if (i->durable >= i->peer_durable)
+        i->behind_ns = 0;
+    else if (i->behind_ns == 0 && k->l.s != NULL)
+        i->behind_ns = io_wall_ns(store_io(k->l.s));
     link_publish(&k->l);
+    if (k->opt->progress != NULL && k->m.now_ms - k->said_ms >= PROGRESS_MS) {
+        k->said_ms = k->m.now_ms;
+        k->opt->progress(k->opt->arg, i);
+    }
+}
+
+/* All that was asked for is here. */
+static bool enough(struct taking *k)
+{
+    if (k->m.state != RECEIVE_STREAM || (k->opt->once && k->m.beat == 0))
+        return false;
+    if (k->until == 0)
+        k->until = k->m.peer_durable;
+    return k->opt->probe || (k->opt->once && k->m.durable >= k->until && conn_idle(&k->l.c));
 }
 
 static int do_due(struct taking *k, struct err *err)
@@ -395,6 +417,8 @@ static int run(struct taking *k, struct err *err)
         }
         rc = do_due(k, err);
         report(k);
+        if (rc == 0 && enough(k))
+            return 0;
         if (rc < 0 && k->m.state == RECEIVE_END)
             return rc;
         if (rc == 0)

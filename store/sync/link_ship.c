@@ -1,6 +1,7 @@
 /* link_ship.c: a store's log to a standby. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/periods.h"
 #include "store/core/role.h"
 #include "store/log/frame.h"
 #include "store/maint/packer.h"
@@ -8,13 +9,14 @@
 #include "store/pack/history.h"
 #include "store/pack/sealed.h"
 #include "store/sync/boot.h"
+#include "store/sync/rate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
-enum { BATCH_BYTES = 1 << 20, PART_BYTES = 256 << 10, BATCH_RECORDS = 4096, ZSTD_LEVEL = 1, PROGRESS_MS = 200, SKIP = 16 };
+enum { BATCH_BYTES = 1 << 20, PART_BYTES = 256 << 10, BATCH_RECORDS = 4096, ZSTD_LEVEL = 1, PROGRESS_MS = 200, SKIP = 16, RATE_LOOK_MS = 1000, HOLD_MOST_MS = 100 };
 
 struct shipping {
     struct loop l;
@@ -40,6 +42,11 @@ struct shipping {
     struct io_file *part;       /* it, up to at */
     uint64_t at;
     bool met;                   /* opt->met was called */
+    bool made;                  /* the standby is made in this stream */
+    uint64_t agreed_durable;    /* here, when both sides had agreed */
+    struct rate_bucket bucket;
+    uint64_t bytes_s, rate_ms;  /* the limit, 0 none; when it was looked up */
+    uint64_t hold_ms;           /* so long nothing more may be sent; 0: it may */
     unsigned skip;              /* so many batches are not worth the try */
     uint64_t said_ms;
 };
@@ -109,14 +116,51 @@ static int put_record(struct shipping *h, struct proto_records *k, struct record
     return rc < 0 ? rc : 1;
 }
 
+/* ---- how fast ---- */
+
+/* The limit as the settings have it at this time of the day. What is no limit is none: a stream that stands still for a slip of the pen would be worse. */
+static void look_up_rate(struct shipping *h)
+{
+    char text[RATE_TEXT_MAX];
+    struct rate r = { 0 };
+    uint64_t now = link_now_ms();
+
+    if (!h->opt->limit || (h->rate_ms != 0 && now - h->rate_ms < RATE_LOOK_MS))
+        return;
+    h->rate_ms = now;
+    if (store_config_get(h->l.s, "bandwidth", text, sizeof text) <= 0 || rate_parse(text, &r, NULL) < 0)
+        h->bytes_s = 0;
+    else
+        h->bytes_s = rate_at(&r, r.n > 0 ? periods_minute(h->l.s, io_wall_ns(store_io(h->l.s))) : 0);
+}
+
+static bool may_send(struct shipping *h)
+{
+    look_up_rate(h);
+    h->hold_ms = rate_wait_ms(&h->bucket, h->bytes_s, link_now_ms());
+    return h->hold_ms == 0;
+}
+
+/* The message is queued. */
+static int put_counted(struct shipping *h, struct err *err)
+{
+    size_t before = h->l.c.tx_len - h->l.c.tx_at;
+    int rc = conn_put(&h->l.c, &h->msg, err);
+
+    if (rc == 0)
+        rate_took(&h->bucket, h->l.c.tx_len - h->l.c.tx_at - before);
+    return rc;
+}
+
 /* The records behind s->sent into h->batch: a batch, or up to what is durable. */
 static int read_batch(struct shipping *h, struct proto_records *k, struct err *err)
 {
     unsigned again = 3;        /* it is let go of while it is read: seldom more than once */
+    uint32_t most = rate_piece(h->bytes_s, BATCH_BYTES);
     int rc = open_iter(h, err);
 
     memset(k, 0, sizeof *k);
-    while (rc == 0 && k->n < BATCH_RECORDS && k->bytes < BATCH_BYTES) {
+    while (rc == 0 && k->n < BATCH_RECORDS && k->bytes < most) {
         struct record rec = { 0 };
         uint32_t len;
 
@@ -176,7 +220,7 @@ static int send_records(struct shipping *h, struct err *err)
     if (rc < 0)
         return rc;
     pack(h, &m->u.records);
-    rc = conn_put(&h->l.c, m, err);
+    rc = put_counted(h, err);
     if (rc == 0)
         ship_sent(&h->m, m->u.records.end);
     return rc;
@@ -197,7 +241,7 @@ static int keep_alive(void *arg)
         if (conn_put(&h->l.c, &h->msg, &h->away) < 0 || conn_flush(&h->l.c, &h->away) < 0)
             return 1;
     }
-    return h->l.stop != NULL && h->l.stop->flag != NULL && *h->l.stop->flag != 0;
+    return link_stopped(h->l.stop);
 }
 
 static int send_list(struct shipping *h, struct err *err)
@@ -212,6 +256,8 @@ static int send_list(struct shipping *h, struct err *err)
         *err = h->away;
         return err->code;
     }
+    if (rc == ERR_BUSY && link_stopped(h->l.stop))
+        return err_set(err, ERR_INTR, "interrupted");
     ship_msg(&h->m, PROTO_LIST, 0, &h->msg);
     if (rc == 0)
         rc = boot_list(h->l.s, l, &end, err);
@@ -301,7 +347,8 @@ static int send_file(struct shipping *h, struct err *err)
         }
     }
     left = w->file.size - h->at;
-    n = left < PART_BYTES ? (uint32_t)left : PART_BYTES;
+    n = rate_piece(h->bytes_s, PART_BYTES);
+    n = left < n ? (uint32_t)left : n;
     rc = room(&h->batch, &h->batch_cap, PART_BYTES, err);
     if (rc == 0)
         rc = sealed_read(h->part, w->file.name, h->batch, n, h->at, err);
@@ -309,7 +356,7 @@ static int send_file(struct shipping *h, struct err *err)
         return rc;
     ship_msg(&h->m, PROTO_FILE, h->at, &h->msg);
     h->msg.u.file = (struct proto_file){ w->index, n, h->batch };
-    rc = conn_put(&h->l.c, &h->msg, err);
+    rc = put_counted(h, err);
     h->at += n;
     if (h->at == w->file.size) {
         io_close(h->part);
@@ -424,7 +471,10 @@ static void report(struct shipping *h, bool now)
     i->received = h->m.received;
     i->durable = h->m.acked;
     i->applied = h->m.applied;
-    i->stalled = ship_stalled(&h->m);
+    i->stalled = ship_stalled(&h->m) && (h->hold_ms == 0 || h->m.acked < h->m.sent);
+    h->made |= h->m.state == SHIP_LISTED || h->m.state == SHIP_MADE;
+    i->caught |= h->met && h->m.acked >= h->agreed_durable;
+    i->booting = h->made && !i->caught;
     link_publish(&h->l);
     if (!now && h->m.now_ms - h->said_ms < PROGRESS_MS)
         return;
@@ -456,8 +506,25 @@ static void meet(struct shipping *h)
     struct err err = { 0 };
 
     h->met = true;
+    h->agreed_durable = h->m.durable;
     if (h->opt->met != NULL && h->opt->met(h->opt->arg, h->m.peer_site, &err) < 0)
         ship_fail(&h->m, true, &err);
+}
+
+/* Nothing more may be sent for a while: of the files the other side hears no beat else. */
+static int say_alive(struct shipping *h, struct err *err)
+{
+    if (keep_alive(h) != 0 && h->away.code != 0) {
+        *err = h->away;
+        return err->code;
+    }
+    return 0;
+}
+
+/* How long to wait for something to happen. */
+static int poll_ms(const struct shipping *h)
+{
+    return h->hold_ms > 0 && h->hold_ms < HOLD_MOST_MS ? (int)h->hold_ms : LINK_POLL_MS;
 }
 
 /* 1: done. Does what is due until the connection has enough, or there is nothing. */
@@ -473,11 +540,19 @@ static int do_due(struct shipping *h, struct err *err)
         case SHIP_DONE:    return 1;
         case SHIP_SEND:    rc = conn_put(&h->l.c, &h->msg, err); break;
         case SHIP_LIST:    rc = send_list(h, err); break;
-        case SHIP_FILE:    rc = send_file(h, err); break;
+        case SHIP_FILE:
+            if (!may_send(h))
+                return say_alive(h, err);
+            rc = send_file(h, err);
+            break;
         case SHIP_LOOK_UP: look_up(h); break;
         case SHIP_TELL:    rc = tell(h, err); break;
         case SHIP_DATA:    rc = give(h, err); break;
-        case SHIP_READ:    rc = send_records(h, err); break;
+        case SHIP_READ:
+            if (!may_send(h))
+                return 0;
+            rc = send_records(h, err);
+            break;
         case SHIP_FAILED:
             *err = h->m.err;
             return err->code;
@@ -509,7 +584,7 @@ static int run(struct shipping *h, struct err *err)
         }
         if (rc < 0)
             return rc;
-        rc = link_wait(&h->l, LINK_POLL_MS, &why);
+        rc = link_wait(&h->l, poll_ms(h), &why);
         /* Its last words first: why it does not listen any more may be in them. */
         if (rc == 0 || rc == ERR_AWAY)
             rc = hear(h, rc == 0 ? &why : &(struct err){ 0 }) < 0 && rc == 0 ? why.code : rc;
