@@ -70,7 +70,7 @@ fenced() {
 	"$SPARE" standby pause m && until_true eval '[ -z "$(serves st2)" ]' && cp -a st2 st2.before && "$SPARE" promote st2 >/dev/null && "$SPARE" standby resume m && until_true word m Fenced 24 &&
 		until_true sh -c "'$SPARE' status m | grep -q 'itself writable'" && exits 24 "$SPARE" sync st "$WORK/st2" || return 1
 	same 1 "$(grep -c 'itself writable' daemon.log)" && grep -q 'tried again each 5 minutes' daemon.log || return 1
-	"$SPARE" standby pause m && until_true eval '[ -z "$(serves st2)" ]' && rm -rf st2 && mv st2.before st2 && "$SPARE" standby resume m && exits 10 "$SPARE" sync st "$WORK/st2" && says moved || return 1
+	"$SPARE" standby pause m && until_true eval '[ -z "$(serves st2)" ]' && rm -rf st2 && mv st2.before st2 && exits 0 "$SPARE" promote m && "$SPARE" standby resume m && exits 10 "$SPARE" sync st "$WORK/st2" && says moved || return 1
 	exits 0 "$SPARE" sync st "$WORK/st2" --moved && until_true word m Protected 0
 }
 check "refused: kept, said once, tried again when a person says so" fenced
