@@ -297,3 +297,18 @@ int standby_forget(struct store *s, const char *target, struct err *err)
     pthread_mutex_unlock(&change);
     return rc;
 }
+
+void standbys_cut(struct super *sb, uint64_t at)
+{
+    char key[24], text[STANDBY_TEXT_MAX];
+    struct standby b;
+
+    for (unsigned i = 0; i < STANDBYS_MAX; i++) {
+        key_of(i, key);
+        if (super_config_get(sb, key, text, sizeof text) <= 0 || !standby_parse(text, &b) || b.acked <= at)
+            continue;
+        b.acked = at;
+        if (standby_format(&b, text, sizeof text))
+            (void)super_config_set(sb, key, text, NULL);
+    }
+}

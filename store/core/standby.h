@@ -47,4 +47,7 @@ int  standby_pause(struct store *s, const char *target, bool paused, struct err 
 /* standby_forget(s, target, err): NOENT. What is there stays as it is. */
 int  standby_forget(struct store *s, const char *target, struct err *err);
 
+/* standbys_cut(sb, at): of a store that is not open and goes back to ${at}: no standby has acknowledged more. */
+void standbys_cut(struct super *sb, uint64_t at);
+
 #endif

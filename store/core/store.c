@@ -301,8 +301,8 @@ static int take_role(struct store *s, struct err *err)
     s->series = s->ix.meta.series != 0;
     if (!s->opt.writable)
         return 0;
-    if (s->sb.role == ROLE_BRANCH && !s->opt.fresh_index)
-        return err_set(err, ERR_ROFS, "%s: a branch is for reading; mount it -o ro, or `spare fork` makes a store of it", s->dir != NULL ? s->dir : "store");
+    if (s->sb.role == ROLE_BRANCH)       /* its index is made anew, and nothing else */
+        return 0;
     if (s->opt.promote)
         rc = role_may_promote(s, err);
     if (rc == 0 && s->sb.role != ROLE_PRIMARY && !s->opt.promote)
@@ -324,6 +324,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
         rc = super_writable(&s->sb, err);
+    if (rc == 0 && s->sb.role == ROLE_BRANCH && s->opt.writable && !s->opt.fresh_index)
+        rc = err_set(err, ERR_ROFS, "%s: a branch is for reading; mount it -o ro, or `spare fork` makes a store of it", s->dir != NULL ? s->dir : "store");
     if (rc == 0 && anew_pending(&s->sb))
         rc = s->opt.writable ? anew_finish(io, &s->sb, err)
            : err_set(err, ERR_BUSY, "%s: being made anew was cut off; whoever opens it to write does the rest", s->dir != NULL ? s->dir : "store");

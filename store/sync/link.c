@@ -1,6 +1,8 @@
 /* link.c: the table of streams, and what the loops of both directions share. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/role.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -149,6 +151,14 @@ int link_wait(struct loop *l, int ms, struct err *err)
     if (rc == 0)
         rc = conn_flush(&l->c, err);
     return rc;
+}
+
+int link_fence(struct store *s, const struct epoch_row *by, int rc, struct err *err)
+{
+    struct err why = { 0 };
+    int f = store_fence(s, by, &why);
+
+    return f == 0 ? rc : err_set(err, f, "another site is primary since epoch %u; writing that down here failed: %.300s", by->number, why.msg);
 }
 
 void link_last_words(struct conn *c)

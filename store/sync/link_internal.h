@@ -34,6 +34,9 @@ void link_last_words(struct conn *c);
 /* link_stopped(stop): asked to end. */
 bool link_stopped(const struct link_stop *stop);
 
+/* link_fence(s, by, rc, err): whoever is above was met. Returns ${rc}, or why it could not be written down, which then is what the person has to hear. */
+int link_fence(struct store *s, const struct epoch_row *by, int rc, struct err *err);
+
 uint64_t link_now_ms(void);
 
 #endif

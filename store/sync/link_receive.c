@@ -55,6 +55,7 @@ static int fill_own(struct taking *k, struct err *err)
     memcpy(o->lineage, info->super.lineage, 16);
     memcpy(o->site, info->super.site, 16);
     o->role = info->super.role;
+    o->known = store_epoch_known(s);
     o->incarnation = info->super.incarnation;
     o->durable = log_durable(store_log(s));
     o->whole = store_lacking_from(s) < o->durable ? store_lacking_from(s) : o->durable;
@@ -220,15 +221,19 @@ static int compare(struct taking *k, struct err *err)
 static void fork_found(const struct taking *k, struct rewind *w)
 {
     *w = (struct rewind){ .at = k->m.fork.low, .last_lsn = k->m.fork.low_rec.lsn, .last_hash = k->m.fork.low_rec.hash,
-                          .has_next = k->m.fork.has_next, .next = k->m.fork.next, .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
+                          .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
 }
 
 static void judge(struct taking *k)
 {
+    struct store_info *info = malloc(sizeof *info);
     struct rewind w;
 
     fork_found(k, &w);
-    receive_judged(&k->m, rewind_possible(store_io(k->l.s), &w, NULL) == 0);
+    if (info != NULL)
+        store_info(k->l.s, info);
+    receive_judged(&k->m, info != NULL && rewind_possible(store_io(k->l.s), &info->super, &w, NULL) == 0);
+    free(info);
 }
 
 /* For the caller, who has the store. */
@@ -465,7 +470,7 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
         k->m.may_go_back = opt->rewind != NULL;
         rc = run(k, err);
         if (k->m.fenced && k->l.s != NULL)
-            (void)store_fence(k->l.s, &k->m.fence, NULL);
+            rc = link_fence(k->l.s, &k->m.fence, rc, err);
         note_rewind(k);
         link_last_words(&k->l.c);
         if (k->l.s != NULL && rc != ERR_POISONED && k->own.role == ROLE_STANDBY) {

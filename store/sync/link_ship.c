@@ -618,6 +618,7 @@ static void fill_own(struct shipping *h)
     o->incarnation = h->super.incarnation;
     o->first = store_whole_from(h->l.s);
     o->begins = LOG_FIRST_ADDR;
+    o->known = store_epoch_known(h->l.s);
     o->n_epochs = h->super.n_epochs;
     o->epochs = h->super.epochs;
     o->may_make = h->opt->may_make;
@@ -644,7 +645,7 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
         ship_init(&h->m, &h->own, durable, log_head(log), opt->probe ? 0 : opt->follow ? UINT64_MAX : durable);
         rc = h->own.n_epochs == 0 ? err_set(err, ERR_NOMEM, "stream: out of memory") : run(h, err);
         if (h->m.fenced)                 /* at once, and before anybody hears more of it; a failure to write that down is the store's to say */
-            (void)store_fence(s, &h->m.fence, NULL);
+            rc = link_fence(s, &h->m.fence, rc, err);
         link_last_words(&h->l.c);
     }
     link_end(&h->l, rc);

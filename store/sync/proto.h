@@ -74,6 +74,7 @@ struct proto_hello {
     uint8_t  lineage[16], site[16];
     uint32_t role;             /* enum super_role; 0: there is no store here yet, all else of it is zero */
     uint32_t part;             /* enum proto_part */
+    uint32_t known;            /* the highest number of an epoch that was heard of, whether its records are held or not */
     uint64_t incarnation;
     uint64_t durable;          /* end of what is held and durable; 0 where nothing is */
     uint64_t whole;            /* below it all data that records name are held, too; durable, or a record that names what is lacking */

@@ -67,14 +67,9 @@ static void want_files(struct receive *r)
     r->state = RECEIVE_MAKE;
 }
 
-/* They part at low: the sender's next record is another one. Where it begins an epoch there, that row says from where on files of here are of a branch. */
+/* They part at low: the sender's next record is another one. */
 static void found(struct receive *r)
 {
-    for (uint32_t i = 0; i < r->n_peer_epochs; i++)
-        if (r->peer_epochs[i].first_lsn == r->fork.low) {
-            r->fork.has_next = true;
-            r->fork.next = r->peer_epochs[i];
-        }
     r->fork.found = r->judge_due = true;
 }
 
@@ -169,6 +164,14 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
     uint32_t known = o->n_epochs > 0 ? o->epochs[o->n_epochs - 1].number : 0;
     uint64_t fork;
 
+    r->fenced = o->role != 0 && memcmp(h->lineage, o->lineage, 16) == 0 && h->known > o->known;
+    r->fence = *newest;
+    if (newest->number < h->known) {
+        memset(&r->fence, 0, sizeof r->fence);
+        r->fence.number = h->known;
+        memcpy(r->fence.site, h->site, 16);
+        r->fence.first_lsn = newest->first_lsn;
+    }
     if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
         end(r, true, ERR_PEERVER, "the sender speaks protocol %" PRIu32 " to %" PRIu32 ", the standby %d to %d; bring the older one up to date",
             h->lowest, h->highest, PROTO_LOWEST, PROTO_HIGHEST);
@@ -178,18 +181,14 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
         end(r, true, ERR_NOSTORE, "here is a store of lineage %02x%02x%02x%02x..., the sender's is %02x%02x%02x%02x...", o->lineage[0], o->lineage[1],
             o->lineage[2], o->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3]);
     } else if (o->role != 0 && o->role != ROLE_STANDBY) {
-        r->fenced = newest->number > known;
-        r->fence = *newest;
         end(r, true, ERR_FENCED, "expected a standby here, found a store that %s (epoch %" PRIu32 ", the sender's %" PRIu32 ")",
             o->role == ROLE_FENCED ? "was primary, and follows nobody yet (`spare demote` here)" : "is itself writable", known, newest->number);
-    } else if (newest->number < known) {
-        end(r, true, ERR_FENCED, "the sender is of epoch %" PRIu32 ", and here epoch %" PRIu32 " is known: another site is primary", newest->number, known);
+    } else if (newest->number < o->known) {
+        end(r, true, ERR_FENCED, "the sender is of epoch %" PRIu32 ", and here epoch %" PRIu32 " is known: another site is primary", newest->number, o->known);
     } else {
         r->epoch = m->epoch;
         memcpy(r->epoch_id, m->epoch_id, 16);
         memcpy(r->peer_site, h->site, 16);
-        r->n_peer_epochs = h->n_epochs;
-        memcpy(r->peer_epochs, h->epochs, h->n_epochs * sizeof *h->epochs);
         r->state = o->role == 0 ? RECEIVE_MAKE : RECEIVE_START;
         fork = o->role == 0 ? 0 : epoch_fork(h->epochs, h->n_epochs, h->durable, o->epochs, o->n_epochs, o->durable);
         r->may_part = o->role != 0 && newest->number > known;
@@ -423,6 +422,7 @@ static void fill_hello(const struct receive *r, struct proto_msg *m)
     memcpy(h->lineage, o->lineage, 16);
     memcpy(h->site, o->site, 16);
     h->role = o->role;
+    h->known = o->known;
     h->part = PROTO_RECEIVER;
     h->incarnation = o->incarnation;
     h->durable = o->durable;

@@ -40,6 +40,7 @@ struct receive_own {
     uint64_t incarnation;
     uint64_t durable;          /* end of what is held, all of it durable; 0 where nothing is here */
     uint64_t whole;            /* below it all data that records name are here, too */
+    uint32_t known;            /* proto_hello */
     uint64_t last_lsn;
     struct hash128 last_hash;
     uint32_t n_epochs;
@@ -64,8 +65,6 @@ struct receive {
         uint64_t low, high;    /* what ends at or below low is the same at both; they part at or below high */
         uint64_t asked;
         struct proto_tell low_rec;      /* the record that ends at low */
-        bool     has_next;     /* the sender's epoch that begins where they part */
-        struct epoch_row next;
         bool     found;        /* low is where they part, and what this side is to go back to */
     } fork;
     struct proto_tell told;
@@ -75,8 +74,6 @@ struct receive {
     bool     say_fetch;
     bool     fenced;           /* the sender is above: this side is primary no more */
     struct epoch_row fence;
-    struct epoch_row peer_epochs[SUPER_EPOCHS_MAX];
-    uint32_t n_peer_epochs;
     uint64_t peer_durable, peer_head;   /* as of the last BEAT */
     int64_t  peer_wall_ns;
     uint64_t beat;

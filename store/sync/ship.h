@@ -52,6 +52,7 @@ struct ship_own {
     struct hash128 last_hash;
     uint64_t first;            /* lowest address from which on every record is held with its data */
     uint64_t begins;           /* where a log begins */
+    uint32_t known;            /* proto_hello */
     uint32_t n_epochs;
     const struct epoch_row *epochs;
     uint8_t  key[32];
