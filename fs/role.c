@@ -129,7 +129,7 @@ bool role_fit(struct fs *fs, struct err *why)
 
     pthread_mutex_lock(&fs->role_lock);
     was = atomic_load(&fs->role);
-    now = store_role(fs->store);
+    now = store_role_settled(fs->store);
     if (was != now && now == ROLE_PRIMARY)
         become_primary(fs);
     else if (was != now && was == ROLE_PRIMARY)

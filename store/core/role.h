@@ -37,8 +37,9 @@ int  store_demote(struct store *s, struct err *err);
 /* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. */
 void store_hold(struct store *s, bool on);
 
-/* store_role(s): enum super_role. role_name(role): "primary", "standby", "fenced", "branch". */
+/* store_role(s): enum super_role. store_role_settled(s): the same, once a change that is under way is durable, or has failed. role_name(role): "primary", "standby", "fenced", "branch". */
 uint32_t store_role(struct store *s);
+uint32_t store_role_settled(struct store *s);
 const char *role_name(uint32_t role);
 
 #endif
