@@ -81,7 +81,7 @@ sent_away() { wait "$FOLLOW"; same 24 $? && grep -q "is being promoted" follow.e
 check "the stream into it ended in order, and the sender learns that another is primary" sent_away
 FOLLOW=
 fenced() {
-	until_true refused m && role_is m fenced && exits 0 "$SPARE" status m && prints "state +Fenced" || return 1
+	until_true refused m && role_is m fenced && exits 24 "$SPARE" status m && prints "state +Fenced" || return 1
 	echo no 2>&1 >&8 | grep -q "Read-only" || ! echo no >&8 || return 1
 	python3 -c 'import os; os.fsync(8)' && same "one answered" "$(tr '\n' ' ' <m/f | sed 's/ $//')" && ls m/d >/dev/null && same 1 "$(grep -c "fenced: another site is the primary since epoch 2" daemon.log)"
 }
