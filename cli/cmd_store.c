@@ -138,6 +138,8 @@ static void status_standbys(const json_t *o)
 
     if (standby && from)
         out_text("following   %s behind what the primary last said, heard %.0f s ago\n", out_size(item_u64(from, "behind_bytes"), a), seconds_since(from, now, "heard"));
+    else if (strcmp(item_text(o, "role"), "fenced") == 0)
+        out_text("fenced      another site became the primary; `spare demote` makes this its standby, `spare promote` takes over again\n");
     else if (standby)
         out_text("following   nobody sends just now; `spare promote` makes this the primary\n");
     if (fetches)

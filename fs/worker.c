@@ -327,8 +327,11 @@ static void *control_main(void *arg)
             break;
         if ((p[1].revents & POLLIN) && read(sig, &si, sizeof si) == (ssize_t)sizeof si)
             asked_to_end(w);
-        if (p[3].revents && read(w->fs.role_wake, &n, sizeof n) == (ssize_t)sizeof n)
+        if (p[3].revents && read(w->fs.role_wake, &n, sizeof n) == (ssize_t)sizeof n) {
             (void)role_fit(&w->fs, NULL);
+            if (fs_changes(&w->fs))
+                replicate_now(w->replicate, NULL);       /* what a standby did not ship may be due */
+        }
         if (!p[2].revents)
             continue;
         if (ctl_recv(w->ctl, &m, &fd) == 1) {
@@ -507,13 +510,16 @@ static int serve(struct worker *w)
     struct err err = { 0 };
     int end, rc;
 
-    if (pipe2(w->done, O_CLOEXEC) < 0 || park_start(w->fs.park, &err) < 0 || chores_start(w->fs.chores, &err) < 0 ||
-        pthread_create(&w->control, NULL, control_main, w) != 0) {
+    if (pipe2(w->done, O_CLOEXEC) < 0 || park_start(w->fs.park, &err) < 0 || chores_start(w->fs.chores, &err) < 0) {
         fs_log("starting threads: %s", err.msg[0] ? err.msg : strerror(errno));
         return WORKER_FATAL;
     }
     if (!w->fs.o->read_only && replicate_start(w->fs.store, say, &w->replicate, &err) < 0)
         fs_log("%s; nothing is shipped", err.msg);
+    if (pthread_create(&w->control, NULL, control_main, w) != 0) {
+        fs_log("starting a thread: %s", strerror(errno));
+        return WORKER_FATAL;
+    }
     start_server(w);
     if (!w->fs.o->read_only && upkeep_start(w->fs.store, say, &w->upkeep, &err) < 0)
         fs_log("%s; nothing is packed", err.msg);

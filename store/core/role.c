@@ -22,6 +22,16 @@ uint32_t store_role(struct store *s)
     return atomic_load(&s->role);
 }
 
+uint32_t store_role_settled(struct store *s)
+{
+    uint32_t role;
+
+    pthread_mutex_lock(&s->role_lock);
+    role = store_role(s);
+    pthread_mutex_unlock(&s->role_lock);
+    return role;
+}
+
 /* ---- what fenced it: a setting, since there is no record of that epoch here ---- */
 
 static void put_hex(char *to, const uint8_t *p)

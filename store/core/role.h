@@ -44,8 +44,9 @@ void store_hold(struct store *s, bool on);
 /* store_epoch_known(s): the highest number of an epoch that was heard of, with records or without. */
 uint32_t store_epoch_known(struct store *s);
 
-/* store_role(s): enum super_role. role_name(role): "primary", "standby", "fenced", "branch". */
+/* store_role(s): enum super_role. store_role_settled(s): the same, once a change that is under way is durable, or has failed. role_name(role): "primary", "standby", "fenced", "branch". */
 uint32_t store_role(struct store *s);
+uint32_t store_role_settled(struct store *s);
 const char *role_name(uint32_t role);
 
 #endif

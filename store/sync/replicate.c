@@ -1,6 +1,7 @@
 /* replicate.c: see replicate.h. */
 #include "store/sync/replicate.h"
 
+#include "store/core/role.h"
 #include "store/core/standby.h"
 #include "store/sync/peer.h"
 
@@ -303,7 +304,7 @@ static bool due(struct pump *p, struct standby *b, int *wait_ms)
         return false;
     p->b = *b;
     until = claimed_until(r, target);
-    if (b->paused || until == UINT64_MAX || (b->from && !may_fetch(r->s)))
+    if (b->paused || until == UINT64_MAX || (b->from && !may_fetch(r->s)) || (!b->from && store_role(r->s) != ROLE_PRIMARY))
         *wait_ms = -1;
     else if (now < until)
         *wait_ms = (int)(until - now);
