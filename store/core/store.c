@@ -12,6 +12,7 @@
  */
 #include "store/core/core_internal.h"
 #include "store/core/lacking.h"
+#include "store/core/wounds.h"
 #include "store/core/moment_internal.h"
 
 #include "store/log/frame.h"
@@ -188,6 +189,8 @@ static void store_free(struct store *s)
         io_close(s->lock_file);          /* last: whoever waits for it opens the index next */
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->lacking_lock);
+    pthread_mutex_destroy(&s->wounds_lock);
+    free(s->wounds);
     free(s->lacking);
     pthread_mutex_destroy(&s->role_lock);
     pthread_mutex_destroy(&s->drain_lock);
@@ -221,6 +224,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
         s->opt.commit_ms = COMMIT_MS_DEFAULT;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->lacking_lock, NULL);
+    pthread_mutex_init(&s->wounds_lock, NULL);
     pthread_mutex_init(&s->role_lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutexattr_init(&again);

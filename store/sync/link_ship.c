@@ -32,7 +32,7 @@ struct shipping {
     uint8_t *batch, *packed;
     size_t batch_cap, packed_cap;
     ZSTD_CCtx *zstd;
-    struct proto_fetch fetch;   /* heard last, and not answered yet; its parts */
+    struct link_data data;      /* asked for, either way */
     struct proto_list list;     /* sent last; its files */
     uint64_t list_end;          /* and its position */
     uint64_t alive_ms;
@@ -398,67 +398,6 @@ static int tell(struct shipping *h, struct err *err)
     return rc;
 }
 
-/* Where a record wrote the byte at ${k}->doff of its data; by the record, or, where that was let go of, by the pack. */
-static int where_from(struct shipping *h, struct proto_data_part *k)
-{
-    struct record rec;
-    void *buf = NULL;
-    int rc = history_record(store_history(h->l.s), k->lsn, &rec, &buf, NULL);
-
-    if (rc == 0 && rec.type == REC_WRITE) {
-        k->ino = rec.ino;
-        k->off = rec.u.write.off + k->doff;
-    }
-    free(buf);
-    return rc == ERR_NOMEM || rc == ERR_IO ? rc : 0;
-}
-
-/* What the other side lacks. What is not here either (it was purged) is said so; damage here ends the stream by name. */
-static int give(struct shipping *h, struct err *err)
-{
-    struct proto_fetch *f = &h->fetch;
-    uint8_t *parts = malloc(PROTO_DATA_PART_BYTES * (size_t)f->n);
-    uint32_t bytes = 0;
-    int rc = parts != NULL ? room(&h->batch, &h->batch_cap, PROTO_DATA_MAX, err) : err_set(err, ERR_NOMEM, "stream: out of memory");
-
-    for (uint32_t i = 0; rc == 0 && i < f->n; i++) {
-        struct proto_data_part k;
-
-        proto_part_get(f->p, i, &k);
-        rc = store_has_data(h->l.s, k.lsn, k.doff, k.len, &k.had, err);
-        if (rc == 0 && k.had)
-            rc = store_read_data(h->l.s, k.lsn, k.dstart, k.doff, k.len, h->batch + bytes, false, err);
-        if (rc == 0 && k.had)
-            rc = where_from(h, &k);
-        bytes += rc == 0 && k.had ? k.len : 0;
-        if (rc == 0)
-            proto_data_put(parts + PROTO_DATA_PART_BYTES * (size_t)i, &k);
-    }
-    if (rc == 0) {
-        ship_msg(&h->m, PROTO_DATA, h->m.sent, &h->msg);
-        h->msg.u.data = (struct proto_data){ f->n, bytes, parts, h->batch };
-        rc = conn_put(&h->l.c, &h->msg, err);
-    }
-    if (rc == 0)
-        ship_gave(&h->m);
-    free(parts);
-    return rc;
-}
-
-/* It is answered when there is room; the bytes it came in are gone by then. */
-static int note_fetch(struct shipping *h, const struct proto_fetch *f, struct err *err)
-{
-    size_t len = PROTO_PART_BYTES * (size_t)f->n;
-    uint8_t *p = malloc(len);
-
-    if (p == NULL)
-        return err_set(err, ERR_NOMEM, "stream: out of memory");
-    memcpy(p, f->p, len);
-    free((void *)(uintptr_t)h->fetch.p);
-    h->fetch = (struct proto_fetch){ f->n, p };
-    return 0;
-}
-
 /* ---- the loop ---- */
 
 static void report(struct shipping *h, bool now)
@@ -483,6 +422,26 @@ static void report(struct shipping *h, bool now)
         h->opt->progress(h->opt->arg, i, h->m.durable);
 }
 
+static int give(struct shipping *h, struct err *err)
+{
+    int rc;
+
+    ship_msg(&h->m, PROTO_DATA, h->m.sent, &h->msg);
+    rc = link_give(&h->l, &h->data, &h->msg, err);
+    if (rc == 0)
+        ship_gave(&h->m);
+    return rc;
+}
+
+static int supplied(struct shipping *h, struct err *err)
+{
+    int rc = link_take(&h->l, &h->data, &h->msg.u.data, err);
+
+    if (rc == 0)
+        ship_supplied(&h->m);
+    return rc;
+}
+
 static int hear(struct shipping *h, struct err *err)
 {
     int rc;
@@ -493,7 +452,9 @@ static int hear(struct shipping *h, struct err *err)
         ship_hear(&h->m, &h->msg);
         if (h->msg.type == PROTO_WANT && h->m.state == SHIP_FILES && (rc = note_want(h, &h->msg.u.want, err)) < 0)
             return rc;
-        if (h->msg.type == PROTO_FETCH && h->m.say_data && (rc = note_fetch(h, &h->msg.u.fetch, err)) < 0)
+        if (h->m.supply_due && (rc = supplied(h, err)) < 0)
+            return rc;
+        if (h->msg.type == PROTO_FETCH && h->m.say_data && (rc = link_note_fetch(&h->data, &h->msg.u.fetch, err)) < 0)
             return rc;
         h->l.info->heard_wall_ns = io_wall_ns(store_io(h->l.s));
     }
@@ -561,6 +522,17 @@ static int do_due(struct shipping *h, struct err *err)
     return rc;
 }
 
+/* What is damaged here, of the standby. */
+static int ask_for_data(struct shipping *h, struct err *err)
+{
+    struct proto_fetch f;
+    int rc = 0;
+
+    if (h->m.state == SHIP_STREAM && !h->m.fetching && (rc = link_want(&h->l, &h->data, false, &f, err)) == 1)
+        ship_fetch(&h->m, &f);
+    return rc < 0 ? rc : 0;
+}
+
 static int run(struct shipping *h, struct err *err)
 {
     struct log *log = store_log(h->l.s);
@@ -574,7 +546,9 @@ static int run(struct shipping *h, struct err *err)
             rc = err_set(&why, ERR_POISONED, "log: %s", err_text(ERR_POISONED));
             ship_fail(&h->m, true, &why);
         }
-        rc = do_due(h, err);
+        rc = ask_for_data(h, err);
+        if (rc == 0)
+            rc = do_due(h, err);
         report(h, rc != 0);
         if (rc == 1)
             return 0;
@@ -653,7 +627,7 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
     if (h->part != NULL)
         io_close(h->part);
     free((void *)(uintptr_t)h->list.p);
-    free((void *)(uintptr_t)h->fetch.p);
+    link_data_release(&h->data);
     free(h->want);
     ZSTD_freeCCtx(h->zstd);
     free(h->batch);

@@ -407,10 +407,23 @@ void proto_data_get(const uint8_t *p, uint32_t i, struct proto_data_part *out)
     out->off = get_u64(p + 32);
 }
 
+bool proto_answers(const struct proto_fetch *f, const struct proto_data *d)
+{
+    struct proto_data_part a, b;
+    bool same = d->n == f->n;
+
+    for (uint32_t i = 0; same && i < d->n; i++) {
+        proto_part_get(f->p, i, &a);
+        proto_data_get(d->p, i, &b);
+        same = a.lsn == b.lsn && a.dstart == b.dstart && a.doff == b.doff && a.len == b.len;
+    }
+    return same;
+}
+
 static bool part_fits(const struct proto_data_part *k)
 {
     return k->lsn != 0 && k->lsn % FRAME_ALIGN == 0 && k->lsn <= INT64_MAX && k->len > 0 && k->len <= PROTO_PART_MAX && k->doff <= REC_DATA_MAX &&
-           k->len <= REC_DATA_MAX - k->doff && k->dstart >= record_dstart(REC_HEAD_BYTES) && k->dstart <= REC_HEAD_MAX + FRAME_BYTES;
+           k->len <= REC_DATA_MAX - k->doff && (k->dstart == 0 || k->dstart >= record_dstart(REC_HEAD_BYTES)) && k->dstart <= REC_HEAD_MAX + FRAME_BYTES;
 }
 
 static int get_fetch(struct rd *r, struct proto_fetch *f, struct err *err)

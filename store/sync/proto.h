@@ -216,6 +216,8 @@ void proto_part_get(const uint8_t *p, uint32_t i, struct proto_data_part *out);
 void proto_part_put(uint8_t *p, const struct proto_data_part *k);
 void proto_data_get(const uint8_t *p, uint32_t i, struct proto_data_part *out);
 void proto_data_put(uint8_t *p, const struct proto_data_part *k);
+/* proto_answers(f, d): the answer has the parts that were asked for, in their order. */
+bool proto_answers(const struct proto_fetch *f, const struct proto_data *d);
 
 /* proto_bound(m): bytes proto_encode may need. proto_encode(m, buf, cap): writes head and body; returns the bytes, 0 if ${cap} is too small. */
 size_t proto_bound(const struct proto_msg *m);

@@ -25,7 +25,7 @@ static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
     if (r->state == RECEIVE_END)
         return;
     r->state = RECEIVE_END;
-    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->supply_due = r->judge_due = r->say_boot = false;
+    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->say_data = r->supply_due = r->judge_due = r->say_boot = false;
     r->tell = tell;
     r->err.code = code;
     va_start(ap, fmt);
@@ -273,21 +273,17 @@ void receive_supplied(struct receive *r)
     r->fetching = r->supply_due = false;
 }
 
-/* The answer has the parts that were asked for, in their order. */
 static void hear_data(struct receive *r, const struct proto_data *d)
 {
-    struct proto_data_part a, b;
-    bool same = d->n == r->fetch.n;
-
-    for (uint32_t i = 0; same && i < d->n; i++) {
-        proto_part_get(r->fetch.p, i, &a);
-        proto_data_get(d->p, i, &b);
-        same = a.lsn == b.lsn && a.dstart == b.dstart && a.doff == b.doff && a.len == b.len;
-    }
-    if (same)
+    if (proto_answers(&r->fetch, d))
         r->supply_due = true;
     else
         end(r, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
+}
+
+void receive_gave(struct receive *r)
+{
+    r->say_data = false;
 }
 
 /* ---- the stream ---- */
@@ -375,6 +371,8 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_start(r, m->position);
     else if (m->type == PROTO_RECORDS && r->state == RECEIVE_STREAM && !r->append_due)
         hear_records(r, m->position);
+    else if (m->type == PROTO_FETCH && r->state == RECEIVE_STREAM && !r->say_data)
+        r->say_data = true;
     else if (m->type == PROTO_DATA && r->state == RECEIVE_STREAM && r->fetching && !r->say_fetch && !r->supply_due)
         hear_data(r, &m->u.data);
     else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
@@ -442,6 +440,11 @@ static void fill_ack(struct receive *r, struct proto_msg *m)
     r->say_ack = false;
 }
 
+void receive_msg(const struct receive *r, uint16_t type, struct proto_msg *m)
+{
+    begin_msg(r, m, type);
+}
+
 enum receive_due receive_due(struct receive *r, struct proto_msg *out)
 {
     if (r->say_hello) {
@@ -489,6 +492,8 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
     }
     if (r->supply_due)
         return RECEIVE_SUPPLY;
+    if (r->say_data)
+        return RECEIVE_DATA;
     if (r->append_due)
         return RECEIVE_APPEND;
     if (r->say_fetch) {

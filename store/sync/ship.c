@@ -243,6 +243,27 @@ static void hear_ask(struct ship *s, uint64_t position)
     s->say_told = true;
 }
 
+void ship_fetch(struct ship *s, const struct proto_fetch *f)
+{
+    if (s->state != SHIP_STREAM || s->fetching)
+        return;
+    s->fetch = *f;
+    s->fetching = s->say_fetch = true;
+}
+
+void ship_supplied(struct ship *s)
+{
+    s->fetching = s->supply_due = false;
+}
+
+static void hear_data(struct ship *s, const struct proto_data *d)
+{
+    if (proto_answers(&s->fetch, d))
+        s->supply_due = true;
+    else
+        end(s, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
+}
+
 void ship_gave(struct ship *s)
 {
     s->say_data = false;
@@ -271,6 +292,8 @@ void ship_hear(struct ship *s, const struct proto_msg *m)
         end(s, false, m->u.refuse.code, "%s", m->u.refuse.text);
     else if (!of_our_epoch(s, m))
         return;
+    else if (m->type == PROTO_DATA && s->state == SHIP_STREAM && s->fetching && !s->say_fetch && !s->supply_due)
+        hear_data(s, &m->u.data);
     else if (m->type == PROTO_FETCH && s->state == SHIP_STREAM && !s->say_data)
         s->say_data = true;
     else if (m->type == PROTO_BOOT && s->state == SHIP_FORK && !s->say_told) {
@@ -410,7 +433,13 @@ static enum ship_due due_in_stream(struct ship *s, struct proto_msg *out)
     }
     if (s->say_data)
         return SHIP_DATA;
-    if (s->acked >= s->until)
+    if (s->say_fetch) {
+        begin_msg(s, out, PROTO_FETCH, s->sent);
+        out->u.fetch = s->fetch;
+        s->say_fetch = false;
+        return SHIP_SEND;
+    }
+    if (s->acked >= s->until && !s->fetching)
         return SHIP_DONE;
     if (s->beat_ms >= SYNC_BEAT_MS) {
         fill_beat(s, out);

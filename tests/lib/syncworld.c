@@ -567,6 +567,7 @@ static void run_receive(struct world *w)
         case RECEIVE_LIST: break;
         case RECEIVE_FILE: take_file(w); break;
         case RECEIVE_INSTALL: install(w); break;
+        case RECEIVE_DATA: receive_gave(r); break;
         case RECEIVE_SUPPLY: receive_supplied(r); break;
         case RECEIVE_JUDGE: receive_judged(r, true); break;
         case RECEIVE_COMPARE: receive_compared(r, false); break;

@@ -213,7 +213,7 @@ static const struct wrong wrongs[] = {
     { PROTO_WANT, 0, 4, 3, "length" }, { PROTO_WANT, 4, 4, 1, "do not rise" }, { PROTO_WANT, 15, 1, 0x80, "a place that cannot be" },
     { PROTO_FILE, 4, 4, 0, "length" }, { PROTO_FILE, 0, 4, PROTO_FILES_MAX, "a place that cannot be" }, { PROTO_RETAINED, 0, 4, 0, "length" },
     { PROTO_HELLO, 96, 8, BEGINS + 801, "more that is whole than is held" },
-    { PROTO_FETCH, 0, 4, 0, "number of its parts" }, { PROTO_FETCH, 0, 4, 3, "its length" }, { PROTO_FETCH, 4, 8, 4, "cannot be" }, { PROTO_FETCH, 12, 4, 0, "cannot be" },
+    { PROTO_FETCH, 0, 4, 0, "number of its parts" }, { PROTO_FETCH, 0, 4, 3, "its length" }, { PROTO_FETCH, 4, 8, 4, "cannot be" }, { PROTO_FETCH, 12, 4, 8, "cannot be" },
     { PROTO_FETCH, 20, 4, 0, "cannot be" }, { PROTO_FETCH, 20, 4, PROTO_PART_MAX + 1, "cannot be" }, { PROTO_DATA, 0, 4, 1, "its length" }, { PROTO_DATA, 4, 4, 19, "its length" },
     { PROTO_DATA, 28, 4, 2, "cannot be" }, { PROTO_DATA, 28, 4, 0, "cannot be" }, { PROTO_DATA, 24, 4, 21, "another number of bytes" },
     { PROTO_TELL, 0, 8, BEGINS + 800, "a record that is not below" }, { PROTO_TELL, 0, 8, 0, "a record that is not below" }, { PROTO_TELL, 8, 8, BEGINS + 808, "a record that is not below" },
@@ -406,7 +406,7 @@ START_TEST(the_receiver_hears_every_message_in_every_state)
     if (type == PROTO_TELL && st == RECEIVE_FORK)
         m->position = BEGINS + 400;
     receive_hear(r, m);
-    fits = (type == PROTO_TELL && st == RECEIVE_FORK) || (type == PROTO_HELLO && st == RECEIVE_HELLO) || (type == PROTO_MAKE && st == RECEIVE_MAKE) || (type == PROTO_START && st == RECEIVE_START) ||
+    fits = (type == PROTO_TELL && st == RECEIVE_FORK) || (type == PROTO_FETCH && st == RECEIVE_STREAM) || (type == PROTO_HELLO && st == RECEIVE_HELLO) || (type == PROTO_MAKE && st == RECEIVE_MAKE) || (type == PROTO_START && st == RECEIVE_START) ||
            ((type == PROTO_RECORDS || type == PROTO_BEAT) && st == RECEIVE_STREAM) || (type == PROTO_LIST && (st == RECEIVE_MAKE || st == RECEIVE_FILES || st == RECEIVE_START)) ||
            ((type == PROTO_FILE || type == PROTO_RETAINED) && st == RECEIVE_FILES) || (type == PROTO_BEAT && (st == RECEIVE_MAKE || st == RECEIVE_FILES || st == RECEIVE_START));
     if (st == RECEIVE_END)
