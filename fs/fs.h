@@ -33,6 +33,7 @@
 struct chores;
 struct park;
 struct past;
+struct remote;
 struct snapdir;
 
 /* Node ids of the live session: an inode of the store, or one of snapdir.h's. */
@@ -54,6 +55,7 @@ struct fs {
     struct chores *chores;
     struct snapdir *snapdir;     /* snapdir.h */
     struct past *past;           /* past.h */
+    struct remote *remote;       /* remote.h; NULL: fsync waits for no standby */
     uid_t store_uid;             /* whose the store is: who may see the past */
     gid_t store_gid;
     pthread_mutex_t dir_lock;

@@ -5,6 +5,7 @@
 #include "fs/park.h"
 #include "fs/past.h"
 #include "fs/recover.h"
+#include "fs/remote.h"
 #include "fs/snapdir.h"
 #include "store/maint/upkeep.h"
 #include "store/svc/server.h"
@@ -355,11 +356,11 @@ static int release(struct worker *w, bool clean)
     int rc;
 
     svc_server_stop(w->server);
-    replicate_stop(w->replicate);        /* behind the server: requests watch its streams */
+    park_stop(fs->park);
+    replicate_stop(w->replicate);        /* behind the server and the parked: both ask it */
     upkeep_stop(w->upkeep);              /* it asks which moments are in use */
     past_stop(fs->past);
     fs->past = NULL;
-    park_stop(fs->park);
     chores_stop(fs->chores);
     shim_detach(fs->shim);
     if (clean && fs_changes(fs)) {
@@ -370,6 +371,7 @@ static int release(struct worker *w, bool clean)
     rc = store_close(fs->store, &err);
     if (rc < 0)
         fs_log("closing %s: %s", fs->o->store, err.msg);
+    remote_free(fs->remote);
     snapdir_free(fs->snapdir);
     fuse_session_destroy(fs->se);
     shim_free(fs->shim);
@@ -509,6 +511,7 @@ static int serve(struct worker *w)
     }
     if (!w->fs.o->read_only && replicate_start(w->fs.store, say, &w->replicate, &err) < 0)
         fs_log("%s; nothing is shipped", err.msg);
+    remote_attach(w->fs.remote, w->replicate);
     start_server(w);
     if (!w->fs.o->read_only && upkeep_start(w->fs.store, say, &w->upkeep, &err) < 0)
         fs_log("%s; nothing is packed", err.msg);
@@ -535,6 +538,8 @@ static int set_up(struct worker *w, struct err *err)
     began_s = monotonic_s();
     if (rc == 0)
         rc = chores_new(fs, &fs->chores, err);
+    if (rc == 0)
+        rc = remote_new(fs, &fs->remote, err);
     if (rc == 0)
         rc = open_store(w, err);
     if (rc == 0)
