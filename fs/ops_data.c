@@ -207,7 +207,7 @@ static void sync_inode(fuse_req_t req, fuse_ino_t ino)
 {
     struct op op;
     struct wait w;
-    int rc;
+    int rc = 0;
 
     op_begin(&op, req);
     if (node_is_snap(ino)) {

@@ -66,14 +66,13 @@ away() {
 	mv st2.away st2 && exits 0 "$SPARE" sync st "$WORK/st2" && until_true word m Protected 0
 }
 check "away: a word, an exit code, a reason, the next try; sync tries at once" away
-fenced() {
-	"$SPARE" standby pause m && until_true eval '[ -z "$(serves st2)" ]' && cp -a st2 st2.before && "$SPARE" promote st2 >/dev/null && "$SPARE" standby resume m && until_true word m Fenced 24 &&
-		until_true sh -c "'$SPARE' status m | grep -q 'itself writable'" && exits 24 "$SPARE" sync st "$WORK/st2" || return 1
-	same 1 "$(grep -c 'itself writable' daemon.log)" && grep -q 'tried again each 5 minutes' daemon.log || return 1
-	"$SPARE" standby pause m && until_true eval '[ -z "$(serves st2)" ]' && rm -rf st2 && mv st2.before st2 && "$SPARE" standby resume m && exits 10 "$SPARE" sync st "$WORK/st2" && says moved || return 1
-	exits 0 "$SPARE" sync st "$WORK/st2" --moved && until_true word m Protected 0
+refused() { # another store in its place; then a copy in its place
+	mv st2 st2.away && kill -9 $(serves st2) && "$SPARE" init st2 >/dev/null && exits 10 "$SPARE" sync st "$WORK/st2" && says 'expected a standby of this store' || return 1
+	word m 'Standby away' 22 && "$SPARE" status m | grep -q 'expected a standby of this store.*tried again in [23][0-9][0-9] s' && "$SPARE" status m --json | grep -q '"reason_code":"NOSTORE"' || return 1
+	"$SPARE" standby resume m && "$SPARE" standby resume m && exits 10 "$SPARE" sync st "$WORK/st2" && same 1 "$(grep -c 'expected a standby of this store.*each 5 minutes' daemon.log)" || return 1
+	rm -rf st2 && cp -a st2.away st2 && rm -rf st2.away && exits 10 "$SPARE" sync st "$WORK/st2" && says moved && exits 0 "$SPARE" sync st "$WORK/st2" --moved && until_true word m Protected 0
 }
-check "refused: kept, said once, tried again when a person says so" fenced
+check "refused: kept, said once, tried again when a person says so" refused
 
 # ---- several, and on from one to the next
 
