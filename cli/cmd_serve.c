@@ -4,6 +4,7 @@
 #include "cli/serve.h"
 #include "cli/session.h"
 
+#include "store/core/anew.h"
 #include "store/svc/server.h"
 #include "store/sync/replicate.h"
 
@@ -17,7 +18,7 @@
 
 /* ---- serve ---- */
 
-struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; const struct link_receive_options *how; };
+struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; char *beside; const struct link_receive_options *how; };
 
 /* While it receives, commands can ask the store, and a mount can have it. Without that it receives all the same. */
 static struct svc_server *answer(struct store *s, const char *dir)
@@ -134,10 +135,62 @@ static int emit_nothing(void *arg, const char *type, const json_t *o, const void
     return out_interrupted ? ERR_INTR : 0;
 }
 
+/* Back to where both part, or to what was sent anew, with nobody else in it; the index is made at once, so that the next stream finds a standby. */
+static int go_back(const char *dir, struct rewind *w, struct err *err)
+{
+    struct log_recovery rec;
+    struct store *s = NULL;
+    struct io *io = NULL;
+    int r = io_posix_new(dir, &io, err);
+
+    if (r == 0)
+        r = w->anew ? store_anew(io, dir, w->branch, err) : store_rewind(io, dir, w, err);
+    if (io)
+        io->ops->free(io);
+    if (r) {
+        out_message("%s", err->msg);
+        return r;
+    }
+    if (w->branch[0])
+        out_message("%s: %s @%llu; what it had %sis kept, for reading, as branches/%s", dir, w->anew ? "was made anew, up to" : "went back to",
+                    (unsigned long long)w->at, w->anew ? "" : "beyond ", w->branch);
+    else
+        out_message("%s: went back to @%llu; nothing that was done there had not been shipped", dir, (unsigned long long)w->at);
+    r = session_open_here(dir, true, LOCATION_AS_IS, &s, &io, &rec, err);
+    if (r == 0) {
+        r = store_close(s, err);
+        io->ops->free(io);
+    }
+    return r;
+}
+
+/* Beside a store that is there. */
+static int place_beside(void *arg, struct io **io, const char **dir, struct err *err)
+{
+    struct made *m = arg;
+    struct io *store_io = NULL;
+    int r = io_posix_new(m->dir, &store_io, err);
+
+    if (r == 0)
+        r = anew_begin(store_io, err);
+    if (store_io)
+        store_io->ops->free(store_io);
+    if (r == 0 && asprintf(&m->beside, "%s/" ANEW_DIR, m->dir) < 0) {
+        m->beside = NULL;
+        r = err_set(err, ERR_NOMEM, "no memory");
+    }
+    if (r == 0)
+        r = io_posix_new(m->beside, io, err);
+    *dir = m->beside;
+    return r;
+}
+
 /* Mounted: whoever serves it takes the stream. Else this process opens it. */
 static int serve_store(const char *dir, uint32_t location, struct err *err)
 {
-    struct link_receive_options opt = { .stop = { -1, &out_interrupted } };
+    struct rewind back = { 0 };
+    struct made m = { .dir = dir };
+    struct link_receive_options opt = { .place = place_beside, .arg = &m, .stop = { -1, &out_interrupted }, .rewind = &back };
     struct session *ses = NULL;
     struct svc_server *server;
     struct link_table own;
@@ -157,7 +210,9 @@ static int serve_store(const char *dir, uint32_t location, struct err *err)
         svc_server_stop(server);
         link_table_release(&own);
     }
-    return session_end(ses, r, err);
+    r = session_end(ses, r, err);
+    free(m.beside);
+    return back.at ? go_back(dir, &back, err) : r;
 }
 
 /* To a standby that fetches: it is known here by the name it, or the line its key is bound to, says. What is sent over ssh keeps to the limit of bandwidth. */

@@ -1,4 +1,4 @@
-/* cmd_sync.c: sync, standby, promote: a second place for a store. */
+/* cmd_sync.c: sync, standby: a second place for a store. */
 #include "cli/cli.h"
 #include "cli/locate.h"
 #include "cli/serve.h"
@@ -503,61 +503,5 @@ int cmd_standby(int argc, char **argv)
     else if (*verb == 'r' && !out_json)
         out_text("%s: no longer a standby of this store; what is there stays\n", out_name(target));
     release(&y, target);
-    return code;
-}
-
-/* ---- promote ---- */
-
-static int promote(const char *dir, uint32_t location, struct err *err)
-{
-    struct store_options opt = { .writable = true, .threads = true, .promote = true, .location = location };
-    struct log_recovery rec;
-    struct store *s = NULL;
-    struct io *io = NULL;
-    int r = io_posix_new(dir, &io, err);
-
-    if (r == 0)
-        r = store_open(io, dir, &opt, &s, &rec, err);
-    if (r == 0)
-        r = store_close(s, err);
-    if (io)
-        io->ops->free(io);
-    return r;
-}
-
-int cmd_promote(int argc, char **argv)
-{
-    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED } };
-    struct place p;
-    struct err err = { 0 };
-    uint32_t location = LOCATION_AS_IS;
-    int code = 0, o, r;
-
-    while ((o = cli_option(argc, argv, "", longs, 2, &code)) != -1) {
-        if (o == -2)
-            return code;
-        location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
-    }
-    if (argc - optind > 1)
-        return cli_usage("promote", "expected one store, found more");
-    r = locate_store(optind < argc ? argv[optind] : cli_store, &p, &err);
-    if (r)
-        return out_error(&err, r);
-    r = promote(p.store, location, &err);
-    if (r == ERR_LOCKED || r == ERR_BUSY)
-        err_set(&err, r, "%s: expected a standby that nobody has open, found it in use; unmount it, and let no stream run into it, then promote", p.store);
-    if (r) {
-        code = out_error(&err, r);
-    } else if (out_json) {
-        json_t *j = json_object();
-
-        session_put_bytes(j, "store", p.store);
-        json_object_set_new(j, "role", json_string("primary"));
-        out_object(j);
-        json_decref(j);
-    } else {
-        out_text("%s: is the primary now, with all of its history\nNext: spare mount %s DIR\n", out_name(p.store), out_name(p.store));
-    }
-    locate_release(&p);
     return code;
 }

@@ -4,6 +4,7 @@
 #include "cli/dump_internal.h"
 #include "cli/dump_pack.h"
 #include "cli/dump_record.h"
+#include "store/core/role.h"
 #include "store/base/super.h"
 #include "store/core/moment.h"
 #include "store/log/frame.h"
@@ -223,7 +224,7 @@ static void dump_super(const struct super *sb)
     dump_num(o, "generation", sb->gen);
     dump_hex(o, "lineage", sb->lineage, 16);
     dump_hex(o, "site", sb->site, 16);
-    json_object_set_new(o, "role", json_string(sb->role == ROLE_STANDBY ? "standby" : "primary"));
+    json_object_set_new(o, "role", json_string(role_name(sb->role)));
     dump_num(o, "hash_alg", sb->hash_alg);
     dump_num(o, "key_id", sb->key_id);
     dump_when(o, "created", sb->created_wall_ns);

@@ -173,9 +173,9 @@ static int check_fields(const struct super *sb, struct err *err)
         return err_set(err, ERR_DAMAGE, "%s: lineage at byte 72 is zero", what);
     if (is_zero(sb->site, 16))
         return err_set(err, ERR_DAMAGE, "%s: site at byte 88 is zero", what);
-    if (sb->role != ROLE_PRIMARY && sb->role != ROLE_STANDBY)
-        return err_set(err, ERR_DAMAGE, "%s: role at byte 136 is %" PRIu32 ", expected %d or %d", what,
-                       sb->role, ROLE_PRIMARY, ROLE_STANDBY);
+    if (sb->role < ROLE_PRIMARY || sb->role > ROLE_BRANCH)
+        return err_set(err, ERR_DAMAGE, "%s: role at byte 136 is %" PRIu32 ", expected %d to %d", what,
+                       sb->role, ROLE_PRIMARY, ROLE_BRANCH);
     if (sb->clean > 1)
         return err_set(err, ERR_DAMAGE, "%s: clean at byte 140 is %" PRIu32 ", expected 0 or 1", what,
                        sb->clean);

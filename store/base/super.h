@@ -30,7 +30,12 @@ enum {
     FORMAT_VERSION_MIN = 1,      /* oldest this program reads */
 };
 
-enum super_role { ROLE_PRIMARY = 1, ROLE_STANDBY = 2 };
+enum super_role {
+    ROLE_PRIMARY = 1,           /* appends; at most one of an epoch */
+    ROLE_STANDBY = 2,           /* takes its primary's records */
+    ROLE_FENCED  = 3,           /* was primary, and has met a higher epoch: nothing changes it until a person decides */
+    ROLE_BRANCH  = 4,           /* what a store had past a fork, kept for reading */
+};
 
 struct super {
     uint64_t gen;               /* of this copy; set by super_write; 0 in a new store */

@@ -24,10 +24,10 @@ int change_begin(struct store *s, struct wait *wait)
             return ERR_POISONED;
         if (!s->opt.writable)
             return ERR_ROFS;
-        if (s->sb.role != ROLE_PRIMARY)
-            return ERR_FENCED;
         pthread_mutex_lock(&s->lock);
-        if (run_has_room_locked(s))
+        if (atomic_load(&s->role) != ROLE_PRIMARY)       /* under the lock: when the role was left no record comes any more */
+            return change_abort(s, ERR_FENCED);
+        if (!s->hold && run_has_room_locked(s))
             return 0;
         *w = (struct wait){ WAIT_BACKLOG, 0 };
         run_nudge_locked(s, WAIT_BACKLOG);
@@ -40,12 +40,18 @@ int change_begin(struct store *s, struct wait *wait)
     }
 }
 
-int change_more(struct store *s)
+int change_own(struct store *s)
 {
     if (atomic_load(&s->failed))
         return ERR_POISONED;
     pthread_mutex_lock(&s->lock);
     return 0;
+}
+
+int change_more(struct store *s)
+{
+    int rc = change_own(s);
+    return rc == 0 && atomic_load(&s->role) != ROLE_PRIMARY ? change_abort(s, ERR_FENCED) : rc;
 }
 
 int change_abort(struct store *s, int rc)

@@ -1,7 +1,7 @@
 /*
  * core_internal.h: what the files of core share. Public: store.h.
  *
- * Lock order: store.lock, then the log's mutex (a leaf). No hook is called and no reply is sent under store.lock. The
+ * Lock order (DESIGN.md, 2): store.lock, then the log's mutex (a leaf). No hook is called and no reply is sent under store.lock. The
  * listing cache has a lock of its own, a leaf.
  */
 #ifndef STORE_CORE_CORE_INTERNAL_H
@@ -46,6 +46,9 @@ struct store {
     struct store_options opt;
     struct io_file *lock_file;
     struct super sb;                /* mark_lock */
+    _Atomic uint32_t role;          /* enum super_role; changed under role_lock and lock. What is in force: the superblock follows, or was first (role.h) */
+    bool hold;                      /* lock; changes wait */
+    pthread_mutex_t role_lock;      /* one change of role at a time, and none while records are taken; before all others */
     struct log *log;
     struct history *history;        /* records of the log, and of the archive before it */
     struct packs *packs;            /* data that left the log */
@@ -90,6 +93,9 @@ struct store {
     pthread_mutex_t list_lock;
     struct listing *listing[LISTINGS];   /* list_lock */
     uint64_t list_clock;                 /* list_lock */
+    pthread_mutex_t lacking_lock;        /* a leaf */
+    struct lack *lacking;                /* lacking_lock; by the records that name them */
+    size_t n_lacking, cap_lacking;       /* lacking_lock */
     struct entered *entered;             /* list_lock */
     struct { uint64_t lsn; int64_t ns; } wall[WALLS];    /* list_lock; of records that the archive has: to ask it is to expand a frame */
 };
@@ -107,9 +113,9 @@ int  identity_check(struct store *s, struct err *err);
 int  identity_relocate(struct store *s, struct err *err);
 /* identity_check_epoch(s, err): after replay: the table of epochs is not behind the records. DAMAGE. */
 int  identity_check_epoch(const struct store *s, struct err *err);
-/* identity_become_writer(s, clean, err): from here on the log may grow; ${clean}: it was closed so. A copy, and a standby that is promoted,
- * begin an epoch. identity_become_follower: of a standby, which appends what its primary did. */
-int  identity_become_writer(struct store *s, bool clean, struct err *err);
+/* identity_become_writer(s, clean, err): from here on the log may grow; ${clean}: it was closed so. ${promote}: why a store that was
+ * not becomes primary, or NULL; it begins an epoch, as a copy does. identity_become_follower: of a standby, which appends what its primary did. */
+int  identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err);
 int  identity_become_follower(struct store *s, bool clean, struct err *err);
 /* identity_epoch_held(s): the newest epoch of which there are records (the first one, if there are none yet). mark_lock or sole owner. */
 const struct epoch_row *identity_epoch_held(const struct store *s);
@@ -127,6 +133,26 @@ static inline struct rec_bytes rec_text(const char *s)
 {
     return s != NULL ? rec_bytes_of(s, strlen(s)) : rec_bytes_of("", 0);
 }
+
+/* ---- role.c ---- */
+
+/* role_may_promote(s, err): see store_promote. role_fence_get(sb, by): what fenced the store, where its epoch is not known here yet; role_fence_clear(sb).
+ * role_expect_back(s, site, acked): the site that was primary. role_settle(s, keep_orphans, err): what a new primary finds half done is ended (store.c). */
+int  role_may_promote(struct store *s, struct err *err);
+bool role_fence_get(const struct super *sb, struct epoch_row *by);
+void role_fence_clear(struct super *sb);
+void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked);
+int  role_settle(struct store *s, bool keep_orphans, struct err *err);
+
+/* ---- rewind.c ---- */
+
+/* rewind_pending(sb): a rewind was cut off; rewind_finish(io, sb, err): the rest of it, before anything else of the store is opened. Writes *${sb}. Errors: IO, NOSPC. */
+bool rewind_pending(const struct super *sb);
+/* rewind_last_clock(io, sb): when the last record of a closed store was made. anew_pending, anew_finish: the same of anew.c. */
+int64_t rewind_last_clock(struct io *io, const struct super *sb);
+bool anew_pending(const struct super *sb);
+int  anew_finish(struct io *io, struct super *sb, struct err *err);
+int  rewind_finish(struct io *io, struct super *sb, struct err *err);
 
 /* ---- run.c ---- */
 int  run_start(struct store *s, struct err *err);
@@ -150,12 +176,13 @@ void run_nudge_locked(struct store *s, enum wait_kind kind);
 
 /*
  * change_begin(s, wait): take the lock for a change; fails (lock not held) with ROFS, POISONED, WAIT{BACKLOG}. change_more(s): for a further record of the same
- * request, which room for the first one was waited for; POISONED.
+ * request, which room for the first one was waited for; POISONED, FENCED. change_own(s): for a record by which the store itself takes up its role; POISONED.
  * change_commit(s, c, rec, data): append ${rec} (ino, flags and args set; data_len too) and apply it; releases the lock,
  * writes, waits for lower records. change_abort(s, rc): releases the lock and returns ${rc}.
  */
 int change_begin(struct store *s, struct wait *wait);
 int change_more(struct store *s);
+int change_own(struct store *s);
 int change_commit(struct store *s, const struct caller *c, struct record *rec, const void *data);
 int change_abort(struct store *s, int rc);
 /* change_commit_row: as change_commit, and *${row} (may be NULL) gets inode ${ino} as this very record left it. */

@@ -5,6 +5,8 @@
  * of the log; the record comes again from the primary and finds its row, or another primary's takes its place.
  */
 #include "store/core/core_internal.h"
+#include "store/core/lacking.h"
+#include "store/core/role.h"
 
 #include "store/log/frame.h"
 
@@ -175,6 +177,8 @@ static int take(struct store *s, const struct record *rec, const uint8_t *head, 
     if (rc == 0)
         rc = is_next(s, rec, err);
     if (rc == 0)
+        rc = lacking_note(s, rec, err);
+    if (rc == 0)
         rc = rec->type == REC_EPOCH ? enter_epoch(s, rec, err) : forget_row(s, rec, err);
     if (rc < 0)
         return err != NULL && err->code != 0 ? rc : err_set(err, rc, "%s", err_text(rc));
@@ -218,7 +222,7 @@ static int verify(const uint8_t *p, size_t left, struct record *rec, struct err 
     return 0;
 }
 
-int store_follow(struct store *s, const uint8_t *recs, size_t len, struct err *err)
+static int follow(struct store *s, const uint8_t *recs, size_t len, struct err *err)
 {
     struct err own = { 0 };
     struct err *e = err != NULL ? err : &own;
@@ -228,8 +232,6 @@ int store_follow(struct store *s, const uint8_t *recs, size_t len, struct err *e
     int rc = 0;
     if (!s->opt.writable)
         return err_set(e, ERR_ROFS, "store: opened read-only");
-    if (s->sb.role != ROLE_STANDBY)
-        return err_set(e, ERR_FENCED, "store: expected a standby, found a primary");
     if (atomic_load(&s->failed) != 0)
         return err_set(e, ERR_POISONED, "%s", err_text(ERR_POISONED));
     if (s->opt.hooks.on_inval_ino != NULL && (t.ino = malloc((len / REC_HEAD_BYTES * 4 + 4) * sizeof *t.ino)) == NULL)
@@ -248,6 +250,16 @@ int store_follow(struct store *s, const uint8_t *recs, size_t len, struct err *e
     free(t.ino);
     if (s->opt.hooks.on_settle == NULL || s->opt.hooks.on_settle(s->opt.hooks.arg))
         atomic_store(&s->shown, end);    /* else the next call says so */
+    return rc;
+}
+
+int store_follow(struct store *s, const uint8_t *recs, size_t len, struct err *err)
+{
+    int rc;
+    pthread_mutex_lock(&s->role_lock);
+    rc = store_role(s) == ROLE_STANDBY ? follow(s, recs, len, err)
+       : err_set(err, ERR_FENCED, "store: expected a standby, found one that is %s", role_name(store_role(s)));
+    pthread_mutex_unlock(&s->role_lock);
     return rc;
 }
 

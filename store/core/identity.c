@@ -120,7 +120,10 @@ static int begin_epoch(struct store *s, struct err *err)
 {
     struct super *sb = &s->sb;
     uint32_t last_number = sb->epochs[sb->n_epochs - 1].number;
+    struct epoch_row fence;
     uint64_t last;
+    if (role_fence_get(sb, &fence) && fence.number > last_number)    /* of which there is no record here */
+        last_number = fence.number;
     if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= log_head(s->log))
         sb->n_epochs--;
     if (sb->n_epochs == SUPER_EPOCHS_MAX)
@@ -131,6 +134,7 @@ static int begin_epoch(struct store *s, struct err *err)
     memcpy(e->lineage, sb->lineage, 16);
     io_random(s->io, e->id, 16);
     log_last(s->log, &last, &e->prev_hash);
+    role_fence_clear(sb);
     return 0;
 }
 
@@ -147,7 +151,7 @@ int identity_check_epoch(const struct store *s, struct err *err)
 static int append_marker(struct store *s, struct record *rec, const char *what, struct err *err)
 {
     const struct caller nobody = { 0 };
-    int rc = change_begin(s, NULL);
+    int rc = change_own(s);
     if (rc == 0)
         rc = change_commit(s, &nobody, rec, NULL);
     return rc < 0 ? err_set(err, rc, "store: cannot record its %s: %s", what, err_text(rc)) : 0;
@@ -157,19 +161,25 @@ static int append_marker(struct store *s, struct record *rec, const char *what, 
  * From here on the log may grow: who writes, and that the end is not known any more. A new row of epochs is durable before its
  * record; where a crash came between, the row points to the end of the log, and the record is made now.
  */
-int identity_become_writer(struct store *s, bool clean, struct err *err)
+int identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err)
 {
     struct record rec;
     struct whereabouts w;
-    int rc = s->opt.promote || (s->opt.location == LOCATION_COPIED && s->dir != NULL) ? begin_epoch(s, err) : 0;
+    struct epoch_row other = { 0 };
+    bool copied = s->opt.location == LOCATION_COPIED && s->dir != NULL && promote == NULL;
+    int rc;
+    bool fenced = role_fence_get(&s->sb, &other);                /* it took over from this one; else this one may from it */
+    if (!fenced)
+        other = *identity_epoch_held(s);
+    s->series = s->ix.meta.series != 0;
+    rc = promote != NULL || copied ? begin_epoch(s, err) : 0;
     if (rc < 0)
         return rc;
-    if (s->opt.promote)
-        s->sb.role = ROLE_PRIMARY;
     const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
     bool new_epoch = e->first_lsn >= log_head(s->log) && memcmp(e->site, s->sb.site, 16) == 0;
     uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : identity_random(s->io);
     bool fresh = id != s->sb.incarnation;
+    s->sb.role = ROLE_PRIMARY;
     s->sb.incarnation = id;
     s->sb.clean = 0;
     s->sb.durable = log_durable(s->log);
@@ -183,7 +193,7 @@ int identity_become_writer(struct store *s, bool clean, struct err *err)
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {
-        identity_epoch(&rec, e, s->opt.promote ? "promoted" : s->opt.location == LOCATION_COPIED ? "copied" : "begun before, and cut off");
+        identity_epoch(&rec, e, promote != NULL ? promote : copied ? "copied" : "begun before, and cut off");
         rc = append_marker(s, &rec, "epoch", err);
         if (rc == 0 && rec.lsn != e->first_lsn)
             rc = err_set(err, ERR_DAMAGE, "store: its epoch %u should begin @%" PRIu64 ", the log ends @%" PRIu64, e->number,
@@ -193,7 +203,14 @@ int identity_become_writer(struct store *s, bool clean, struct err *err)
         identity_incarnation(&rec, id, &w);
         rc = append_marker(s, &rec, "incarnation", err);
     }
-    return rc;
+    if (rc < 0)
+        return rc;
+    if (promote != NULL)
+        role_expect_back(s, other.site, fenced && other.first_lsn < e->first_lsn ? other.first_lsn : e->first_lsn);
+    pthread_mutex_lock(&s->lock);
+    atomic_store(&s->role, ROLE_PRIMARY);    /* from here on others append, too */
+    pthread_mutex_unlock(&s->lock);
+    return 0;
 }
 
 /* The standby's part: nothing is appended but what comes from the primary; frames name this site's own writer. */

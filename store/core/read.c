@@ -2,6 +2,7 @@
  * read.c: reading the live tree (rows in memory, else the index) or a past moment (the index alone).
  */
 #include "store/core/core_internal.h"
+#include "store/pack/packs_supplement.h"
 
 #include "store/base/slow.h"
 
@@ -402,6 +403,20 @@ int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t dof
     rc = packs_read(s->packs, lsn, doff, len, out, nowait, err);
     return rc != ERR_NOENT ? rc : err_set(err, ERR_DAMAGE, "data of the record at address %" PRIu64 ", [%" PRIu32 ", +%" PRIu32
                                           "): expected in the log or in a pack, found in neither", lsn, doff, len);
+}
+
+static int not_there(void *arg, uint32_t doff, uint32_t len)
+{
+    (void)doff;
+    (void)len;
+    *(bool *)arg = false;
+    return 0;
+}
+
+int store_has_data(struct store *s, uint64_t lsn, uint32_t doff, uint32_t len, bool *had, struct err *err)
+{
+    *had = lsn < log_head(s->log);
+    return lsn >= log_first(s->log) ? 0 : packs_lacking(s->packs, lsn, doff, len, not_there, had, err);
 }
 
 static int read_block(struct store *s, uint64_t at, const struct row_ino *row, uint64_t ino, uint64_t pos, uint8_t *buf,

@@ -181,26 +181,57 @@ static int put(struct store *s, unsigned i, const struct standby *b, struct err 
     return store_config_set(s, key, buf, err);
 }
 
-static int place_of(struct store *s, const struct standby *b)
+/* The one of that site which no target was known for ("@...", role.h): what was held for it is held for ${b}, and it goes. */
+static int adopt(struct store *s, struct standby *b, int *at, struct err *err)
 {
     struct standby other;
+    char key[24];
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < STANDBYS_MAX && !b->from && b->target[0] != '@'; i++) {
+        if (!standby_get(s, i, &other) || other.target[0] != '@' || memcmp(other.site, b->site, 16) != 0)
+            continue;
+        b->acked = b->acked != 0 ? b->acked : other.acked;
+        key_of(i, key);
+        if (*at < 0)
+            *at = (int)i;
+        else
+            rc = store_config_set(s, key, NULL, err);
+    }
+    return rc;
+}
+
+static int place_of(struct store *s, const struct standby *b)
+{
     int at = b->from ? STANDBY_FROM : standby_find(s, b->target);
 
     if (!b->from && at == STANDBY_FROM)
         at = -1;
-    for (unsigned i = 0; i < STANDBYS_MAX && at < 0; i++)
-        if (!standby_get(s, i, &other))
-            at = (int)i;
     return at;
+}
+
+static int free_place(struct store *s)
+{
+    struct standby other;
+
+    for (unsigned i = 0; i < STANDBYS_MAX; i++)
+        if (!standby_get(s, i, &other))
+            return (int)i;
+    return -1;
 }
 
 int standby_note(struct store *s, const struct standby *b, struct err *err)
 {
+    struct standby own = *b;
     int at, rc;
 
     pthread_mutex_lock(&change);
     at = place_of(s, b);
-    rc = at >= 0 ? put(s, (unsigned)at, b, err)
+    rc = adopt(s, &own, &at, err);
+    if (rc == 0 && at < 0)
+        at = free_place(s);
+    if (rc == 0)
+        rc = at >= 0 ? put(s, (unsigned)at, &own, err)
                  : err_set(err, ERR_NOSPC, "%s: expected at most %d standbys, found as many; remove one first", b->target, STANDBYS_MAX);
     pthread_mutex_unlock(&change);
     return rc;
@@ -223,7 +254,9 @@ int standby_acked(struct store *s, const char *target, const uint8_t site[16], u
             memcpy(b.site, site, 16);
         b.acked = acked;
         b.heard_s = heard_s;
-        rc = put(s, (unsigned)at, &b, err);
+        rc = adopt(s, &b, &at, err);
+        if (rc == 0)
+            rc = put(s, (unsigned)at, &b, err);
     } else {
         rc = none(target, err);
     }

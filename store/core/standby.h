@@ -38,8 +38,8 @@ bool standby_format(const struct standby *b, char *buf, size_t cap);
 bool standby_get(struct store *s, unsigned i, struct standby *out);
 /* standby_find(s, target): its number, STANDBY_FROM where that is what it fetches from, or -1. */
 int  standby_find(struct store *s, const char *target);
-/* standby_note(s, b, err): adds ${b}, or replaces the one of that target (or what it fetches from). NOSPC: there are STANDBYS_MAX; INVAL; USAGE no such text;
- * TOOLONG: no room among the settings. */
+/* standby_note(s, b, err): adds ${b}, or replaces the one of that target (or what it fetches from), and that of its site which no target was known for ("@...", role.h). NOSPC: there are
+ * STANDBYS_MAX; INVAL; USAGE no such text; TOOLONG: no room among the settings. */
 int  standby_note(struct store *s, const struct standby *b, struct err *err);
 /* standby_acked(s, target, site, acked, heard_s, err): of the one of that target these change; ${site} NULL: not it. standby_pause: whether it is paused. NOENT. */
 int  standby_acked(struct store *s, const char *target, const uint8_t site[16], uint64_t acked, int64_t heard_s, struct err *err);

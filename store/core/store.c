@@ -11,6 +11,7 @@
  *   INCARNATION, REAP       records like others
  */
 #include "store/core/core_internal.h"
+#include "store/core/lacking.h"
 #include "store/core/moment_internal.h"
 
 #include "store/log/frame.h"
@@ -186,6 +187,9 @@ static void store_free(struct store *s)
     if (s->lock_file != NULL)
         io_close(s->lock_file);          /* last: whoever waits for it opens the index next */
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->lacking_lock);
+    free(s->lacking);
+    pthread_mutex_destroy(&s->role_lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
     pthread_mutex_destroy(&s->reclaim_lock);
@@ -216,6 +220,8 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     if (s->opt.commit_ms == 0)
         s->opt.commit_ms = COMMIT_MS_DEFAULT;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->lacking_lock, NULL);
+    pthread_mutex_init(&s->role_lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutexattr_init(&again);
     pthread_mutexattr_settype(&again, PTHREAD_MUTEX_RECURSIVE);
@@ -249,8 +255,6 @@ static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
     memcpy(po.lineage, s->sb.lineage, 16);
     memcpy(po.key, s->sb.key, 32);
     int rc = log_open(s->io, &s->sb, &s->opt.log, s->opt.writable, s->ix.meta.applied, &s->log, rec, err);
-    if (rc == 0)                         /* a row whose record never came counts for nothing */
-        po.n_epochs = (uint32_t)(identity_epoch_held(s) - s->sb.epochs) + 1;
     if (rc == 0)
         rc = history_open(s->io, s->log, &s->sb, &s->history, err);
     if (rc == 0)
@@ -276,30 +280,56 @@ static int both_read(struct store *s, const struct err *warn, struct err *err)
                    "again, move it out of the store, and the other copy is used", warn->msg);
 }
 
-static int may_promote(const struct store *s, struct err *err)
+/* A restore was cut off: what it did stays, and moments resolve again. And orphans that nobody can use any more. */
+int role_settle(struct store *s, bool keep_orphans, struct err *err)
 {
-    struct row_ino root;
-    if (!s->opt.promote)
+    int rc = 0;
+    s->series = s->ix.meta.series != 0;
+    if (s->series)
+        rc = store_series(s, &(struct caller){ 0 }, false, "cut off", err);
+    if (rc == 0 && !keep_orphans)
+        rc = reap_orphans(s, err);
+    return rc < 0 ? rc : store_sync(s, err);
+}
+
+/* Who appends here from now on. */
+static int take_role(struct store *s, struct err *err)
+{
+    bool clean = s->sb.clean != 0;
+    int rc = 0;
+    atomic_store(&s->role, s->sb.role);
+    s->series = s->ix.meta.series != 0;
+    if (!s->opt.writable)
         return 0;
-    if (s->sb.role != ROLE_STANDBY)
-        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", s->dir != NULL ? s->dir : "store");
-    if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
-        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
-                       s->dir != NULL ? s->dir : "store", log_head(s->log), s->retained.horizon);
-    if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
-        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", s->dir != NULL ? s->dir : "store");
-    return 0;
+    if (s->sb.role == ROLE_BRANCH && !s->opt.fresh_index)
+        return err_set(err, ERR_ROFS, "%s: a branch is for reading; mount it -o ro, or `spare fork` makes a store of it", s->dir != NULL ? s->dir : "store");
+    if (s->opt.promote)
+        rc = role_may_promote(s, err);
+    if (rc == 0 && s->sb.role != ROLE_PRIMARY && !s->opt.promote)
+        rc = identity_become_follower(s, clean, err);
+    else if (rc == 0)
+        rc = identity_become_writer(s, clean, s->opt.promote ? "promoted" : NULL, err);
+    if (rc == 0)
+        rc = lacking_scan(s, err);
+    return rc < 0 || s->sb.role != ROLE_PRIMARY ? rc : role_settle(s, s->opt.keep_orphans, err);
 }
 
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
     char patterns[NOHISTORY_MAX + 1];
     struct err warn = { 0 };
-    int rc = super_read(s->io, &s->sb, &warn, err);
+    struct io *io = s->io;
+    int rc = super_read(io, &s->sb, &warn, err);
     if (rc == 0)
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
         rc = super_writable(&s->sb, err);
+    if (rc == 0 && anew_pending(&s->sb))
+        rc = s->opt.writable ? anew_finish(io, &s->sb, err)
+           : err_set(err, ERR_BUSY, "%s: being made anew was cut off; whoever opens it to write does the rest", s->dir != NULL ? s->dir : "store");
+    if (rc == 0 && rewind_pending(&s->sb))
+        rc = s->opt.writable ? rewind_finish(io, &s->sb, err)
+           : err_set(err, ERR_BUSY, "%s: going back to where it parted from its primary was cut off; whoever opens it to write does the rest", s->dir != NULL ? s->dir : "store");
     if (rc == 0)
         nohistory_set(&s->nohistory, super_config_get(&s->sb, "nohistory", patterns, sizeof patterns) < 0 ? NULL : patterns);
     if (rc == 0)
@@ -333,21 +363,7 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = identity_check_epoch(s, err);
     if (rc == 0)
-        s->series = s->ix.meta.series != 0;
-    bool clean = s->sb.clean != 0;
-    if (rc == 0)
-        rc = may_promote(s, err);
-    if (rc == 0 && s->opt.writable && (s->sb.role == ROLE_PRIMARY || s->opt.promote)) {
-        rc = identity_become_writer(s, clean, err);
-        if (rc == 0 && s->series)        /* a restore was cut off: what it did stays, and moments resolve again */
-            rc = store_series(s, &(struct caller){ 0 }, false, "cut off", err);
-        if (rc == 0 && !s->opt.keep_orphans)
-            rc = reap_orphans(s, err);
-        if (rc == 0)
-            rc = store_sync(s, err);
-    } else if (rc == 0 && s->opt.writable) {
-        rc = identity_become_follower(s, clean, err);
-    }
+        rc = take_role(s, err);
     if (rc == 0)
         atomic_store(&s->shown, log_head(s->log));
     return rc;

@@ -200,6 +200,8 @@ int store_trim(struct store *s, const struct index_trim *t, struct err *err);
 int store_roll(struct store *s, struct err *err);
 /* store_read_data(s, lsn, dstart, doff, len, out, nowait, err): data of a record, wherever they are now: as log_read_data. */
 int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err);
+/* store_has_data(s, lsn, doff, len, had, err): whether all of these bytes of a record's data are here, damaged or not. Errors: DAMAGE the tables cannot be read; IO, NOMEM. */
+int store_has_data(struct store *s, uint64_t lsn, uint32_t doff, uint32_t len, bool *had, struct err *err);
 const char *store_dir(struct store *s);
 
 /* ---- progress ---- */

@@ -369,7 +369,7 @@ static int build_table(struct log *log, struct listing *l, size_t *n_old, struct
     return rc;
 }
 
-static struct log *log_alloc(struct io *io, const struct super *sb, const struct log_options *opt)
+struct log *log_alloc(struct io *io, const struct super *sb, const struct log_options *opt)
 {
     struct log *log = calloc(1, sizeof *log);
 
@@ -505,7 +505,7 @@ static void drop_superseded(struct log *log, const struct listing *l, size_t n)
 }
 
 /* What is copied behind ${addr} was written in the epoch of that place, which a later row does not change. */
-static void epoch_at(struct log *log, const struct super *sb, uint64_t addr)
+void log_epoch_at(struct log *log, const struct super *sb, uint64_t addr)
 {
     for (uint32_t i = 0; i < sb->n_epochs && i < SUPER_EPOCHS_MAX && (i == 0 || sb->epochs[i].first_lsn <= addr); i++) {
         log->epoch = sb->epochs[i].number;
@@ -573,7 +573,7 @@ int log_open(struct io *io, const struct super *sb, const struct log_options *op
     if (writable) {
         log->writable = true;
         if (!end.clean)
-            epoch_at(log, sb, end.copy_from);
+            log_epoch_at(log, sb, end.copy_from);
         rc = end.clean ? 0 : log_seal(log, &end, rec, err);
         if (rc == 0)
             rc = open_current(log, err);

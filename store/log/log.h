@@ -69,6 +69,12 @@ int log_create_at(struct io *io, const struct super *sb, const struct log_option
                   struct err *err);
 
 /*
+ * log_end_at(io, sb, at, last_lsn, last_hash, err): of a log that nobody has open: it ends at ${at}, behind the record ${last_lsn}, from now on; what lies behind counts for nothing,
+ * and goes. Can be repeated. Files with another name (a branch's) stay there. Errors: NOENT there is no log; NOSPC, IO.
+ */
+int log_end_at(struct io *io, const struct super *sb, uint64_t at, uint64_t last_lsn, const struct hash128 *last_hash, struct err *err);
+
+/*
  * log_open(io, sb, opt, writable, known_durable, out, rec, err):
  * Open and recover. ${known_durable}: an address that some other witness (persisted index, a
  * standby's acknowledgement) says was durable; 0 if none. Where the log ends below it, or a

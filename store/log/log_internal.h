@@ -89,6 +89,10 @@ struct log {
 
 /* --- log.c: the table of segments and their files ------------------------- */
 
+/* log_alloc(io, sb, opt): a log of that store, with nothing in it; log_close. NULL when out of memory. log_epoch_at(log, sb, addr): what is written next is of the epoch of that address. */
+struct log *log_alloc(struct io *io, const struct super *sb, const struct log_options *opt);
+void log_epoch_at(struct log *log, const struct super *sb, uint64_t addr);
+
 /* log_poison(log): nothing is acknowledged from here on; wakes every waiter. Takes the mutex. */
 void log_poison(struct log *log);
 /* log_wait_locked(log): wait for `changed`. */

@@ -125,6 +125,45 @@ static int older_first(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Whose the file is: where its timeline leaves ours, UINT64_MAX nowhere. */
+static int timeline(struct history *h, const struct history_file *f, const struct archive_head *a, uint64_t *until, struct err *err)
+{
+    char name[ARCHIVE_NAME_MAX];
+    int rc = ERR_DAMAGE;
+
+    pthread_mutex_lock(&h->mutex);
+    for (uint32_t i = 0; i < h->n_ids; i++)
+        if (memcmp(h->ids[i], a->epoch_id, 16) == 0) {
+            *until = h->until[i];
+            rc = 0;
+        }
+    pthread_mutex_unlock(&h->mutex);
+    if (rc == 0)
+        return 0;
+    archive_name(f->first, f->own_end, f->gen, name);
+    return err_set(err, rc, "%s: offset 96: expected an epoch of this store, found one of another", name);
+}
+
+/*
+ * Files made before the store went back to a fork may hold what came behind it: they end there. Only those in which an epoch of ours begins can be such; of one whose head cannot be read the
+ * name counts, and who reads it finds out.
+ */
+static void end_at_forks(struct history *h)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        struct history_file *f = &h->file[i];
+        struct archive *a = NULL;
+        uint64_t until = UINT64_MAX;
+        bool inside = false;
+
+        for (uint32_t k = 0; k < h->n_ids; k++)
+            inside |= h->until[k] > f->first && h->until[k] < f->end;
+        if (inside && archive_open(h->io, f->first, f->own_end, f->gen, &a, NULL, NULL) == 0 && timeline(h, f, archive_head(a), &until, NULL) == 0 && until < f->end)
+            f->end = until;
+        archive_close(a);
+    }
+}
+
 int history_open(struct io *io, struct log *log, const struct super *sb, struct history **out, struct err *err)
 {
     struct names l = { 0 };
@@ -152,6 +191,7 @@ int history_open(struct io *io, struct log *log, const struct super *sb, struct 
         history_close(h);
         return rc == ERR_NOMEM ? nomem(err) : rc;
     }
+    end_at_forks(h);
     *out = h;
     return 0;
 }
@@ -374,25 +414,6 @@ bool history_file_of(struct history *h, uint64_t addr, struct history_file *f)
     return file_of(h, addr, f) == 1;
 }
 
-/* Whose the file is: where its timeline leaves ours, UINT64_MAX nowhere. */
-static int timeline(struct history *h, const struct history_file *f, const struct archive_head *a, uint64_t *until, struct err *err)
-{
-    char name[ARCHIVE_NAME_MAX];
-    int rc = ERR_DAMAGE;
-
-    pthread_mutex_lock(&h->mutex);
-    for (uint32_t i = 0; i < h->n_ids; i++)
-        if (memcmp(h->ids[i], a->epoch_id, 16) == 0) {
-            *until = h->until[i];
-            rc = 0;
-        }
-    pthread_mutex_unlock(&h->mutex);
-    if (rc == 0)
-        return 0;
-    archive_name(f->first, f->own_end, f->gen, name);
-    return err_set(err, rc, "%s: offset 96: expected an epoch of this store, found one of another", name);
-}
-
 static int no_file(struct history *h, uint64_t pos, struct err *err)
 {
     uint64_t first = history_first(h);
@@ -528,6 +549,57 @@ void history_iter_free(struct history_iter *it)
     log_iter_free(it->log);
     archive_close(it->arc);
     free(it);
+}
+
+/* ---- the last one before an address ---- */
+
+struct around { uint64_t addr, first; };
+
+static int segment_around(void *arg, const struct log_segment_info *s)
+{
+    struct around *a = arg;
+
+    if (s->first < a->addr)
+        a->first = s->first;
+    return s->first >= a->addr;
+}
+
+/* Where the segment or the file begins that has what is before ${addr}; 0: none. */
+static uint64_t begins_before(struct history *h, uint64_t addr)
+{
+    struct around a = { addr, 0 };
+    struct history_file f;
+
+    if (addr > log_first(h->log))
+        (void)log_segments(h->log, segment_around, &a);
+    else if (addr > history_first(h) && file_of(h, addr - 1, &f))
+        a.first = f.first;
+    return a.first;
+}
+
+int history_before(struct history *h, uint64_t addr, struct history_place *out, struct err *err)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+    uint64_t from, until = addr;
+    int rc = 0;
+
+    memset(out, 0, sizeof *out);
+    while (rc == 0 && out->lsn == 0 && (from = begins_before(h, until)) != 0) {
+        rc = history_iter_new(h, from, until, &it, err);
+        while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1) {
+            uint64_t end = rec.lsn + frame_span(rec.head_len + rec.data_len);
+
+            rc = 0;
+            if (end > addr)
+                break;
+            *out = (struct history_place){ rec.lsn, end, rec.hash };
+        }
+        history_iter_free(it);
+        it = NULL;
+        until = from;
+    }
+    return rc < 0 ? rc : out->lsn != 0 ? 0 : err_set(err, ERR_NOENT, "record before @%" PRIu64 ": none is had", addr);
 }
 
 /* ---- one record ---- */

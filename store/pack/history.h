@@ -57,4 +57,11 @@ void history_iter_free(struct history_iter *it);
 /* history_record(h, lsn, rec, buf, err): as log_read_record, without data. NOENT no record that is had begins there. */
 int  history_record(struct history *h, uint64_t lsn, struct record *rec, void **buf, struct err *err);
 
+/*
+ * history_before(h, addr, out, err): the last record that ends at or below ${addr}: where it begins and ends, and its hash. NOENT there is none that is had. Reads up to a segment of the log, or a
+ * file of the archive.
+ */
+struct history_place { uint64_t lsn, end; struct hash128 hash; };
+int  history_before(struct history *h, uint64_t addr, struct history_place *out, struct err *err);
+
 #endif

@@ -346,6 +346,7 @@ int packs_list(struct packs *ps, int (*fn)(void *arg, const struct packs_info *i
         if (io_stat_path(ps->io, p->name, &st, NULL) == 0)      /* of one that is not given: 0 */
             info.bytes = st.size;
         rc = counts(ps, p, &yes, err);
+        info.counts_to = p->state == PACK_GOOD ? p->cut : p->end;      /* (counts has read its head, where it matters) */
         packs_release(ps, p);
         if (rc == 0 && yes)
             rc = fn(arg, &info);

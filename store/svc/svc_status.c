@@ -2,6 +2,7 @@
 #include "store/svc/svc_internal.h"
 
 #include "store/core/moment.h"
+#include "store/core/role.h"
 #include "store/core/standby.h"
 
 #include <stdio.h>
@@ -98,9 +99,11 @@ int svc_op_status(struct svc_req *q, struct err *err)
         all_of.word = standby_word(q, &info, o, &all_of.exit);
     else
         all_of = down;
+    if (store_role(q->s) == ROLE_FENCED)
+        all_of = (struct svc_standbys){ "Fenced", all_of.rpo_s, 24 };
     state = state_word(q, &info, &sp);
     svc_put_text(o, "state", state ? state : all_of.word);
-    svc_put_text(o, "role", standby ? "standby" : "primary");
+    svc_put_text(o, "role", role_name(store_role(q->s)));
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
     svc_put_hex(o, "site", info.super.site, sizeof info.super.site);

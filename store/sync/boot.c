@@ -122,7 +122,7 @@ static int add_archive(void *arg, const struct history_file *f)
     struct listing *l = arg;
     char name[ARCHIVE_NAME_MAX];
 
-    if (f->own_end > l->end)
+    if (f->end > l->end)
         return 0;
     archive_name(f->first, f->own_end, f->gen, name);
     return add(l, name);
@@ -132,26 +132,20 @@ static int add_pack(void *arg, const struct packs_info *i)
 {
     struct listing *l = arg;
 
-    return i->end > l->end ? 0 : add(l, i->name);
+    return i->counts_to > l->end ? 0 : add(l, i->name);
 }
 
-/* The last record below the end. */
+/* The last record below the end, which is that of a file of the archive. */
 static int last_record(struct listing *l)
 {
-    struct history_iter *it = NULL;
     struct history_file last = { 0 };
-    struct record rec;
-    uint64_t from = history_first(store_history(l->s));
+    struct history_place p = { 0 };
     int rc = history_file_of(store_history(l->s), l->end - 8, &last) ? 0 : err_set(l->err, ERR_NOENT, "archive: no file ends @%" PRIu64, l->end);
 
     if (rc == 0)
-        rc = history_iter_new(store_history(l->s), last.first > from ? last.first : from, l->end, &it, l->err);
-    while (rc == 0 && (rc = history_next(it, &rec, NULL, l->err)) == 1) {
-        l->list->last_lsn = rec.lsn;
-        l->list->last_hash = rec.hash;
-        rc = 0;
-    }
-    history_iter_free(it);
+        rc = history_before(store_history(l->s), l->end, &p, l->err);
+    l->list->last_lsn = p.lsn;
+    l->list->last_hash = p.hash;
     return rc;
 }
 

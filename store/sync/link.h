@@ -10,6 +10,7 @@
 #ifndef STORE_SYNC_LINK_H
 #define STORE_SYNC_LINK_H
 
+#include "store/core/rewind.h"
 #include "store/core/store.h"
 #include "store/sync/receive.h"
 #include "store/sync/ship.h"
@@ -88,11 +89,14 @@ struct link_receive_options {
     bool     once;                      /* end once all that was durable at the sender when it first said so is durable here */
     void   (*progress)(void *arg, const struct link_info *info);     /* now and then; may be NULL */
     struct link_stop stop;
-    /* nothing is here yet, and a standby is to be made: ${place} makes the directory if need be, *${io} (the caller's to free) leads to it; ${open} opens what was
+    /* nothing is here yet, and a standby is to be made (or one beside the store, in incoming/, where it cannot go on; then ${open} is not called): ${place} makes the directory if need be, *${io} (the caller's to free) leads to it; ${open} opens what was
      * made there. Both NULL: none is made. */
     int    (*place)(void *arg, struct io **io, const char **dir, struct err *err);
     int    (*open)(void *arg, struct store **out, struct err *err);
     void    *arg;
+    /* where the store holds what the sender does not, or lacks what the sender has not: filled in, at > 0, when link_receive has failed for this (AWAY): the caller closes
+     * the store, and store_rewind, or store_anew. NULL: it cannot (DIVERGED, BOOTSTRAP). */
+    struct rewind *rewind;
 };
 
 /*

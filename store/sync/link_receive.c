@@ -1,7 +1,12 @@
 /* link_receive.c: a primary's log into a standby. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/lacking.h"
+#include "store/core/role.h"
 #include "store/log/record.h"
+#include "store/maint/supply.h"
+#include "store/pack/history.h"
+#include "store/pack/pack.h"
 #include "store/sync/boot.h"
 
 #include <inttypes.h>
@@ -21,6 +26,8 @@ struct taking {
     struct boot boot;           /* of a standby that is made of files */
     struct io *io;              /* to its directory */
     const char *dir;
+    bool installed;             /* a new store beside this one is whole */
+    uint8_t *parts;             /* of the last FETCH */
     uint8_t *wanted;            /* numbers of files, of the last WANT */
     uint8_t *plain;
     size_t plain_cap;
@@ -50,6 +57,7 @@ static int fill_own(struct taking *k, struct err *err)
     o->role = info->super.role;
     o->incarnation = info->super.incarnation;
     o->durable = log_durable(store_log(s));
+    o->whole = store_lacking_from(s) < o->durable ? store_lacking_from(s) : o->durable;
     log_last(store_log(s), &o->last_lsn, &o->last_hash);
     if (o->role == ROLE_PRIMARY) {       /* refused in any case: its end moves */
         o->last_lsn = 0;
@@ -137,6 +145,11 @@ static int install(struct taking *k, struct err *err)
 {
     int rc = boot_make(&k->boot, k->dir, k->msg.u.retained.p, k->msg.u.retained.len, err);
 
+    if (rc == 0 && k->l.s != NULL) {     /* beside the one that is there */
+        k->installed = true;
+        receive_installed(&k->m);
+        return 0;
+    }
     return rc < 0 ? rc : made(k, err);
 }
 
@@ -183,6 +196,121 @@ static int append(struct taking *k, struct err *err)
     return rc;
 }
 
+/* Whether a record of the sender's is held here. */
+static int compare(struct taking *k, struct err *err)
+{
+    struct history *history = store_history(k->l.s);
+    const struct proto_tell *t = &k->m.told;
+    struct history_place p = { 0 };
+    int rc = t->lsn == 0 ? ERR_NOENT : history_before(history, t->end, &p, err);
+
+    if (rc == ERR_NOENT && t->lsn != 0) {
+        if (err != NULL)
+            *err = (struct err){ 0 };
+        receive_cannot_compare(&k->m);
+        return 0;
+    }
+    if (rc < 0 && rc != ERR_NOENT)
+        return rc;
+    receive_compared(&k->m, rc == 0 && p.lsn == t->lsn && p.end == t->end && hash128_eq(&p.hash, &t->hash));
+    return 0;
+}
+
+/* What the store is to go back to. */
+static void fork_found(const struct taking *k, struct rewind *w)
+{
+    *w = (struct rewind){ .at = k->m.fork.low, .last_lsn = k->m.fork.low_rec.lsn, .last_hash = k->m.fork.low_rec.hash,
+                          .has_next = k->m.fork.has_next, .next = k->m.fork.next, .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
+}
+
+static void judge(struct taking *k)
+{
+    struct rewind w;
+
+    fork_found(k, &w);
+    receive_judged(&k->m, rewind_possible(store_io(k->l.s), &w, NULL) == 0);
+}
+
+/* For the caller, who has the store. */
+static void note_rewind(struct taking *k)
+{
+    struct rewind *w = k->opt->rewind;
+
+    if (w == NULL)
+        return;
+    if (k->installed)
+        *w = (struct rewind){ .at = k->boot.end, .anew = true };
+    else if (k->m.fork.found && k->m.state == RECEIVE_END && k->m.err.code == ERR_AWAY)
+        fork_found(k, w);
+}
+
+/* ---- data that are lacking ---- */
+
+enum { FETCH_PARTS = 1024 };
+
+/* The first ones of what is lacking, each byte once is for the packs to see to. */
+static int ask_for_data(struct taking *k, struct err *err)
+{
+    struct lack *v;
+    struct proto_fetch f = { 0 };
+    uint64_t bytes = 0;
+    size_t n;
+
+    if (k->m.state != RECEIVE_STREAM || k->m.fetching || k->l.s == NULL || store_lacking_from(k->l.s) == UINT64_MAX)
+        return 0;
+    v = malloc(FETCH_PARTS * sizeof *v);
+    free(k->parts);
+    k->parts = malloc(PROTO_PART_BYTES * (size_t)FETCH_PARTS);
+    if (v == NULL || k->parts == NULL) {
+        free(v);
+        return err_set(err, ERR_NOMEM, "stream: out of memory");
+    }
+    n = store_lacking(k->l.s, v, FETCH_PARTS);
+    for (size_t i = 0; i < n; i++) {
+        struct proto_data_part p = { .lsn = v[i].lsn, .dstart = v[i].dstart, .doff = v[i].doff, .len = v[i].len < PROTO_PART_MAX ? v[i].len : PROTO_PART_MAX };
+
+        if ((bytes += p.len) > PROTO_DATA_MAX)
+            break;
+        proto_part_put(k->parts + PROTO_PART_BYTES * (size_t)f.n++, &p);
+    }
+    free(v);
+    f.p = k->parts;
+    receive_fetch(&k->m, &f);
+    return 0;
+}
+
+/* What was asked for is here: into the packs. What the sender does not have either is nowhere. */
+static int take_data(struct taking *k, struct err *err)
+{
+    const struct proto_data *d = &k->msg.u.data;
+    struct packs_piece *v = calloc(d->n, sizeof *v);
+    struct lack *gone = calloc(d->n, sizeof *gone);
+    const uint8_t *p = d->data;
+    size_t n = 0, n_gone = 0;
+    int rc = v != NULL && gone != NULL ? 0 : err_set(err, ERR_NOMEM, "stream: out of memory");
+
+    for (uint32_t i = 0; rc == 0 && i < d->n; i++) {
+        struct proto_data_part a;
+
+        proto_data_get(d->p, i, &a);
+        if (!a.had) {
+            gone[n_gone++] = (struct lack){ .lsn = a.lsn, .doff = a.doff, .len = a.len };
+            continue;
+        }
+        v[n++] = (struct packs_piece){ a.lsn, a.ino, a.off, a.dstart, a.doff, a.len, p };
+        p += a.len;
+    }
+    if (rc == 0)
+        rc = supply(k->l.s, v, n, err);
+    if (rc == 0)
+        rc = store_lacking_again(k->l.s, gone, n_gone, err);
+    if (rc == 0)
+        receive_supplied(&k->m);
+    free(v);
+    free(gone);
+    return rc;
+}
+
 static void report(struct taking *k)
 {
     struct link_info *i = k->l.info;
@@ -219,7 +347,7 @@ static int do_due(struct taking *k, struct err *err)
 {
     int rc = 0;
 
-    while (rc == 0) {
+    while (rc == 0 && (rc = ask_for_data(k, err)) == 0) {
         k->m.hold_ack = !conn_idle(&k->l.c);
         switch (receive_due(&k->m, &k->out)) {
         case RECEIVE_WAIT:       return 0;
@@ -229,6 +357,9 @@ static int do_due(struct taking *k, struct err *err)
         case RECEIVE_FILE:       rc = take_file(k, err); break;
         case RECEIVE_INSTALL:    rc = install(k, err); break;
         case RECEIVE_APPEND:     rc = append(k, err); break;
+        case RECEIVE_JUDGE:      judge(k); break;
+        case RECEIVE_COMPARE:    rc = compare(k, err); break;
+        case RECEIVE_SUPPLY:     rc = take_data(k, err); break;
         case RECEIVE_FAILED:
             *err = k->m.err;
             return err->code;
@@ -276,9 +407,9 @@ static int run(struct taking *k, struct err *err)
     for (;;) {
         receive_tick(&k->m, link_now_ms());
         if (k->l.s != NULL) {
-            uint64_t durable = log_durable(store_log(k->l.s));
+            uint64_t durable = log_durable(store_log(k->l.s)), lacking = store_lacking_from(k->l.s);
 
-            receive_progress(&k->m, durable, store_shown(k->l.s));
+            receive_progress(&k->m, durable < lacking ? durable : lacking, store_shown(k->l.s));
             if (log_poisoned(store_log(k->l.s)) && k->m.state != RECEIVE_END) {
                 err_set(&why, ERR_POISONED, "standby: %s", err_text(ERR_POISONED));
                 receive_fail(&k->m, true, &why);
@@ -331,7 +462,11 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
         rc = fill_own(k, err);
     if (rc == 0) {
         receive_init(&k->m, &k->own);
+        k->m.may_go_back = opt->rewind != NULL;
         rc = run(k, err);
+        if (k->m.fenced && k->l.s != NULL)
+            (void)store_fence(k->l.s, &k->m.fence, NULL);
+        note_rewind(k);
         link_last_words(&k->l.c);
         if (k->l.s != NULL && rc != ERR_POISONED && k->own.role == ROLE_STANDBY) {
             int c = store_sync(k->l.s, rc == 0 ? err : NULL);
@@ -349,6 +484,7 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
     if (k->io != NULL)
         k->io->ops->free(k->io);
     free(k->wanted);
+    free(k->parts);
     free(k->plain);
     free(k);
     return rc;

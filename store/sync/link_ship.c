@@ -2,6 +2,7 @@
 #include "store/sync/link_internal.h"
 
 #include "store/core/periods.h"
+#include "store/core/role.h"
 #include "store/log/frame.h"
 #include "store/maint/packer.h"
 #include "store/maint/upkeep.h"
@@ -31,6 +32,7 @@ struct shipping {
     uint8_t *batch, *packed;
     size_t batch_cap, packed_cap;
     ZSTD_CCtx *zstd;
+    struct proto_fetch fetch;   /* heard last, and not answered yet; its parts */
     struct proto_list list;     /* sent last; its files */
     uint64_t list_end;          /* and its position */
     uint64_t alive_ms;
@@ -380,6 +382,83 @@ static void look_up(struct shipping *h)
     free(buf);
 }
 
+/* What the other side asks, to find out where it parts from this one. */
+static int tell(struct shipping *h, struct err *err)
+{
+    struct history_place p;
+    int rc = history_before(store_history(h->l.s), h->m.ask_at, &p, err);
+
+    if (rc < 0 && rc != ERR_NOENT)
+        return rc;
+    ship_msg(&h->m, PROTO_TELL, h->m.ask_at, &h->msg);
+    h->msg.u.tell = (struct proto_tell){ p.lsn, p.end, p.hash };
+    rc = conn_put(&h->l.c, &h->msg, err);
+    if (rc == 0)
+        ship_told(&h->m);
+    return rc;
+}
+
+/* Where a record wrote the byte at ${k}->doff of its data; by the record, or, where that was let go of, by the pack. */
+static int where_from(struct shipping *h, struct proto_data_part *k)
+{
+    struct record rec;
+    void *buf = NULL;
+    int rc = history_record(store_history(h->l.s), k->lsn, &rec, &buf, NULL);
+
+    if (rc == 0 && rec.type == REC_WRITE) {
+        k->ino = rec.ino;
+        k->off = rec.u.write.off + k->doff;
+    }
+    free(buf);
+    return rc == ERR_NOMEM || rc == ERR_IO ? rc : 0;
+}
+
+/* What the other side lacks. What is not here either (it was purged) is said so; damage here ends the stream by name. */
+static int give(struct shipping *h, struct err *err)
+{
+    struct proto_fetch *f = &h->fetch;
+    uint8_t *parts = malloc(PROTO_DATA_PART_BYTES * (size_t)f->n);
+    uint32_t bytes = 0;
+    int rc = parts != NULL ? room(&h->batch, &h->batch_cap, PROTO_DATA_MAX, err) : err_set(err, ERR_NOMEM, "stream: out of memory");
+
+    for (uint32_t i = 0; rc == 0 && i < f->n; i++) {
+        struct proto_data_part k;
+
+        proto_part_get(f->p, i, &k);
+        rc = store_has_data(h->l.s, k.lsn, k.doff, k.len, &k.had, err);
+        if (rc == 0 && k.had)
+            rc = store_read_data(h->l.s, k.lsn, k.dstart, k.doff, k.len, h->batch + bytes, false, err);
+        if (rc == 0 && k.had)
+            rc = where_from(h, &k);
+        bytes += rc == 0 && k.had ? k.len : 0;
+        if (rc == 0)
+            proto_data_put(parts + PROTO_DATA_PART_BYTES * (size_t)i, &k);
+    }
+    if (rc == 0) {
+        ship_msg(&h->m, PROTO_DATA, h->m.sent, &h->msg);
+        h->msg.u.data = (struct proto_data){ f->n, bytes, parts, h->batch };
+        rc = conn_put(&h->l.c, &h->msg, err);
+    }
+    if (rc == 0)
+        ship_gave(&h->m);
+    free(parts);
+    return rc;
+}
+
+/* It is answered when there is room; the bytes it came in are gone by then. */
+static int note_fetch(struct shipping *h, const struct proto_fetch *f, struct err *err)
+{
+    size_t len = PROTO_PART_BYTES * (size_t)f->n;
+    uint8_t *p = malloc(len);
+
+    if (p == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory");
+    memcpy(p, f->p, len);
+    free((void *)(uintptr_t)h->fetch.p);
+    h->fetch = (struct proto_fetch){ f->n, p };
+    return 0;
+}
+
 /* ---- the loop ---- */
 
 static void report(struct shipping *h, bool now)
@@ -413,6 +492,8 @@ static int hear(struct shipping *h, struct err *err)
             h->own.first = store_whole_from(h->l.s);
         ship_hear(&h->m, &h->msg);
         if (h->msg.type == PROTO_WANT && h->m.state == SHIP_FILES && (rc = note_want(h, &h->msg.u.want, err)) < 0)
+            return rc;
+        if (h->msg.type == PROTO_FETCH && h->m.say_data && (rc = note_fetch(h, &h->msg.u.fetch, err)) < 0)
             return rc;
         h->l.info->heard_wall_ns = io_wall_ns(store_io(h->l.s));
     }
@@ -465,6 +546,8 @@ static int do_due(struct shipping *h, struct err *err)
             rc = send_file(h, err);
             break;
         case SHIP_LOOK_UP: look_up(h); break;
+        case SHIP_TELL:    rc = tell(h, err); break;
+        case SHIP_DATA:    rc = give(h, err); break;
         case SHIP_READ:
             if (!may_send(h))
                 return 0;
@@ -516,7 +599,7 @@ static int run(struct shipping *h, struct err *err)
     }
 }
 
-/* Who ships, as of now: the epochs do not change while a store is open. */
+/* Who ships, as of now. (A standby that ships on may meet an epoch meanwhile: it travels as a record.) */
 static void fill_own(struct shipping *h)
 {
     struct store_info *info = malloc(sizeof *info);
@@ -560,6 +643,8 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
         durable = log_durable(log);
         ship_init(&h->m, &h->own, durable, log_head(log), opt->probe ? 0 : opt->follow ? UINT64_MAX : durable);
         rc = h->own.n_epochs == 0 ? err_set(err, ERR_NOMEM, "stream: out of memory") : run(h, err);
+        if (h->m.fenced)                 /* at once, and before anybody hears more of it; a failure to write that down is the store's to say */
+            (void)store_fence(s, &h->m.fence, NULL);
         link_last_words(&h->l.c);
     }
     link_end(&h->l, rc);
@@ -567,6 +652,7 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
     if (h->part != NULL)
         io_close(h->part);
     free((void *)(uintptr_t)h->list.p);
+    free((void *)(uintptr_t)h->fetch.p);
     free(h->want);
     ZSTD_freeCCtx(h->zstd);
     free(h->batch);

@@ -12,7 +12,7 @@
 static const uint32_t magic = 0x4d575053;      /* "SPWM" */
 
 /* The fixed parts of bodies. */
-enum { HELLO_FIXED = 96, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, REFUSE_FIXED = 8 };
+enum { HELLO_FIXED = 104, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, TELL_BYTES = 32, DATA_FIXED = 8, REFUSE_FIXED = 8 };
 enum { LIST_FIXED = 16 + 32 + 4 + 8 + 16 + 4 + 4 + 4, LIST_FILE_FIXED = 4 + 8 + 16, WANT_FIXED = 4, FILE_FIXED = 8, RETAINED_FIXED = 4 };
 enum { RECORDS_ZSTD = 1, EPOCHS_LEFT = 16 };      /* rows that are left to a standby: follow.c */
 
@@ -95,12 +95,14 @@ static const char *hello_wrong(const struct proto_hello *h)
     if (h->part != PROTO_SENDER && h->part != PROTO_RECEIVER)
         return "neither sender nor receiver";
     if (h->role == 0)
-        return h->part != PROTO_RECEIVER || h->n_epochs != 0 || h->durable != 0 || h->last_lsn != 0 || h->incarnation != 0 ||
+        return h->part != PROTO_RECEIVER || h->n_epochs != 0 || h->durable != 0 || h->whole != 0 || h->last_lsn != 0 || h->incarnation != 0 ||
                !none(h->lineage, 16) || !none(h->site, 16) || !none(h->last_hash.b, 16) ? "no store, and fields of one" : NULL;
-    if (h->role != ROLE_PRIMARY && h->role != ROLE_STANDBY)
+    if (h->role > ROLE_FENCED)
         return "an unknown role";
     if (none(h->lineage, 16) || none(h->site, 16) || h->n_epochs == 0)
         return "no lineage, no site or no epoch";
+    if (h->whole > h->durable)
+        return "more that is whole than is held";
     if (h->last_lsn != 0 ? h->last_lsn >= h->durable : !none(h->last_hash.b, 16))
         return "a last record that is not below the end";
     for (uint32_t i = 0; i < h->n_epochs; i++) {
@@ -127,6 +129,7 @@ static int get_hello(struct rd *r, struct proto_hello *h, struct err *err)
     get_bytes(r, h->last_hash.b, 16);
     h->part = rd_u32(r);
     rd_zero(r, 4);
+    h->whole = rd_u64(r);
     if (h->n_epochs > SUPER_EPOCHS_MAX)
         return bad(err, PROTO_HELLO, "more epochs than a store has");
     for (uint32_t i = 0; i < h->n_epochs; i++)
@@ -151,6 +154,7 @@ static void put_hello(struct wr *w, const struct proto_hello *h)
     wr_bytes(w, h->last_hash.b, 16);
     wr_u32(w, h->part);
     wr_u32(w, 0);
+    wr_u64(w, h->whole);
     for (uint32_t i = 0; i < h->n_epochs && i < SUPER_EPOCHS_MAX; i++)
         epoch_row_put(w, &h->epochs[i]);
 }
@@ -358,6 +362,95 @@ static int get_beat(struct rd *r, uint64_t position, struct proto_beat *b, struc
     return 0;
 }
 
+static int get_tell(struct rd *r, uint64_t position, struct proto_tell *t, struct err *err)
+{
+    t->lsn = rd_u64(r);
+    t->end = rd_u64(r);
+    get_bytes(r, t->hash.b, 16);
+    if (!rd_done(r) || t->end > position || (t->lsn != 0 ? t->end <= t->lsn || t->end % FRAME_ALIGN != 0 : t->end != 0 || !none(t->hash.b, 16)))
+        return bad(err, PROTO_TELL, "its length, or a record that is not below the address asked for");
+    return 0;
+}
+
+/* ---- parts of data ---- */
+
+void proto_part_put(uint8_t *p, const struct proto_data_part *k)
+{
+    put_u64(p, k->lsn);
+    put_u32(p + 8, k->dstart);
+    put_u32(p + 12, k->doff);
+    put_u32(p + 16, k->len);
+}
+
+void proto_part_get(const uint8_t *p, uint32_t i, struct proto_data_part *out)
+{
+    p += PROTO_PART_BYTES * (size_t)i;
+    *out = (struct proto_data_part){ .lsn = get_u64(p), .dstart = get_u32(p + 8), .doff = get_u32(p + 12), .len = get_u32(p + 16) };
+}
+
+void proto_data_put(uint8_t *p, const struct proto_data_part *k)
+{
+    proto_part_put(p, k);
+    put_u32(p + 20, k->had ? 1 : 0);
+    put_u64(p + 24, k->ino);
+    put_u64(p + 32, k->off);
+}
+
+void proto_data_get(const uint8_t *p, uint32_t i, struct proto_data_part *out)
+{
+    p += PROTO_DATA_PART_BYTES * (size_t)i;
+    proto_part_get(p, 0, out);
+    out->had = get_u32(p + 20) != 0;
+    out->ino = get_u64(p + 24);
+    out->off = get_u64(p + 32);
+}
+
+static bool part_fits(const struct proto_data_part *k)
+{
+    return k->lsn != 0 && k->lsn % FRAME_ALIGN == 0 && k->lsn <= INT64_MAX && k->len > 0 && k->len <= PROTO_PART_MAX && k->doff <= REC_DATA_MAX &&
+           k->len <= REC_DATA_MAX - k->doff && k->dstart >= record_dstart(REC_HEAD_BYTES) && k->dstart <= REC_HEAD_MAX + FRAME_BYTES;
+}
+
+static int get_fetch(struct rd *r, struct proto_fetch *f, struct err *err)
+{
+    struct proto_data_part k;
+    uint64_t bytes = 0;
+
+    f->n = rd_u32(r);
+    f->p = f->n > 0 && f->n <= PROTO_PARTS_MAX ? rd_bytes(r, PROTO_PART_BYTES * (size_t)f->n) : NULL;
+    if (f->p == NULL || !rd_done(r))
+        return bad(err, PROTO_FETCH, "its length, or the number of its parts");
+    for (uint32_t i = 0; i < f->n; i++) {
+        proto_part_get(f->p, i, &k);
+        bytes += k.len;
+        if (!part_fits(&k) || bytes > PROTO_DATA_MAX)
+            return bad(err, PROTO_FETCH, "a part of data that cannot be, or too many bytes");
+    }
+    return 0;
+}
+
+static int get_data(struct rd *r, struct proto_data *d, struct err *err)
+{
+    struct proto_data_part k;
+    uint64_t bytes = 0;
+
+    d->n = rd_u32(r);
+    d->bytes = rd_u32(r);
+    d->p = d->n > 0 && d->n <= PROTO_PARTS_MAX ? rd_bytes(r, PROTO_DATA_PART_BYTES * (size_t)d->n) : NULL;
+    d->data = d->p != NULL ? rd_bytes(r, d->bytes) : NULL;
+    if (d->data == NULL || !rd_done(r))
+        return bad(err, PROTO_DATA, "its length, or the number of its parts");
+    for (uint32_t i = 0; i < d->n; i++) {
+        const uint8_t *flags = d->p + PROTO_DATA_PART_BYTES * (size_t)i + 20;
+
+        proto_data_get(d->p, i, &k);
+        bytes += k.had ? k.len : 0;
+        if (!part_fits(&k) || get_u32(flags) > 1 || (!k.had && (k.ino != 0 || k.off != 0)))
+            return bad(err, PROTO_DATA, "a part of data that cannot be");
+    }
+    return bytes == d->bytes ? 0 : bad(err, PROTO_DATA, "another number of bytes than its parts have");
+}
+
 static int get_refuse(struct rd *r, struct proto_refuse *f, struct err *err)
 {
     uint32_t code = rd_u32(r);
@@ -395,6 +488,11 @@ int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_m
     case PROTO_WANT:    rc = get_want(&r, &o->u.want, err); break;
     case PROTO_FILE:    rc = get_file(&r, h->position, &o->u.file, err); break;
     case PROTO_RETAINED: rc = get_retained(&r, &o->u.retained, err); break;
+    case PROTO_BOOT:    rc = rd_done(&r) ? 0 : bad(err, PROTO_BOOT, "its length"); break;
+    case PROTO_ASK:     rc = rd_done(&r) ? 0 : bad(err, PROTO_ASK, "its length"); break;
+    case PROTO_TELL:    rc = get_tell(&r, h->position, &o->u.tell, err); break;
+    case PROTO_FETCH:   rc = get_fetch(&r, &o->u.fetch, err); break;
+    case PROTO_DATA:    rc = get_data(&r, &o->u.data, err); break;
     default:
         rc = err_set(err, ERR_PEERVER, "expected a message of protocol %d, found type %u", PROTO_HIGHEST, h->type);
     }
@@ -413,6 +511,9 @@ static size_t body_bound(const struct proto_msg *m)
     case PROTO_RECORDS: return RECORDS_FIXED + (size_t)m->u.records.len;
     case PROTO_ACK:     return ACK_BYTES;
     case PROTO_BEAT:    return BEAT_BYTES;
+    case PROTO_TELL:    return TELL_BYTES;
+    case PROTO_FETCH:   return 4 + PROTO_PART_BYTES * (size_t)m->u.fetch.n;
+    case PROTO_DATA:    return DATA_FIXED + PROTO_DATA_PART_BYTES * (size_t)m->u.data.n + m->u.data.bytes;
     case PROTO_LIST:    return LIST_FIXED + (size_t)m->u.list.n_epochs * EPOCH_ROW_BYTES + strlen(m->u.list.timezone) + m->u.list.len;
     case PROTO_WANT:    return WANT_FIXED + PROTO_WANT_BYTES * (size_t)m->u.want.n;
     case PROTO_FILE:    return FILE_FIXED + (size_t)m->u.file.len;
@@ -486,6 +587,21 @@ static void put_body(struct wr *w, const struct proto_msg *m)
         wr_u64(w, m->u.beat.number);
         wr_i64(w, m->u.beat.wall_ns);
         wr_u64(w, m->u.beat.head);
+        break;
+    case PROTO_TELL:
+        wr_u64(w, m->u.tell.lsn);
+        wr_u64(w, m->u.tell.end);
+        wr_bytes(w, m->u.tell.hash.b, 16);
+        break;
+    case PROTO_FETCH:
+        wr_u32(w, m->u.fetch.n);
+        wr_bytes(w, m->u.fetch.p, PROTO_PART_BYTES * (size_t)m->u.fetch.n);
+        break;
+    case PROTO_DATA:
+        wr_u32(w, m->u.data.n);
+        wr_u32(w, m->u.data.bytes);
+        wr_bytes(w, m->u.data.p, PROTO_DATA_PART_BYTES * (size_t)m->u.data.n);
+        wr_bytes(w, m->u.data.data, m->u.data.bytes);
         break;
     default:
         break;

@@ -32,7 +32,12 @@ enum { PROTO_LOWEST = 1, PROTO_HIGHEST = 1 };
     X(LIST,    8)      \
     X(WANT,    9)      \
     X(FILE,    10)     \
-    X(RETAINED, 11)
+    X(RETAINED, 11)     \
+    X(ASK,     12)      \
+    X(TELL,    13)      \
+    X(FETCH,   14)      \
+    X(DATA,    15)      \
+    X(BOOT,    16)
 
 enum proto_type {
 #define X(name, num) PROTO_##name = (num),
@@ -71,6 +76,7 @@ struct proto_hello {
     uint32_t part;             /* enum proto_part */
     uint64_t incarnation;
     uint64_t durable;          /* end of what is held and durable; 0 where nothing is */
+    uint64_t whole;            /* below it all data that records name are held, too; durable, or a record that names what is lacking */
     uint64_t last_lsn;         /* the record that ends there; 0: none */
     struct hash128 last_hash;
     uint32_t n_epochs;
@@ -135,6 +141,21 @@ struct proto_beat {
     uint64_t head;             /* where its log ends, durable or not; position is the end of what is durable */
 };
 
+/* The sender's last record that ends at or below position: ASK is without a body. */
+struct proto_tell {
+    uint64_t lsn, end;         /* where it ends; 0, 0: it has none so far back (any more) */
+    struct hash128 hash;
+};
+
+/*
+ * Parts of the data of records. FETCH: n times (lsn, dstart, doff, len), which the speaker lacks. DATA: the answer, in the same order: each with where in which file the record wrote it, or that the
+ * speaker does not have it either; and the bytes of those it has, one behind the other. proto_part_get, proto_part_put.
+ */
+enum { PROTO_PARTS_MAX = 4096, PROTO_PART_BYTES = 20, PROTO_DATA_PART_BYTES = 40, PROTO_PART_MAX = 1 << 20, PROTO_DATA_MAX = 4 << 20 };
+struct proto_data_part { uint64_t lsn, ino, off; uint32_t dstart, doff, len; bool had; };
+struct proto_fetch { uint32_t n; const uint8_t *p; };       /* in the body */
+struct proto_data { uint32_t n, bytes; const uint8_t *p, *data; };
+
 struct proto_refuse {
     int  code;                 /* a negative err_code; UNKNOWN for a number this program does not know */
     char text[PROTO_TEXT_MAX + 1];
@@ -156,6 +177,9 @@ struct proto_msg {
         struct proto_retained retained;
         struct proto_ack ack;
         struct proto_beat beat;
+        struct proto_tell tell;
+        struct proto_fetch fetch;
+        struct proto_data data;
         struct proto_refuse refuse;
     } u;
 };
@@ -183,6 +207,14 @@ bool     proto_list_next(const struct proto_list *l, uint32_t *pos, struct proto
 size_t   proto_list_put(uint8_t *buf, size_t cap, const struct proto_list_file *f);
 uint32_t proto_want_at(const struct proto_want *w, uint32_t i, uint64_t *from);
 void     proto_want_put(uint8_t *p, uint32_t index, uint64_t from);
+
+/*
+ * proto_part_get(p, i, out), proto_part_put(p, k): the i-th of a FETCH; proto_data_get, proto_data_put: of a DATA. put: at ${p}, PROTO_PART_BYTES, PROTO_DATA_PART_BYTES.
+ */
+void proto_part_get(const uint8_t *p, uint32_t i, struct proto_data_part *out);
+void proto_part_put(uint8_t *p, const struct proto_data_part *k);
+void proto_data_get(const uint8_t *p, uint32_t i, struct proto_data_part *out);
+void proto_data_put(uint8_t *p, const struct proto_data_part *k);
 
 /* proto_bound(m): bytes proto_encode may need. proto_encode(m, buf, cap): writes head and body; returns the bytes, 0 if ${cap} is too small. */
 size_t proto_bound(const struct proto_msg *m);

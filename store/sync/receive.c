@@ -25,7 +25,7 @@ static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
     if (r->state == RECEIVE_END)
         return;
     r->state = RECEIVE_END;
-    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = false;
+    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->supply_due = r->judge_due = r->say_boot = false;
     r->tell = tell;
     r->err.code = code;
     va_start(ap, fmt);
@@ -41,7 +41,8 @@ void receive_fail(struct receive *r, bool tell, const struct err *err)
 static void take_own(struct receive *r, const struct receive_own *own)
 {
     r->own = *own;
-    r->received = r->durable = own->durable;
+    r->received = own->durable;
+    r->durable = own->whole;
     r->say_hello = true;
 }
 
@@ -51,13 +52,122 @@ void receive_init(struct receive *r, const struct receive_own *own)
     take_own(r, own);
 }
 
+/* ---- where both part ---- */
+
+static void ask(struct receive *r, uint64_t at)
+{
+    r->fork.asked = at;
+    r->say_ask = true;
+}
+
+/* It cannot go back to where they part, or that cannot be found out any more: it is made anew, of files. */
+static void want_files(struct receive *r)
+{
+    r->say_boot = true;
+    r->state = RECEIVE_MAKE;
+}
+
+/* They part at low: the sender's next record is another one. Where it begins an epoch there, that row says from where on files of here are of a branch. */
+static void found(struct receive *r)
+{
+    for (uint32_t i = 0; i < r->n_peer_epochs; i++)
+        if (r->peer_epochs[i].first_lsn == r->fork.low) {
+            r->fork.has_next = true;
+            r->fork.next = r->peer_epochs[i];
+        }
+    r->fork.found = r->judge_due = true;
+}
+
+void receive_cannot_compare(struct receive *r)
+{
+    if (!r->compare_due)
+        return;
+    r->compare_due = false;
+    want_files(r);
+}
+
+void receive_judged(struct receive *r, bool possible)
+{
+    if (!r->judge_due)
+        return;
+    r->judge_due = false;
+    if (!possible) {
+        want_files(r);
+        return;
+    }
+    end(r, true, ERR_AWAY, "the standby holds records up to @%" PRIu64 " that are not the sender's; it goes back to @%" PRIu64 ", where they part, and keeps what it "
+        "has beyond as a branch; the next try finds it there", r->own.durable, r->fork.low);
+}
+
+static void hear_tell(struct receive *r, const struct proto_msg *m)
+{
+    if (m->position != r->fork.asked) {
+        end(r, true, ERR_BADREC, "expected the record below @%" PRIu64 ", found that below @%" PRIu64, r->fork.asked, m->position);
+        return;
+    }
+    r->told = m->u.tell;
+    r->compare_due = true;
+}
+
+/*
+ * Both hold a chain, so what is the same at one record is the same before it. The first question is for the end of the last epoch that both know, which is the answer
+ * where a store was promoted; else (a machine set back to an image) halving finds it.
+ */
+void receive_compared(struct receive *r, bool same)
+{
+    uint64_t before = r->fork.asked;
+
+    if (!r->compare_due)
+        return;
+    r->compare_due = false;
+    if (same) {
+        r->fork.low = r->told.end;
+        r->fork.low_rec = r->told;
+    } else if (r->told.end > r->fork.low) {
+        r->fork.high = r->told.lsn;
+    }
+    if (before == r->fork.high && same)
+        found(r);                        /* the last one below high is the same */
+    else if (r->told.end <= r->fork.low && !same)
+        want_files(r);                   /* what both had once was let go of at one of them */
+    else if (r->fork.high <= r->fork.low)
+        found(r);
+    else
+        ask(r, before == r->fork.high || !same ? r->fork.low + (r->fork.high - r->fork.low) / 2 : r->fork.high);
+}
+
+/* What is held here that the sender does not have. */
+static void part(struct receive *r, uint64_t fork)
+{
+    if (!r->may_go_back) {
+        end(r, true, ERR_DIVERGED, "here are records up to @%" PRIu64 " that the sender does not have; they part at @%" PRIu64 " at the latest. The store is mounted: once it is "
+            "unmounted it goes back to there, and keeps what it has beyond as a branch", r->own.durable, fork);
+        return;
+    }
+    r->state = RECEIVE_FORK;
+    r->fork.high = fork;
+    ask(r, fork);
+}
+
+/* The last record here is not the sender's, without a new epoch that tells: this is what it has there. */
+static void hear_other(struct receive *r, const struct proto_msg *m)
+{
+    part(r, r->own.durable);
+    if (r->state != RECEIVE_FORK)
+        return;
+    r->say_ask = false;
+    hear_tell(r, m);
+}
+
 /* ---- the first words ---- */
 
 static void hear_hello(struct receive *r, const struct proto_msg *m)
 {
     const struct proto_hello *h = &m->u.hello;
     const struct receive_own *o = &r->own;
+    const struct epoch_row *newest = &h->epochs[h->n_epochs - 1];
     uint32_t known = o->n_epochs > 0 ? o->epochs[o->n_epochs - 1].number : 0;
+    uint64_t fork;
 
     if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
         end(r, true, ERR_PEERVER, "the sender speaks protocol %" PRIu32 " to %" PRIu32 ", the standby %d to %d; bring the older one up to date",
@@ -68,16 +178,25 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
         end(r, true, ERR_NOSTORE, "here is a store of lineage %02x%02x%02x%02x..., the sender's is %02x%02x%02x%02x...", o->lineage[0], o->lineage[1],
             o->lineage[2], o->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3]);
     } else if (o->role != 0 && o->role != ROLE_STANDBY) {
-        end(r, true, ERR_FENCED, "expected a standby here, found a store that is itself writable (epoch %" PRIu32 ", the sender's %" PRIu32 ")", known,
-            h->epochs[h->n_epochs - 1].number);
-    } else if (h->epochs[h->n_epochs - 1].number < known) {
-        end(r, true, ERR_FENCED, "the sender is of epoch %" PRIu32 ", and here epoch %" PRIu32 " is known: another site is primary",
-            h->epochs[h->n_epochs - 1].number, known);
+        r->fenced = newest->number > known;
+        r->fence = *newest;
+        end(r, true, ERR_FENCED, "expected a standby here, found a store that %s (epoch %" PRIu32 ", the sender's %" PRIu32 ")",
+            o->role == ROLE_FENCED ? "was primary, and follows nobody yet (`spare demote` here)" : "is itself writable", known, newest->number);
+    } else if (newest->number < known) {
+        end(r, true, ERR_FENCED, "the sender is of epoch %" PRIu32 ", and here epoch %" PRIu32 " is known: another site is primary", newest->number, known);
     } else {
         r->epoch = m->epoch;
         memcpy(r->epoch_id, m->epoch_id, 16);
         memcpy(r->peer_site, h->site, 16);
+        r->n_peer_epochs = h->n_epochs;
+        memcpy(r->peer_epochs, h->epochs, h->n_epochs * sizeof *h->epochs);
         r->state = o->role == 0 ? RECEIVE_MAKE : RECEIVE_START;
+        fork = o->role == 0 ? 0 : epoch_fork(h->epochs, h->n_epochs, h->durable, o->epochs, o->n_epochs, o->durable);
+        r->may_part = o->role != 0 && newest->number > known;
+        /* (One of this very epoch that has less than this side is not to be followed: the sender says so.) */
+        if (r->may_part && fork > 0 &&
+            (o->durable > fork || epoch_common(h->epochs, h->n_epochs, o->epochs, o->n_epochs) < o->n_epochs))
+            part(r, fork);
     }
 }
 
@@ -85,6 +204,12 @@ static void hear_make(struct receive *r, const struct proto_make *k)
 {
     r->make = *k;
     r->make_due = true;
+}
+
+void receive_installed(struct receive *r)
+{
+    if (r->install_due)
+        end(r, true, ERR_AWAY, "the standby was made anew, and takes its own place now; what it had is kept as a branch; the next try finds it");
 }
 
 void receive_made(struct receive *r, const struct receive_own *own)
@@ -132,6 +257,38 @@ static void hear_start(struct receive *r, uint64_t position)
         end(r, true, ERR_BADREC, "expected the stream from @%" PRIu64 " on, found it to begin @%" PRIu64, r->received, position);
     else
         r->state = RECEIVE_STREAM;
+}
+
+/* ---- data that are lacking ---- */
+
+void receive_fetch(struct receive *r, const struct proto_fetch *f)
+{
+    if (r->state != RECEIVE_STREAM || r->fetching)
+        return;
+    r->fetch = *f;
+    r->fetching = r->say_fetch = true;
+}
+
+void receive_supplied(struct receive *r)
+{
+    r->fetching = r->supply_due = false;
+}
+
+/* The answer has the parts that were asked for, in their order. */
+static void hear_data(struct receive *r, const struct proto_data *d)
+{
+    struct proto_data_part a, b;
+    bool same = d->n == r->fetch.n;
+
+    for (uint32_t i = 0; same && i < d->n; i++) {
+        proto_part_get(r->fetch.p, i, &a);
+        proto_data_get(d->p, i, &b);
+        same = a.lsn == b.lsn && a.dstart == b.dstart && a.doff == b.doff && a.len == b.len;
+    }
+    if (same)
+        r->supply_due = true;
+    else
+        end(r, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
 }
 
 /* ---- the stream ---- */
@@ -200,19 +357,30 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_hello(r, m);
     else if (m->type == PROTO_MAKE && r->state == RECEIVE_MAKE && !r->make_due && !r->list_due)
         hear_make(r, &m->u.make);
+    else if (m->type == PROTO_LIST && r->state == RECEIVE_START && !r->may_go_back)
+        end(r, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and what came next was let go of at the sender; it is mounted: once it is unmounted it is made anew, and what it has is kept as a branch",
+            r->own.durable);
+    else if (m->type == PROTO_LIST && r->state == RECEIVE_START && r->own.role == ROLE_STANDBY)
+        hear_list(r, m->position);
     else if (m->type == PROTO_LIST && ((r->state == RECEIVE_MAKE && !r->make_due && !r->list_due) || (r->state == RECEIVE_FILES && !r->install_due)))
         hear_list(r, m->position);
     else if (m->type == PROTO_FILE && r->state == RECEIVE_FILES && !r->list_due && !r->say_want && !r->file_due && !r->install_due)
         r->file_due = true;
     else if (m->type == PROTO_RETAINED && r->state == RECEIVE_FILES && !r->list_due && !r->say_want && !r->file_due && !r->install_due)
         hear_retained(r, m->position);
+    else if (m->type == PROTO_TELL && r->state == RECEIVE_START && m->position == r->own.durable && r->may_part)
+        hear_other(r, m);
+    else if (m->type == PROTO_TELL && r->state == RECEIVE_FORK && !r->say_ask && !r->compare_due)
+        hear_tell(r, m);
     else if (m->type == PROTO_START && r->state == RECEIVE_START)
         hear_start(r, m->position);
     else if (m->type == PROTO_RECORDS && r->state == RECEIVE_STREAM && !r->append_due)
         hear_records(r, m->position);
+    else if (m->type == PROTO_DATA && r->state == RECEIVE_STREAM && r->fetching && !r->say_fetch && !r->supply_due)
+        hear_data(r, &m->u.data);
     else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
         hear_beat(r, m);
-    else if (m->type == PROTO_BEAT && (r->state == RECEIVE_MAKE || r->state == RECEIVE_FILES))
+    else if (m->type == PROTO_BEAT && (r->state == RECEIVE_MAKE || r->state == RECEIVE_FILES || r->state == RECEIVE_START))
         return;                          /* it is there */
     else
         end(r, true, ERR_BADREC, "message %s came where it has no place (%s)", proto_name(m->type), receive_state_name(r->state));
@@ -258,6 +426,7 @@ static void fill_hello(const struct receive *r, struct proto_msg *m)
     h->part = PROTO_RECEIVER;
     h->incarnation = o->incarnation;
     h->durable = o->durable;
+    h->whole = o->whole;
     h->last_lsn = o->last_lsn;
     h->last_hash = o->last_hash;
     h->n_epochs = o->n_epochs;
@@ -303,8 +472,31 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
         r->say_want = false;
         return RECEIVE_SEND;
     }
+    if (r->compare_due)
+        return RECEIVE_COMPARE;
+    if (r->judge_due)
+        return RECEIVE_JUDGE;
+    if (r->say_boot) {
+        begin_msg(r, out, PROTO_BOOT);
+        r->say_boot = false;
+        return RECEIVE_SEND;
+    }
+    if (r->say_ask) {
+        begin_msg(r, out, PROTO_ASK);
+        out->position = r->fork.asked;
+        r->say_ask = false;
+        return RECEIVE_SEND;
+    }
+    if (r->supply_due)
+        return RECEIVE_SUPPLY;
     if (r->append_due)
         return RECEIVE_APPEND;
+    if (r->say_fetch) {
+        begin_msg(r, out, PROTO_FETCH);
+        out->u.fetch = r->fetch;
+        r->say_fetch = false;
+        return RECEIVE_SEND;
+    }
     if (r->say_ack && !r->hold_ack) {
         fill_ack(r, out);
         return RECEIVE_SEND;

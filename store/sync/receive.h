@@ -2,6 +2,7 @@
  * receive.h: the receiver's side of the stream between two sites, a state machine as ship.h is. PROTOCOL.md.
  *
  *   HELLO ──► (MAKE ──► (FILES ──►)) START ──► STREAM ──► END
+ *     └────► FORK: this side holds what the sender does not: it finds out where they part, and ends; its host goes back to there
  *
  * Threads: none; one caller at a time.
  */
@@ -10,7 +11,7 @@
 
 #include "store/sync/ship.h"
 
-#define RECEIVE_STATES(X) X(HELLO) X(MAKE) X(FILES) X(START) X(STREAM) X(END)
+#define RECEIVE_STATES(X) X(HELLO) X(MAKE) X(FILES) X(START) X(STREAM) X(FORK) X(END)
 enum receive_state {
 #define X(name) RECEIVE_##name,
     RECEIVE_STATES(X)
@@ -25,6 +26,9 @@ enum receive_due {
     RECEIVE_LIST,              /* a list of files was heard: receive_wants tells which of them are not here */
     RECEIVE_FILE,              /* the part of one that was just heard: receive_filed, once it is written */
     RECEIVE_INSTALL,           /* all files are here, and the retained set just heard: make a standby of them: receive_made tells */
+    RECEIVE_SUPPLY,            /* the DATA just heard: receive_supplied, once they are here */
+    RECEIVE_JUDGE,             /* where both part is known (r->fork): receive_judged tells whether this side can go back to there */
+    RECEIVE_COMPARE,           /* whether the record r->told is held here: receive_compared tells */
     RECEIVE_APPEND,            /* the records of the message just heard are to be appended: receive_appended tells */
     RECEIVE_FAILED,            /* r->err */
 };
@@ -35,6 +39,7 @@ struct receive_own {
     uint32_t role;             /* 0: nothing here */
     uint64_t incarnation;
     uint64_t durable;          /* end of what is held, all of it durable; 0 where nothing is here */
+    uint64_t whole;            /* below it all data that records name are here, too */
     uint64_t last_lsn;
     struct hash128 last_hash;
     uint32_t n_epochs;
@@ -53,6 +58,25 @@ struct receive {
     uint64_t list_at;          /* position of the list heard last */
     struct proto_want want;    /* borrowed from who said receive_wants */
     bool     hold_ack;         /* the host's: the one before is not on its way yet; what is to be said meanwhile is said in one */
+    bool     may_part;         /* the sender is of a later epoch: where this side parts from it, it goes back */
+    bool     may_go_back;      /* the host's: it can; else to part from the sender is an error */
+    struct {
+        uint64_t low, high;    /* what ends at or below low is the same at both; they part at or below high */
+        uint64_t asked;
+        struct proto_tell low_rec;      /* the record that ends at low */
+        bool     has_next;     /* the sender's epoch that begins where they part */
+        struct epoch_row next;
+        bool     found;        /* low is where they part, and what this side is to go back to */
+    } fork;
+    struct proto_tell told;
+    bool     compare_due, say_ask, judge_due, say_boot;
+    bool     fetching, supply_due;      /* a FETCH was said, and not answered yet; the answer is here */
+    struct proto_fetch fetch;  /* borrowed from who said receive_fetch */
+    bool     say_fetch;
+    bool     fenced;           /* the sender is above: this side is primary no more */
+    struct epoch_row fence;
+    struct epoch_row peer_epochs[SUPER_EPOCHS_MAX];
+    uint32_t n_peer_epochs;
     uint64_t peer_durable, peer_head;   /* as of the last BEAT */
     int64_t  peer_wall_ns;
     uint64_t beat;
@@ -72,6 +96,19 @@ void receive_made(struct receive *r, const struct receive_own *own);
 /* receive_wants(r, w): ${w} lives until it was sent. receive_filed(r). */
 void receive_wants(struct receive *r, const struct proto_want *w);
 void receive_filed(struct receive *r);
+
+/* receive_fetch(r, f): these parts are lacking; ${f} lives until it was sent. Nothing where one is on its way already, or there is no stream. receive_supplied(r): what came is here, or never will be. */
+void receive_fetch(struct receive *r, const struct proto_fetch *f);
+void receive_supplied(struct receive *r);
+
+/* receive_judged(r, possible): else it is made anew, of files. receive_installed(r): those of a store that is there already: a new one beside it is whole. */
+void receive_judged(struct receive *r, bool possible);
+void receive_installed(struct receive *r);
+
+/* receive_compared(r, same): r->told is (not) the record that is held here at its place. */
+void receive_compared(struct receive *r, bool same);
+/* receive_cannot_compare(r): what was held there was let go of. */
+void receive_cannot_compare(struct receive *r);
 
 /* receive_appended(r, end): the records of that message are in the log here, up to ${end}. */
 void receive_appended(struct receive *r, uint64_t end);

@@ -55,6 +55,17 @@ void ship_fail(struct ship *s, bool tell, const struct err *err)
 
 /* ---- the first words ---- */
 
+/* Whoever is above is primary, whatever else is wrong. */
+static void look_for_fence(struct ship *s, const struct proto_hello *h)
+{
+    const struct epoch_row *e = &h->epochs[h->n_epochs - 1];
+
+    if (e->number <= newest(s)->number)
+        return;
+    s->fenced = true;
+    s->fence = *e;
+}
+
 /* What the other side is, whether or not it has a store. */
 static bool peer_fits(struct ship *s, const struct proto_hello *h)
 {
@@ -72,7 +83,12 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
             h->lineage[3]);
     } else if (memcmp(h->site, s->own->site, 16) == 0) {
         end(s, true, ERR_USAGE, "expected a standby, found this store itself, or a copy of it that was not told so (mount it with --copied)");
+    } else if (h->role == ROLE_FENCED) {
+        look_for_fence(s, h);
+        end(s, true, ERR_FENCED, "expected a standby, found a primary of before (epoch %" PRIu32 ", here %" PRIu32 "), which has stopped; once it shall follow, `spare "
+            "demote` there: what it has that nobody else has is kept", h->epochs[h->n_epochs - 1].number, newest(s)->number);
     } else if (h->role == ROLE_PRIMARY) {
+        look_for_fence(s, h);
         end(s, true, ERR_FENCED, "expected a standby, found a store that is itself writable (epoch %" PRIu32 ", here %" PRIu32 ")",
             h->epochs[h->n_epochs - 1].number, newest(s)->number);
     } else {
@@ -84,32 +100,48 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
 /* What it holds is ours: from here on it counts. */
 static void agree(struct ship *s)
 {
-    s->received = s->acked = s->sent = s->look_end;
+    s->received = s->sent = s->look_end;
+    s->acked = s->whole;
     s->state = SHIP_STREAM;
     s->say_start = true;
+}
+
+/* It goes back to where both part, and says who it is anew; a side that is not above may not ask that of anybody. */
+static bool may_part(const struct ship *s, const struct proto_hello *h)
+{
+    return newest(s)->number > h->epochs[h->n_epochs - 1].number;
+}
+
+/* The store there holds what is not ours. */
+static void apart(struct ship *s, const struct proto_hello *h, uint64_t fork)
+{
+    look_for_fence(s, h);
+    if (s->fenced)
+        end(s, true, ERR_FENCED, "the standby follows another primary, of epoch %" PRIu32 "; this store is of epoch %" PRIu32
+            ". They part at @%" PRIu64 " at the latest", s->fence.number, newest(s)->number, fork);
+    else if (may_part(s, h) && fork > 0)
+        s->state = SHIP_FORK;
+    else
+        end(s, true, ERR_DIVERGED, "the standby holds records up to @%" PRIu64 " that are not this store's, which ends @%" PRIu64
+            "; they part at @%" PRIu64 " at the latest", h->durable, s->durable, fork);
 }
 
 /* The store there knows our history, or a beginning of it. */
 static void meet(struct ship *s, const struct proto_hello *h)
 {
-    uint32_t common = epoch_common(s->own->epochs, s->own->n_epochs, h->epochs, h->n_epochs);
-    uint64_t fork;
+    uint64_t fork = epoch_fork(s->own->epochs, s->own->n_epochs, s->durable, h->epochs, h->n_epochs, h->durable);
 
     memcpy(s->peer_site, h->site, 16);
-    if (common < h->n_epochs || h->durable > s->durable) {
-        fork = epoch_fork(s->own->epochs, s->own->n_epochs, s->durable, h->epochs, h->n_epochs, h->durable);
-        if (h->epochs[h->n_epochs - 1].number > newest(s)->number)
-            end(s, true, ERR_FENCED, "the standby follows another primary, of epoch %" PRIu32 "; this store is of epoch %" PRIu32
-                ". They part at @%" PRIu64 " at the latest", h->epochs[h->n_epochs - 1].number, newest(s)->number, fork);
-        else
-            end(s, true, ERR_DIVERGED, "the standby holds records up to @%" PRIu64 " that are not this store's, which ends @%" PRIu64
-                "; they part at @%" PRIu64 " at the latest", h->durable, s->durable, fork);
+    if (h->durable > fork || epoch_common(s->own->epochs, s->own->n_epochs, h->epochs, h->n_epochs) < h->n_epochs) {
+        apart(s, h, fork);
         return;
     }
+    s->may_part = may_part(s, h);
     s->look_end = h->durable;
-    if (h->durable < s->own->first) {
-        end(s, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and data of what came before @%" PRIu64 " were let go of here; it must be made anew", h->durable,
-            s->own->first);
+    s->whole = h->whole;
+    if (h->durable < s->own->first) {    /* what it lacks is not all there any more: it takes files, as a new one does */
+        s->state = SHIP_LISTED;
+        s->say_list = true;
     } else if (h->last_lsn == 0) {
         if (h->durable != s->own->begins) {
             end(s, true, ERR_BADREC, "the standby holds nothing, and says it ends @%" PRIu64, h->durable);
@@ -168,12 +200,16 @@ void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t
 {
     if (s->state != SHIP_LOOK)
         return;
-    if (!held || !hash128_eq(hash, &s->look_hash) || end_addr != s->look_end) {
+    if ((!held || !hash128_eq(hash, &s->look_hash) || end_addr != s->look_end) && s->may_part) {
+        s->state = SHIP_FORK;            /* what is here instead of it: from there it goes on asking */
+        s->ask_at = s->look_end;
+        s->say_told = true;
+    } else if (!held || !hash128_eq(hash, &s->look_hash) || end_addr != s->look_end) {
         end(s, true, ERR_DIVERGED, "the standby's last record @%" PRIu64 " is not this store's record there; they have gone different ways before "
             "that, without a new epoch", s->look_lsn);
-        return;
+    } else {
+        agree(s);
     }
-    agree(s);
 }
 
 /* ---- the stream ---- */
@@ -195,6 +231,22 @@ static void hear_ack(struct ship *s, uint64_t position, const struct proto_ack *
         s->beat_heard = a->beat;
 }
 
+static void hear_ask(struct ship *s, uint64_t position)
+{
+    s->ask_at = position;
+    s->say_told = true;
+}
+
+void ship_gave(struct ship *s)
+{
+    s->say_data = false;
+}
+
+void ship_told(struct ship *s)
+{
+    s->say_told = false;
+}
+
 static bool of_our_epoch(struct ship *s, const struct proto_msg *m)
 {
     if (m->type == PROTO_HELLO || m->type == PROTO_REFUSE ||
@@ -213,6 +265,13 @@ void ship_hear(struct ship *s, const struct proto_msg *m)
         end(s, false, m->u.refuse.code, "%s", m->u.refuse.text);
     else if (!of_our_epoch(s, m))
         return;
+    else if (m->type == PROTO_FETCH && s->state == SHIP_STREAM && !s->say_data)
+        s->say_data = true;
+    else if (m->type == PROTO_BOOT && s->state == SHIP_FORK && !s->say_told) {
+        s->state = SHIP_LISTED;          /* it cannot go back to there */
+        s->say_list = true;
+    } else if (m->type == PROTO_ASK && s->state == SHIP_FORK && !s->say_told)
+        hear_ask(s, m->position);
     else if (m->type == PROTO_HELLO && (s->state == SHIP_HELLO || s->state == SHIP_MADE) && !s->say_hello)
         hear_hello(s, &m->u.hello);
     else if (m->type == PROTO_ACK && s->state == SHIP_STREAM)
@@ -279,7 +338,7 @@ static void fill_hello(const struct ship *s, struct proto_msg *m)
     h->role = s->own->role;
     h->part = PROTO_SENDER;
     h->incarnation = s->own->incarnation;
-    h->durable = s->durable;
+    h->durable = h->whole = s->durable;
     h->last_lsn = s->own->last_lsn;
     h->last_hash = s->own->last_hash;
     h->n_epochs = s->own->n_epochs;
@@ -342,6 +401,8 @@ static enum ship_due due_in_stream(struct ship *s, struct proto_msg *out)
         s->say_start = false;
         return SHIP_SEND;
     }
+    if (s->say_data)
+        return SHIP_DATA;
     if (s->acked >= s->until)
         return SHIP_DONE;
     if (s->beat_ms >= SYNC_BEAT_MS) {
@@ -373,6 +434,8 @@ enum ship_due ship_due(struct ship *s, struct proto_msg *out)
         return SHIP_SEND;
     case SHIP_LOOK:
         return SHIP_LOOK_UP;
+    case SHIP_FORK:
+        return s->say_told ? SHIP_TELL : SHIP_WAIT;
     case SHIP_STREAM:
         return due_in_stream(s, out);
     default:

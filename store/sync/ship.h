@@ -5,6 +5,7 @@
  * SHIP_WAIT. Everything it holds is in the struct; it reads the fields of ${own} only.
  *
  *   HELLO ──► (LISTED ──► FILES ──►) (MADE) ──► LOOK ──► STREAM ──► END
+ *     └────► FORK: it holds what this side does not, and asks where they part
  *
  * Threads: none; one caller at a time.
  */
@@ -21,7 +22,7 @@ enum {
 };
 
 /* X(name): the states. */
-#define SHIP_STATES(X) X(HELLO) X(LISTED) X(FILES) X(MADE) X(LOOK) X(STREAM) X(END)
+#define SHIP_STATES(X) X(HELLO) X(LISTED) X(FILES) X(MADE) X(LOOK) X(STREAM) X(FORK) X(END)
 enum ship_state {
 #define X(name) SHIP_##name,
     SHIP_STATES(X)
@@ -35,6 +36,8 @@ enum ship_due {
     SHIP_LIST,                 /* the files a new standby takes: a message for ship_listed, or ship_fail */
     SHIP_FILE,                 /* the next part of those it wants, or the retained set behind the last: ship_filed; ship_list_again where one is gone meanwhile */
     SHIP_LOOK_UP,              /* the record at s->look_lsn: ship_looked tells */
+    SHIP_DATA,                 /* the parts that were asked for last (FETCH): a message DATA for ship_gave, or ship_fail */
+    SHIP_TELL,                 /* the last record that ends at or below s->ask_at: a message TELL for ship_told, or ship_fail */
     SHIP_READ,                 /* records from s->sent on, below s->durable: ship_sent, once they are on their way */
     SHIP_DONE,                 /* everything up to s->until is durable there */
     SHIP_FAILED,               /* s->err; where s->tell a REFUSE was due before */
@@ -64,11 +67,16 @@ struct ship {
     uint64_t durable, head;    /* here */
     uint64_t sent;             /* end of what is on its way */
     uint64_t received, acked, applied;  /* there */
+    uint64_t whole;            /* what it says it has with all data, in its HELLO */
     uint64_t look_lsn, look_end;        /* what the other side says is its last record, and where it ends */
     struct hash128 look_hash;
     uint8_t  peer_site[16];
-    bool     say_hello, say_make, say_list, say_start, tell;
+    bool     say_hello, say_make, say_list, say_start, say_told, say_data, tell;
     bool     booted;           /* it was sent files */
+    uint64_t ask_at;
+    bool     may_part;         /* the other side is of an older epoch: where it parts from this one it goes back */
+    bool     fenced;           /* the other side knows of a higher epoch: this one is primary no more */
+    struct epoch_row fence;    /* that epoch */
     uint64_t beat, beat_heard; /* numbers */
     int64_t  wall_ns;
     uint64_t now_ms, silent_ms, beat_ms, stall_ms;
@@ -95,6 +103,10 @@ void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t
  * ship_msg(s, type, position, m): head of a LIST, FILE or RETAINED; the caller fills in the rest, and when it is on its way says ship_listed, ship_filed (${last}: it
  * was the retained set). ship_list_again: a file that is wanted is not there any more; the list is made anew.
  */
+/* ship_told(s): a TELL is on its way; ship_gave(s): the DATA. */
+void ship_told(struct ship *s);
+void ship_gave(struct ship *s);
+
 /* ship_beat(s, m): a BEAT, for who is at something long in between. */
 void ship_beat(struct ship *s, struct proto_msg *m);
 void ship_msg(const struct ship *s, uint16_t type, uint64_t position, struct proto_msg *m);

@@ -73,6 +73,14 @@ refused() { # another store in its place; then a copy in its place
 	rm -rf st2 && cp -a st2.away st2 && rm -rf st2.away && exits 10 "$SPARE" sync st "$WORK/st2" && says moved && exits 0 "$SPARE" sync st "$WORK/st2" --moved && until_true word m Protected 0
 }
 check "refused: kept, said once, tried again when a person says so" refused
+fenced() {
+	"$SPARE" standby pause m && until_true eval '[ -z "$(serves st2)" ]' && cp -a st2 st2.before && "$SPARE" promote st2 >/dev/null && "$SPARE" standby resume m && until_true word m Fenced 24 &&
+		until_true sh -c "'$SPARE' status m | grep -q 'itself writable'" && exits 24 "$SPARE" sync st "$WORK/st2" || return 1
+	same 1 "$(grep -c 'itself writable' daemon.log)" && grep -q 'tried again each 5 minutes' daemon.log || return 1
+	"$SPARE" standby pause m && until_true eval '[ -z "$(serves st2)" ]' && rm -rf st2 && mv st2.before st2 && exits 0 "$SPARE" promote m && "$SPARE" standby resume m && exits 10 "$SPARE" sync st "$WORK/st2" && says moved || return 1
+	exits 0 "$SPARE" sync st "$WORK/st2" --moved && until_true word m Protected 0
+}
+check "a standby that was promoted meanwhile: fenced, and promoted again it goes on" fenced
 
 # ---- several, and on from one to the next
 

@@ -421,6 +421,8 @@ static void run_ship(struct world *w)
         case SHIP_LIST: list_files(w); break;
         case SHIP_FILE: send_file(w); break;
         case SHIP_LOOK_UP: look_up(w); break;
+        case SHIP_DATA: ship_gave(&w->ship); break;      /* (nothing is lacking in this world) */
+        case SHIP_TELL: ship_told(&w->ship); break;      /* (no standby here goes back: roles have a world of their own) */
         case SHIP_READ: ship_some(w); break;
         case SHIP_DONE: w->done = true; break;
         case SHIP_FAILED:
@@ -459,7 +461,7 @@ static void own_of_b(struct world *w, struct receive_own *o)
     o->lineage[0] = 7;
     memcpy(o->site, w->b_site, 16);
     o->role = ROLE_STANDBY;
-    o->durable = disk_end(&w->b, n);
+    o->durable = o->whole = disk_end(&w->b, n);
     o->last_lsn = n > 0 ? w->b.rec[n - 1].lsn : 0;
     if (n > 0)
         o->last_hash = w->b.rec[n - 1].hash;
@@ -563,6 +565,9 @@ static void run_receive(struct world *w)
         case RECEIVE_LIST: break;
         case RECEIVE_FILE: take_file(w); break;
         case RECEIVE_INSTALL: install(w); break;
+        case RECEIVE_SUPPLY: receive_supplied(r); break;
+        case RECEIVE_JUDGE: receive_judged(r, true); break;
+        case RECEIVE_COMPARE: receive_compared(r, false); break;
         case RECEIVE_APPEND: append_heard(w); break;
         case RECEIVE_FAILED: w->closing = true; break;
         }

@@ -148,7 +148,7 @@ static const struct damage super_damage[] = {
     { 64, 8, 0, ERR_DAMAGE, "superblock: generation at byte 64 is 0" },
     { 72, 16, 0, ERR_DAMAGE, "superblock: lineage at byte 72 is zero" },
     { 88, 16, 0, ERR_DAMAGE, "superblock: site at byte 88 is zero" },
-    { 136, 4, 3, ERR_DAMAGE, "superblock: role at byte 136 is 3, expected 1 or 2" },
+    { 136, 4, 5, ERR_DAMAGE, "superblock: role at byte 136 is 5, expected 1 to 4" },
     { 140, 4, 2, ERR_DAMAGE, "superblock: clean at byte 140 is 2, expected 0 or 1" },
     { 184, 8, 123000, ERR_DAMAGE, "superblock: last record at byte 192 is LSN 123000, which does not fit durable 123000 or its hash" },
     { 192, 8, 0, ERR_DAMAGE, "superblock: last record at byte 192 is LSN 0, which does not fit durable 123456 or its hash" },
@@ -484,7 +484,7 @@ START_TEST(what_could_not_be_read_is_not_written)
     OK(super_read(io, &sb, NULL, NULL));
     sb.role = 0;
     ck_assert_int_eq(super_write(io, &sb, &err), ERR_INVAL);
-    ck_assert_str_eq(err.msg, "not written: superblock: role at byte 136 is 0, expected 1 or 2");
+    ck_assert_str_eq(err.msg, "not written: superblock: role at byte 136 is 0, expected 1 to 4");
     sb.role = ROLE_STANDBY;
     sb.gen = 1;
     ck_assert_int_eq(super_write(io, &sb, &err), ERR_INVAL);

@@ -44,7 +44,7 @@ static void sample(uint16_t type, struct proto_msg *m)
         h->role = ROLE_PRIMARY;
         h->part = PROTO_SENDER;
         h->incarnation = 99;
-        h->durable = BEGINS + 800;
+        h->durable = h->whole = BEGINS + 800;
         h->last_lsn = BEGINS + 600;
         memset(h->last_hash.b, 5, 16);
         h->n_epochs = 2;
@@ -86,6 +86,23 @@ static void sample(uint16_t type, struct proto_msg *m)
     case PROTO_WANT: m->u.want = (struct proto_want){ .n = 2, .p = (const uint8_t *)"\0\0\0\0\7\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0" }; break;
     case PROTO_FILE: m->u.file = (struct proto_file){ .index = 1, .len = sizeof body, .p = body }; break;
     case PROTO_RETAINED: m->u.retained = (struct proto_retained){ .len = sizeof body, .p = body }; break;
+    case PROTO_TELL: m->u.tell = (struct proto_tell){ .lsn = BEGINS + 400, .end = BEGINS + 800, .hash = { { 6 } } }; break;
+    case PROTO_FETCH: {
+        static uint8_t parts[2 * PROTO_PART_BYTES];
+
+        proto_part_put(parts, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 100, .len = 20 });
+        proto_part_put(parts + PROTO_PART_BYTES, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 200, .len = 30 });
+        m->u.fetch = (struct proto_fetch){ 2, parts };
+        break;
+    }
+    case PROTO_DATA: {
+        static uint8_t parts[2 * PROTO_DATA_PART_BYTES];
+
+        proto_data_put(parts, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 100, .len = 20, .ino = 9, .off = 1000, .had = true });
+        proto_data_put(parts + PROTO_DATA_PART_BYTES, &(struct proto_data_part){ .lsn = BEGINS + 400, .dstart = 184, .doff = 200, .len = 30 });
+        m->u.data = (struct proto_data){ 2, 20, parts, body };
+        break;
+    }
     case PROTO_ACK: m->u.ack = (struct proto_ack){ .durable = BEGINS + 800, .applied = BEGINS + 800, .beat = 3 }; break;
     case PROTO_BEAT: m->u.beat = (struct proto_beat){ .number = 4, .wall_ns = -5, .head = BEGINS + 1600 }; break;
     default: break;
@@ -165,15 +182,15 @@ static const struct wrong wrongs[] = {
     { PROTO_HELLO, 0, 4, 9, "protocol versions that are no range" },
     { PROTO_HELLO, 8, 16, 0, "no lineage, no site or no epoch" },
     { PROTO_HELLO, 24, 16, 0, "no lineage, no site or no epoch" },
-    { PROTO_HELLO, 40, 4, 3, "an unknown role" },
+    { PROTO_HELLO, 40, 4, 4, "an unknown role" },
     { PROTO_HELLO, 40, 4, 0, "no store, and fields of one" },
     { PROTO_HELLO, 44, 4, 1, "its length" },
     { PROTO_HELLO, 44, 4, 129, "more epochs than a store has" },
     { PROTO_HELLO, 64, 8, 99999, "a last record that is not below the end" },
     { PROTO_HELLO, 88, 4, 3, "neither sender nor receiver" },
     { PROTO_HELLO, 92, 4, 1, "its length" },
-    { PROTO_HELLO, 96, 4, 2, "its number does not rise" },
-    { PROTO_HELLO, 240, 16, 1, "its newest epoch is of another lineage" },
+    { PROTO_HELLO, 104, 4, 2, "its number does not rise" },
+    { PROTO_HELLO, 248, 16, 1, "its newest epoch is of another lineage" },
     { PROTO_REFUSE, 0, 4, 0, "no code" },
     { PROTO_REFUSE, 4, 4, 5000, "its length" },
     { PROTO_REFUSE, 8, 1, 10, "a text that is none" },
@@ -195,6 +212,12 @@ static const struct wrong wrongs[] = {
     { PROTO_LIST, 80 + 160 + 17, 4, 3, "a file without name or size" }, { PROTO_LIST, 80 + 160 + 17, 4, 1, "bytes behind its last file" }, { PROTO_LIST, 80 + 160 + 17, 4, 0, "number of files" },
     { PROTO_WANT, 0, 4, 3, "length" }, { PROTO_WANT, 4, 4, 1, "do not rise" }, { PROTO_WANT, 15, 1, 0x80, "a place that cannot be" },
     { PROTO_FILE, 4, 4, 0, "length" }, { PROTO_FILE, 0, 4, PROTO_FILES_MAX, "a place that cannot be" }, { PROTO_RETAINED, 0, 4, 0, "length" },
+    { PROTO_HELLO, 96, 8, BEGINS + 801, "more that is whole than is held" },
+    { PROTO_FETCH, 0, 4, 0, "number of its parts" }, { PROTO_FETCH, 0, 4, 3, "its length" }, { PROTO_FETCH, 4, 8, 4, "cannot be" }, { PROTO_FETCH, 12, 4, 0, "cannot be" },
+    { PROTO_FETCH, 20, 4, 0, "cannot be" }, { PROTO_FETCH, 20, 4, PROTO_PART_MAX + 1, "cannot be" }, { PROTO_DATA, 0, 4, 1, "its length" }, { PROTO_DATA, 4, 4, 19, "its length" },
+    { PROTO_DATA, 28, 4, 2, "cannot be" }, { PROTO_DATA, 28, 4, 0, "cannot be" }, { PROTO_DATA, 24, 4, 21, "another number of bytes" },
+    { PROTO_TELL, 0, 8, BEGINS + 800, "a record that is not below" }, { PROTO_TELL, 0, 8, 0, "a record that is not below" }, { PROTO_TELL, 8, 8, BEGINS + 808, "a record that is not below" },
+    { PROTO_TELL, 8, 8, BEGINS + 799, "a record that is not below" },
 };
 
 START_TEST(each_field_is_checked)
@@ -259,6 +282,8 @@ static void ship_in(struct ship *s, struct ship_own *o, enum ship_state st)
         m->u.hello.part = PROTO_RECEIVER;
         m->u.hello.role = ROLE_STANDBY;
         memset(m->u.hello.site, 9, 16);
+        if (st == SHIP_FORK)
+            m->u.hello.n_epochs = 1;     /* and the end of two */
         if (st == SHIP_MADE || st == SHIP_LISTED || st == SHIP_FILES)
             m->u.hello = (struct proto_hello){ .lowest = 1, .highest = 1, .part = PROTO_RECEIVER };
         ship_hear(s, m);
@@ -284,8 +309,8 @@ static void ship_in(struct ship *s, struct ship_own *o, enum ship_state st)
 
 START_TEST(the_sender_hears_every_message_in_every_state)
 {
-    enum ship_state st = (enum ship_state)(_i / (PROTO_RETAINED + 1));
-    uint16_t type = (uint16_t)(_i % (PROTO_RETAINED + 1));
+    enum ship_state st = (enum ship_state)(_i / (PROTO_BOOT + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_BOOT + 1));
     struct ship *s = calloc(1, sizeof *s);
     struct proto_msg *m = malloc(sizeof *m);
     struct ship_own o;
@@ -302,7 +327,7 @@ START_TEST(the_sender_hears_every_message_in_every_state)
     }
     ship_hear(s, m);
     fits = (type == PROTO_HELLO && (st == SHIP_HELLO || st == SHIP_MADE)) || (type == PROTO_ACK && (st == SHIP_STREAM || st == SHIP_LISTED || st == SHIP_FILES)) ||
-           (type == PROTO_WANT && st == SHIP_LISTED);
+           (type == PROTO_WANT && st == SHIP_LISTED) || ((type == PROTO_ASK || type == PROTO_BOOT) && st == SHIP_FORK) || (type == PROTO_FETCH && st == SHIP_STREAM);
     if (st == SHIP_END)
         ck_assert_int_eq(s->err.code, ERR_IO);     /* the first reason stays */
     else if (type == PROTO_REFUSE)
@@ -326,14 +351,16 @@ static void receive_in(struct receive *r, enum receive_state st)
         memset(o->lineage, 7, 16);
         memset(o->site, 9, 16);
         o->role = ROLE_STANDBY;
-        o->durable = BEGINS + 800;
+        o->durable = o->whole = BEGINS + 800;
         o->last_lsn = BEGINS + 600;
         memset(o->last_hash.b, 5, 16);
         o->n_epochs = 2;
         row(&o->epochs[0], 1, BEGINS);
         row(&o->epochs[1], 2, BEGINS + 400);
+        o->n_epochs = st == RECEIVE_FORK ? 1 : 2;
     }
     receive_init(r, o);
+    r->may_go_back = true;
     ck_assert_int_eq(receive_due(r, m), RECEIVE_SEND);
     if (st != RECEIVE_HELLO) {
         sample(PROTO_HELLO, m);
@@ -349,6 +376,10 @@ static void receive_in(struct receive *r, enum receive_state st)
         ck_assert_int_eq(receive_due(r, m), RECEIVE_SEND);
         ck_assert_int_eq(m->type, PROTO_WANT);
     }
+    if (st == RECEIVE_FORK) {
+        ck_assert_int_eq(receive_due(r, m), RECEIVE_SEND);
+        ck_assert(m->type == PROTO_ASK && m->position == BEGINS + 400);
+    }
     if (st == RECEIVE_STREAM) {
         sample(PROTO_START, m);
         receive_hear(r, m);
@@ -362,8 +393,8 @@ static void receive_in(struct receive *r, enum receive_state st)
 
 START_TEST(the_receiver_hears_every_message_in_every_state)
 {
-    enum receive_state st = (enum receive_state)(_i / (PROTO_RETAINED + 1));
-    uint16_t type = (uint16_t)(_i % (PROTO_RETAINED + 1));
+    enum receive_state st = (enum receive_state)(_i / (PROTO_BOOT + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_BOOT + 1));
     struct receive *r = calloc(1, sizeof *r);
     struct proto_msg *m = malloc(sizeof *m);
     bool fits;
@@ -372,10 +403,12 @@ START_TEST(the_receiver_hears_every_message_in_every_state)
         goto out;
     receive_in(r, st);
     sample(type, m);
+    if (type == PROTO_TELL && st == RECEIVE_FORK)
+        m->position = BEGINS + 400;
     receive_hear(r, m);
-    fits = (type == PROTO_HELLO && st == RECEIVE_HELLO) || (type == PROTO_MAKE && st == RECEIVE_MAKE) || (type == PROTO_START && st == RECEIVE_START) ||
-           ((type == PROTO_RECORDS || type == PROTO_BEAT) && st == RECEIVE_STREAM) || (type == PROTO_LIST && (st == RECEIVE_MAKE || st == RECEIVE_FILES)) ||
-           ((type == PROTO_FILE || type == PROTO_RETAINED) && st == RECEIVE_FILES) || (type == PROTO_BEAT && (st == RECEIVE_MAKE || st == RECEIVE_FILES));
+    fits = (type == PROTO_TELL && st == RECEIVE_FORK) || (type == PROTO_HELLO && st == RECEIVE_HELLO) || (type == PROTO_MAKE && st == RECEIVE_MAKE) || (type == PROTO_START && st == RECEIVE_START) ||
+           ((type == PROTO_RECORDS || type == PROTO_BEAT) && st == RECEIVE_STREAM) || (type == PROTO_LIST && (st == RECEIVE_MAKE || st == RECEIVE_FILES || st == RECEIVE_START)) ||
+           ((type == PROTO_FILE || type == PROTO_RETAINED) && st == RECEIVE_FILES) || (type == PROTO_BEAT && (st == RECEIVE_MAKE || st == RECEIVE_FILES || st == RECEIVE_START));
     if (st == RECEIVE_END)
         ck_assert_int_eq(r->err.code, ERR_IO);
     else if (type == PROTO_REFUSE)
@@ -396,7 +429,7 @@ struct meeting { const char *what; int code; };
 static const struct meeting meetings[] = {
     { "another lineage", ERR_NOSTORE }, { "a primary", ERR_FENCED }, { "the same site", ERR_USAGE }, { "another that sends", ERR_USAGE },
     { "a newer protocol", ERR_PEERVER }, { "a newer epoch", ERR_FENCED }, { "the same epoch number with another id", ERR_DIVERGED },
-    { "more than there is", ERR_DIVERGED }, { "another last record", ERR_DIVERGED }, { "less than the log holds", ERR_BOOTSTRAP },
+    { "more than there is", ERR_DIVERGED }, { "another last record", ERR_DIVERGED },
     { "nothing, where something was", ERR_AWAY },
 };
 
@@ -420,10 +453,9 @@ START_TEST(a_standby_that_does_not_fit_is_refused_by_name)
     case 4: h->lowest = h->highest = PROTO_HIGHEST + 1; break;
     case 5: h->n_epochs = 3; row(&h->epochs[2], 3, BEGINS + 700); break;
     case 6: memset(h->epochs[1].id, 0x77, 16); break;
-    case 7: h->durable += 8; break;
+    case 7: h->durable += 8; h->whole += 8; break;
     case 8: break;
-    case 9: o.first = BEGINS + 900; s->durable = s->head = BEGINS + 1800; break;
-    case 10: *h = (struct proto_hello){ .lowest = 1, .highest = 1, .part = PROTO_RECEIVER }; o.may_make = false; break;
+    case 9: *h = (struct proto_hello){ .lowest = 1, .highest = 1, .part = PROTO_RECEIVER }; o.may_make = false; break;
     default: break;
     }
     ship_hear(s, m);
@@ -436,6 +468,146 @@ START_TEST(a_standby_that_does_not_fit_is_refused_by_name)
     ck_assert_int_eq(m->type, PROTO_REFUSE);
     ck_assert_int_eq(ship_due(s, m), SHIP_FAILED);
     free(m);
+    free(s);
+}
+END_TEST
+
+/* ---- where two part ---- */
+
+/* Records of both sides, as lengths in units of 8; what begins with the same ones is the same. */
+struct chain { struct proto_tell v[64]; unsigned n; };
+
+static void lengthen(struct chain *c, unsigned units, uint8_t of)
+{
+    struct proto_tell *t = &c->v[c->n];
+
+    t->lsn = c->n > 0 ? c->v[c->n - 1].end : BEGINS;
+    t->end = t->lsn + 8 * (uint64_t)units;
+    memset(t->hash.b, of, 16);
+    t->hash.b[0] = (uint8_t)c->n++;
+}
+
+static struct proto_tell below(const struct chain *c, uint64_t addr)
+{
+    struct proto_tell none = { 0 };
+
+    for (unsigned i = c->n; i-- > 0;)
+        if (c->v[i].end <= addr)
+            return c->v[i];
+    return none;
+}
+
+/* The conversation by which it finds out, over all that two chains can be from here on: a fork where an epoch begins, or before (a machine set back to an image). */
+START_TEST(two_find_out_where_they_part)
+{
+    for (unsigned seed = 0; seed < 400; seed++) {
+        static struct chain here, there;
+        struct receive *r = calloc(1, sizeof *r);
+        struct receive_own *o = calloc(1, sizeof *o);
+        struct proto_msg *m = malloc(sizeof *m);
+        unsigned common = 1 + seed % 20, x = seed * 2654435761u, asked = 0;
+        bool told = seed % 3 != 0;       /* the epoch begins where they part */
+        uint64_t fork;
+
+        here.n = there.n = 0;
+        for (unsigned i = 0; i < common; i++, x = x * 1103515245 + 12345) {
+            lengthen(&here, 20 + (x >> 16) % 30, 1);
+            lengthen(&there, 20 + (x >> 16) % 30, 1);
+        }
+        fork = here.v[common - 1].end;
+        for (unsigned i = 0; i < 1 + seed % 7; i++, x = x * 1103515245 + 12345)
+            lengthen(&here, 20 + (x >> 16) % 30, 2);
+        for (unsigned i = 0; i < 1 + seed % 11; i++, x = x * 1103515245 + 12345)
+            lengthen(&there, 20 + (x >> 16) % 30, 3);
+        told |= there.v[there.n - 1].lsn == fork;
+        memset(o->lineage, 7, 16);
+        memset(o->site, 9, 16);
+        o->role = ROLE_STANDBY;
+        o->durable = o->whole = here.v[here.n - 1].end;
+        o->last_lsn = here.v[here.n - 1].lsn;
+        o->n_epochs = 1;
+        row(&o->epochs[0], 1, BEGINS);
+        receive_init(r, o);
+        r->may_go_back = true;
+        ck_assert_int_eq(receive_due(r, m), RECEIVE_SEND);
+        sample(PROTO_HELLO, m);
+        m->u.hello.durable = m->u.hello.whole = there.v[there.n - 1].end;
+        m->u.hello.last_lsn = there.v[there.n - 1].lsn;
+        m->u.hello.n_epochs = 2;
+        row(&m->u.hello.epochs[1], 2, told ? fork : there.v[there.n - 1].lsn);
+        receive_hear(r, m);
+        if (r->state == RECEIVE_START) {         /* its end is below where the epoch begins, and something else is there: the sender says what */
+            sample(PROTO_TELL, m);
+            m->position = o->durable;
+            m->u.tell = below(&there, o->durable);
+            receive_hear(r, m);
+        }
+        while (r->state == RECEIVE_FORK) {
+            enum receive_due due = receive_due(r, m);
+
+            if (due == RECEIVE_COMPARE) {
+                struct proto_tell mine = below(&here, r->told.end);
+
+                receive_compared(r, mine.lsn == r->told.lsn && hash128_eq(&mine.hash, &r->told.hash));
+                continue;
+            }
+            if (due == RECEIVE_JUDGE) {
+                receive_judged(r, true);
+                continue;
+            }
+            ck_assert_int_eq(due, RECEIVE_SEND);
+            ck_assert_int_eq(m->type, PROTO_ASK);
+            ck_assert_uint_lt(++asked, 200);
+            m->type = PROTO_TELL;
+            m->u.tell = below(&there, m->position);
+            receive_hear(r, m);
+        }
+        ck_assert_msg(r->fork.found && r->fork.low == fork && r->fork.low_rec.lsn == here.v[common - 1].lsn, "seed %u: %s", seed, r->err.msg);
+        ck_assert_int_eq(r->err.code, ERR_AWAY);
+        ck_assert_int_eq(r->fork.has_next, told);
+        ck_assert_uint_le(asked, told ? 2 : 80);
+        free(m);
+        free(o);
+        free(r);
+    }
+}
+END_TEST
+
+START_TEST(whoever_meets_a_higher_epoch_is_primary_no_more)
+{
+    struct ship *s = calloc(1, sizeof *s);
+    struct receive *r = calloc(1, sizeof *r);
+    struct proto_msg *m = malloc(sizeof *m);
+    struct ship_own o;
+
+    for (unsigned role = ROLE_PRIMARY; role <= ROLE_FENCED; role++) {
+        ship_in(s, &o, SHIP_HELLO);
+        sample(PROTO_HELLO, m);
+        m->u.hello.part = PROTO_RECEIVER;
+        m->u.hello.role = role;
+        memset(m->u.hello.site, 9, 16);
+        m->u.hello.n_epochs = 3;
+        row(&m->u.hello.epochs[2], 3, BEGINS + 700);
+        ship_hear(s, m);
+        ck_assert_int_eq(s->err.code, ERR_FENCED);
+        ck_assert(s->fenced && s->fence.number == 3);
+        m->u.hello.n_epochs = 2;
+        ship_in(s, &o, SHIP_HELLO);
+        ship_hear(s, m);
+        ck_assert(!s->fenced);
+    }
+    for (unsigned n = 2; n <= 3; n++) {  /* the other way round: a sender comes to one that is primary itself */
+        receive_in(r, RECEIVE_HELLO);
+        r->own.role = ROLE_PRIMARY;
+        sample(PROTO_HELLO, m);
+        m->u.hello.n_epochs = n;
+        row(&m->u.hello.epochs[2], 3, BEGINS + 700);
+        receive_hear(r, m);
+        ck_assert_int_eq(r->err.code, ERR_FENCED);
+        ck_assert(r->fenced == (n == 3) && (n == 2 || r->fence.number == 3));
+    }
+    free(m);
+    free(r);
     free(s);
 }
 END_TEST
@@ -488,12 +660,14 @@ int main(void)
     SRunner *sr;
     int failed;
 
-    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_RETAINED + 1);
-    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_RETAINED + 1);
+    tcase_add_test(t, two_find_out_where_they_part);
+    tcase_add_test(t, whoever_meets_a_higher_epoch_is_primary_no_more);
+    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_BOOT + 1);
+    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_BOOT + 1);
     tcase_add_loop_test(t, each_field_is_checked, 0, sizeof wrongs / sizeof wrongs[0]);
     tcase_add_test(t, an_unknown_type_is_of_another_protocol);
-    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * (PROTO_RETAINED + 1));
-    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * (PROTO_RETAINED + 1));
+    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * (PROTO_BOOT + 1));
+    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * (PROTO_BOOT + 1));
     tcase_add_loop_test(t, a_standby_that_does_not_fit_is_refused_by_name, 0, sizeof meetings / sizeof meetings[0]);
     tcase_add_loop_test(t, a_sender_that_does_not_fit_is_refused_by_name, 0, 4);
     tcase_add_test(t, silence_ends_a_stream_and_sleep_does_not);

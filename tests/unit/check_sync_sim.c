@@ -34,7 +34,7 @@ START_TEST(standby_is_always_the_primary_at_some_lsn)
     printf("%" PRIu64 " seeds, %" PRIu64 " steps, %" PRIu64 " connections, %" PRIu64 " cut, %" PRIu64 " kills, %" PRIu64 " full disks, %" PRIu64 " set back, %" PRIu64 " made of files, %" PRIu64 " records sent\n",
            to - from + 1, seen.steps, seen.sessions, seen.cuts, seen.kills, seen.full, seen.diverged, seen.booted, seen.records);
     ck_assert_uint_gt(seen.booted, 0);
-    /* Where it is quiet enough for chance to bring any message; check_sync brings the others. */
+    /* Where it is quiet enough for chance to bring any message; check_sync brings the others, and those by which two find out where they part. */
     for (unsigned m = PROTO_HELLO; m <= PROTO_RETAINED; m++)
         ck_assert_msg(seen.ship[SHIP_STREAM][m] > 0 && seen.receive[RECEIVE_STREAM][m] > 0 && seen.ship[SHIP_HELLO][m] > 0 &&
                       seen.receive[RECEIVE_HELLO][m] > 0, "%s was never heard", proto_name(m));

@@ -1,0 +1,239 @@
+/* branch.c: see branch.h. A name appears by rename, when all of it is there and synced. */
+#include "store/core/branch.h"
+
+#include "store/core/core_internal.h"
+#include "store/core/standby.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BRANCH_PATH = 9 + BRANCH_NAME_MAX, PART_PATH = BRANCH_PATH + 8, FILE_PATH = PART_PATH + 300 };
+
+struct links { struct io *io; const char *from, *to; struct err *err; };
+
+/* What has a meaning in log/, archive/ and packs/: a file in the making has none. */
+static int link_one(void *arg, const char *name)
+{
+    struct links *l = arg;
+    char from[FILE_PATH], to[FILE_PATH];
+    const char *dot = strrchr(name, '.');
+
+    if (dot == NULL || (strcmp(dot, ".seg") != 0 && strcmp(dot, ".arc") != 0 && strcmp(dot, ".base") != 0 && strcmp(dot, ".pack") != 0))
+        return 0;
+    snprintf(from, sizeof from, "%s/%s", l->from, name);
+    snprintf(to, sizeof to, "%s/%s/%s", l->to, l->from, name);
+    return io_link(l->io, from, to, l->err);
+}
+
+static int link_all(struct io *io, const char *dir, const char *to, struct err *err)
+{
+    struct links l = { io, dir, to, err };
+    char path[FILE_PATH];
+    int rc;
+
+    snprintf(path, sizeof path, "%s/%s", to, dir);
+    rc = io_mkdir(io, path, err);
+    if (rc == 0)
+        rc = io_list(io, dir, link_one, &l, err);
+    if (rc == ERR_NOENT)                 /* nothing was ever packed */
+        rc = 0;
+    return rc < 0 ? rc : io_syncdir(io, path, err);
+}
+
+static int write_file(struct io *io, const char *path, const uint8_t *buf, size_t len, struct err *err)
+{
+    struct iovec iov = { (void *)(uintptr_t)buf, len };
+    struct io_file *f;
+    int rc = io_open(io, path, IO_RDWR | IO_CREATE, &f, err);
+
+    if (rc < 0)
+        return rc;
+    rc = io_pwritev(f, &iov, 1, 0, err);
+    if (rc == 0)
+        rc = io_fdatasync(f, err);
+    io_close(f);
+    return rc;
+}
+
+/* Both copies, the same in each. */
+static int write_pair(struct io *io, const char *in, const char *name, const uint8_t *buf, size_t len, struct err *err)
+{
+    char path[FILE_PATH];
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s.%d", in, name, i);
+        rc = write_file(io, path, buf, len, err);
+    }
+    return rc;
+}
+
+static int write_retained(struct io *io, const char *in, const struct super *sb, struct err *err)
+{
+    struct retained r = { 0 };
+    size_t cap = RETAINED_FILE_MAX, len = 0;
+    uint8_t *buf = malloc(cap);
+    int rc = buf != NULL ? retained_read(io, sb->lineage, &r, NULL, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
+
+    if (rc == 0 && (len = retained_encode(&r, sb->lineage, buf, cap)) == 0)
+        rc = err_set(err, ERR_INVAL, "branch: a retained set that does not fit");
+    if (rc == 0)
+        rc = write_pair(io, in, "retained", buf, len, err);
+    retained_release(&r);
+    free(buf);
+    return rc;
+}
+
+/* The same store at a site of its own, which nobody ships to and which ships to nobody. */
+static int write_super(struct io *io, const char *in, const char *dir, const struct super *of, uint64_t parted, struct err *err)
+{
+    struct super *sb = malloc(sizeof *sb);
+    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    struct io_stat st;
+    char key[24];
+    int rc = sb != NULL && buf != NULL ? io_stat_path(io, in, &st, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
+
+    if (rc < 0)
+        goto out;
+    *sb = *of;
+    io_random(io, sb->site, sizeof sb->site);
+    sb->role = ROLE_BRANCH;
+    sb->dev = dir != NULL ? st.dev : 0;
+    sb->ino = dir != NULL ? st.ino : 0;
+    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= sb->durable)
+        sb->n_epochs--;                  /* one of which it has no record */
+    for (unsigned i = 1; i <= STANDBYS_MAX; i++) {
+        snprintf(key, sizeof key, "standby-%u", i);
+        (void)super_config_set(sb, key, NULL, NULL);
+    }
+    role_fence_clear(sb);
+    snprintf(key, sizeof key, "%" PRIu64, parted);
+    rc = super_config_set(sb, BRANCH_PARTED, key, err);
+    super_encode(sb, buf);
+    if (rc == 0)
+        rc = write_pair(io, in, "super", buf, SUPER_FILE_BYTES, err);
+out:
+    free(sb);
+    free(buf);
+    return rc;
+}
+
+/* Removes what a try that was cut off left; there is only one level of directories in it, but for an index. */
+struct sweep_dir { struct io *io; const char *path; int depth; struct err *err; };
+static int remove_entry(void *arg, const char *name)
+{
+    struct sweep_dir *d = arg;
+    char path[2 * FILE_PATH];
+    struct io_stat st;
+    int rc;
+
+    snprintf(path, sizeof path, "%s/%s", d->path, name);
+    rc = io_stat_path(d->io, path, &st, d->err);
+    if (rc == 0 && st.is_dir && d->depth > 0)
+        return branch_remove_tree(d->io, path, d->depth - 1, d->err);
+    return rc == 0 ? io_unlink(d->io, path, d->err) : rc;
+}
+
+int branch_remove_tree(struct io *io, const char *path, int depth, struct err *err)
+{
+    struct sweep_dir d = { io, path, depth, err };
+    int rc = io_list(io, path, remove_entry, &d, err);
+
+    if (rc == ERR_NOENT)
+        return 0;
+    return rc == 0 ? io_unlink(io, path, err) : rc;
+}
+
+/* Names that a file system, a shell and a moment's name can have. */
+static void name_it(int64_t last_ns, unsigned again, char name[BRANCH_NAME_MAX])
+{
+    char host[65] = "here", when[32] = "";
+    time_t t = (time_t)(last_ns / 1000000000);
+    struct tm tm;
+
+    if (gethostname(host, sizeof host - 1) < 0)
+        snprintf(host, sizeof host, "here");
+    for (char *p = host; *p != '\0'; p++)
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' || (*p == '.' && p != host)))
+            *p = '_';
+    if (gmtime_r(&t, &tm) != NULL)
+        (void)strftime(when, sizeof when, "%Y-%m-%dT%H%M%SZ", &tm);
+    if (again > 0)
+        snprintf(name, BRANCH_NAME_MAX, "diverged-%s-%s-%u", host, when, again);
+    else
+        snprintf(name, BRANCH_NAME_MAX, "diverged-%s-%s", host, when);
+}
+
+/* Whether branches/${name} is this very branch: a rewind was cut off behind it. */
+static bool is_ours(struct io *io, const char *path, const struct super *sb)
+{
+    struct super *there = malloc(sizeof *there);
+    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    struct io_file *f = NULL;
+    char file[FILE_PATH];
+    bool yes = false;
+
+    snprintf(file, sizeof file, "%s/super.0", path);
+    if (there != NULL && buf != NULL && io_open(io, file, IO_RDONLY, &f, NULL) == 0) {
+        yes = io_pread(f, buf, SUPER_FILE_BYTES, 0, NULL) == SUPER_FILE_BYTES && super_decode(buf, SUPER_FILE_BYTES, there, NULL) == 0 &&
+              there->durable == sb->durable && there->last_lsn == sb->last_lsn && hash128_eq(&there->last_hash, &sb->last_hash);
+        io_close(f);
+    }
+    free(there);
+    free(buf);
+    return yes;
+}
+
+static int fill_branch(struct io *io, const char *dir, const char *part, const struct super *sb, uint64_t parted, struct err *err)
+{
+    static const char *const dirs[] = { "log", "archive", "packs" };
+    struct io_stat st;
+    char to[FILE_PATH];
+    int rc = branch_remove_tree(io, part, 2, err);
+
+    if (rc == 0)
+        rc = io_mkdir(io, part, err);
+    for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof dirs[0]; i++)
+        rc = link_all(io, dirs[i], part, err);
+    if (rc == 0)
+        rc = write_retained(io, part, sb, err);
+    if (rc == 0)
+        rc = write_super(io, part, dir, sb, parted, err);
+    snprintf(to, sizeof to, "%s/index", part);
+    if (rc == 0 && io_stat_path(io, "index", &st, NULL) == 0)
+        rc = io_rename(io, "index", to, err);
+    if (rc == 0)
+        rc = io_syncdir(io, part, err);
+    return rc < 0 ? rc : io_syncdir(io, ".", err);
+}
+
+int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t last_ns, uint64_t parted, char name[BRANCH_NAME_MAX], struct err *err)
+{
+    char part[PART_PATH], path[BRANCH_PATH];
+    struct io_stat st;
+    int rc = io_mkdir(io, "branches", err);
+
+    if (rc == ERR_EXIST)
+        rc = 0;
+    if (rc == 0)
+        rc = io_syncdir(io, ".", err);
+    for (unsigned again = 0; rc == 0; again++) {
+        name_it(last_ns, again, name);
+        snprintf(path, sizeof path, "branches/%s", name);
+        if (io_stat_path(io, path, &st, NULL) < 0)
+            break;
+        if (is_ours(io, path, sb))
+            return 0;
+    }
+    snprintf(part, sizeof part, "%s.part", path);
+    if (rc == 0)
+        rc = fill_branch(io, dir, part, sb, parted, err);
+    if (rc == 0)
+        rc = io_rename(io, part, path, err);
+    return rc < 0 ? rc : io_syncdir(io, "branches", err);
+}
+

@@ -1,0 +1,214 @@
+/* role.c: see role.h. */
+#include "store/core/role.h"
+
+#include "store/core/core_internal.h"
+#include "store/core/standby.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char fenced_key[] = "fenced";
+
+const char *role_name(uint32_t role)
+{
+    static const char *const names[] = { "none", "primary", "standby", "fenced", "branch" };
+
+    return role <= ROLE_BRANCH ? names[role] : "unknown";
+}
+
+uint32_t store_role(struct store *s)
+{
+    return atomic_load(&s->role);
+}
+
+/* ---- what fenced it: a setting, since there is no record of that epoch here ---- */
+
+static void put_hex(char *to, const uint8_t *p)
+{
+    for (int i = 0; i < 16; i++)
+        snprintf(to + 2 * i, 3, "%02x", p[i]);
+}
+
+static bool get_hex(const char *hex, uint8_t *p)
+{
+    for (int i = 0; i < 16; i++) {
+        unsigned b;
+
+        if (sscanf(hex + 2 * i, "%2x", &b) != 1)
+            return false;
+        p[i] = (uint8_t)b;
+    }
+    return true;
+}
+
+static int fence_put(struct super *sb, const struct epoch_row *by, struct err *err)
+{
+    char id[33], site[33], text[128];
+
+    put_hex(id, by->id);
+    put_hex(site, by->site);
+    snprintf(text, sizeof text, "%" PRIu32 " %s %s %" PRIu64, by->number, id, site, by->first_lsn);
+    return super_config_set(sb, fenced_key, text, err);
+}
+
+bool role_fence_get(const struct super *sb, struct epoch_row *by)
+{
+    char text[128], id[33], site[33];
+
+    memset(by, 0, sizeof *by);
+    return super_config_get(sb, fenced_key, text, sizeof text) > 0 &&
+           sscanf(text, "%" SCNu32 " %32s %32s %" SCNu64, &by->number, id, site, &by->first_lsn) == 4 && strlen(id) == 32 && strlen(site) == 32 &&
+           get_hex(id, by->id) && get_hex(site, by->site) && by->number > sb->epochs[sb->n_epochs - 1].number;
+}
+
+void role_fence_clear(struct super *sb)
+{
+    (void)super_config_set(sb, fenced_key, NULL, NULL);
+}
+
+bool store_fenced_by(struct store *s, struct epoch_row *by)
+{
+    bool yes;
+
+    pthread_mutex_lock(&s->mark_lock);
+    yes = role_fence_get(&s->sb, by);
+    pthread_mutex_unlock(&s->mark_lock);
+    return yes;
+}
+
+/* ---- changes ---- */
+
+void store_hold(struct store *s, bool on)
+{
+    pthread_mutex_lock(&s->lock);
+    s->hold = on;
+    pthread_mutex_unlock(&s->lock);
+    if (!on)
+        run_progress(s);
+}
+
+/* From here on no record is begun; those that were are synced. Who waits for room is refused. */
+static int stop_changes(struct store *s, uint32_t role, struct err *err)
+{
+    pthread_mutex_lock(&s->lock);
+    atomic_store(&s->role, role);
+    s->hold = false;
+    pthread_mutex_unlock(&s->lock);
+    run_progress(s);
+    return store_sync(s, err);
+}
+
+/* Into both copies: one that rots must not take a role with it. */
+static int write_role(struct store *s, uint32_t role, const struct epoch_row *by, struct err *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&s->mark_lock);
+    s->sb.role = role;
+    s->sb.durable = log_durable(s->log);
+    log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
+    if (by != NULL)
+        rc = fence_put(&s->sb, by, err);
+    if (rc == 0)
+        rc = super_write(s->io, &s->sb, err);
+    if (rc == 0)
+        rc = super_write(s->io, &s->sb, err);
+    pthread_mutex_unlock(&s->mark_lock);
+    return rc;
+}
+
+/* A role that appends nothing. */
+static int leave(struct store *s, uint32_t role, const struct epoch_row *by, struct err *err)
+{
+    int rc;
+
+    if (!s->opt.writable)
+        return err_set(err, ERR_ROFS, "%s: the store is open read-only", s->dir != NULL ? s->dir : "store");
+    rc = stop_changes(s, role, err);
+    return rc < 0 ? rc : write_role(s, role, by, err);
+}
+
+int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&s->role_lock);
+    if (store_role(s) == ROLE_PRIMARY && by->number > s->sb.epochs[s->sb.n_epochs - 1].number)
+        rc = leave(s, ROLE_FENCED, by, err);
+    pthread_mutex_unlock(&s->role_lock);
+    return rc;
+}
+
+int store_demote(struct store *s, struct err *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&s->role_lock);
+    if (store_role(s) == ROLE_BRANCH)
+        rc = err_set(err, ERR_ROFS, "%s: expected a store that has a role, found a branch, which is for reading", s->dir != NULL ? s->dir : "store");
+    else if (store_role(s) != ROLE_STANDBY)
+        rc = leave(s, ROLE_STANDBY, NULL, err);
+    pthread_mutex_unlock(&s->role_lock);
+    return rc;
+}
+
+/* ---- promotion ---- */
+
+int role_may_promote(struct store *s, struct err *err)
+{
+    const char *name = s->dir != NULL ? s->dir : "store";
+    struct row_ino root;
+
+    if (s->sb.role == ROLE_BRANCH)
+        return err_set(err, ERR_ROFS, "%s: expected a standby, found a branch, which is for reading; `spare fork` makes a store of it", name);
+    if (s->sb.role == ROLE_PRIMARY)
+        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", name);
+    if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
+        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
+                       name, log_head(s->log), s->retained.horizon);
+    if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
+        return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", name);
+    return 0;
+}
+
+/* It may come back, with what it had not shipped or without: what it lacks is held for it, as for any standby. */
+void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked)
+{
+    struct standby b = { .acked = acked, .heard_s = io_wall_ns(s->io) / 1000000000 };
+
+    struct standby known;
+
+    if (memcmp(site, s->sb.site, 16) == 0)
+        return;
+    for (unsigned i = 0; i < STANDBYS_MAX; i++)          /* once a standby of this one, by a name that leads to it */
+        if (standby_get(s, i, &known) && memcmp(known.site, site, 16) == 0) {
+            known.acked = known.acked < acked ? known.acked : acked;
+            (void)standby_note(s, &known, NULL);
+            return;
+        }
+    memcpy(b.site, site, 16);
+    snprintf(b.target, sizeof b.target, "@%02x%02x%02x%02x", site[0], site[1], site[2], site[3]);
+    (void)standby_note(s, &b, NULL);     /* of a full list: then it is made anew when it comes */
+}
+
+int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err)
+{
+    int rc = s->opt.writable ? 0 : err_set(err, ERR_ROFS, "%s: the store is open read-only", s->dir != NULL ? s->dir : "store");
+
+    pthread_mutex_lock(&s->role_lock);
+    pthread_mutex_lock(&s->mark_lock);
+    if (rc == 0)
+        rc = store_sync(s, err);
+    if (rc == 0)
+        rc = store_apply(s, err);
+    if (rc == 0)
+        rc = role_may_promote(s, err);
+    if (rc == 0)
+        rc = identity_become_writer(s, false, reason, err);
+    pthread_mutex_unlock(&s->mark_lock);
+    if (rc == 0)
+        rc = role_settle(s, keep_orphans, err);
+    pthread_mutex_unlock(&s->role_lock);
+    return rc;
+}

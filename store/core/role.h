@@ -1,0 +1,44 @@
+/*
+ * role.h: who may append, of a store that is open. (store_options.promote is the same at an open.)
+ *
+ *                 promote                       fence: a higher epoch was met
+ *     STANDBY ───────────────► PRIMARY ────────────────────────────► FENCED
+ *        ▲                        │  ▲                                  │ │
+ *        └──────── demote ────────┘  └──────────── promote ─────────────┘ │
+ *        └───────────────────────── demote ───────────────────────────────┘
+ *
+ * Leaving the role of the primary is at once in memory, then durable: what comes after it is refused (FENCED), what was answered before counts.
+ * Entering it is durable first.
+ *
+ * Locking: internal (role_lock, before all others of the store). Threads: any.
+ */
+#ifndef STORE_CORE_ROLE_H
+#define STORE_CORE_ROLE_H
+
+#include "store/core/store.h"
+
+/*
+ * store_promote(s, reason, keep_orphans, err): a standby, or a primary of before, becomes the primary, in an epoch of its own above all it has heard of; what it received
+ * counts. The primary of before is expected back: for it the log is held from here on, within hold-log. ${keep_orphans}: the kernel may have unlinked files open.
+ * Errors: INVAL it is the primary; BOOTSTRAP it holds no tree, or not all yet; ROFS; NOSPC the table of epochs is full; POISONED, IO.
+ */
+int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err);
+
+/*
+ * store_fence(s, by, err): another site began the epoch ${by}, above this one's: nothing is accepted any more, and nothing else is changed. Of a store that is not primary
+ * nothing happens. store_fenced_by(s, by): what was said then; false: it is not so, or that epoch is known here by now.
+ * store_demote(s, err): it is a standby from now on. Nothing happens to one that is.
+ * Errors: ROFS; IO, NOSPC: nothing is accepted any more all the same, but a restart would not know.
+ */
+int  store_fence(struct store *s, const struct epoch_row *by, struct err *err);
+bool store_fenced_by(struct store *s, struct epoch_row *by);
+int  store_demote(struct store *s, struct err *err);
+
+/* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. */
+void store_hold(struct store *s, bool on);
+
+/* store_role(s): enum super_role. role_name(role): "primary", "standby", "fenced", "branch". */
+uint32_t store_role(struct store *s);
+const char *role_name(uint32_t role);
+
+#endif

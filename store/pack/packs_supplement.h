@@ -1,0 +1,33 @@
+/*
+ * packs_supplement.h: a pack made anew with more in it: data that this site had let go of and needs again (a standby whose primary copied them out of a past that it keeps
+ * and this one does not), and chunks that were damaged, as another site has them.
+ *
+ * Threads: with nobody else who makes packs (store_maint_begin).
+ */
+#ifndef STORE_PACK_PACKS_SUPPLEMENT_H
+#define STORE_PACK_PACKS_SUPPLEMENT_H
+
+#include "store/pack/packs.h"
+
+/* Bytes [doff, doff + len) of the data of the record at lsn, len at most PACK_CHUNK_MAX; dstart as in pieces; where the record wrote them. */
+struct packs_piece { uint64_t lsn, ino, off; uint32_t dstart, doff, len; const uint8_t *bytes; };
+/* A chunk as it should be: its hash is asked. */
+struct packs_healed { uint64_t number; uint32_t len; const uint8_t *bytes; };
+
+/*
+ * packs_lacking(ps, lsn, doff, len, fn, arg, err): calls ${fn} for each part of these bytes that no pack names; nonzero stops. Nothing is read but tables. Of an address that no pack has
+ * it is all of them. Errors: DAMAGE, IO, NOMEM; what ${fn} returned.
+ */
+int packs_lacking(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int (*fn)(void *arg, uint32_t doff, uint32_t len), void *arg, struct err *err);
+
+/*
+ * packs_supplement(ps, addr, h, piece, n, healed, n_healed, made, err): the pack that counts for ${addr} with these in it, too: those of the pieces, from the first on, whose addresses are
+ * its own, none of which it names, rising by (lsn, doff); chunks of its own. Frames are taken over as they lie, damaged or not; but one of which each chunk is healed or whole is made anew. ${h}: lineage, site,
+ * key_id, gen, retained_gen are the caller's. On return the new one is durable and counts, and the old file is gone: how many
+ * of the pieces it took.
+ * Errors: NOENT no pack has the address; DAMAGE a piece or a chunk does not fit, or its tables cannot be read; INVAL; IO, NOSPC, NOMEM: all is as before.
+ */
+int64_t packs_supplement(struct packs *ps, uint64_t addr, const struct pack_head *h, const struct packs_piece *piece, size_t n, const struct packs_healed *healed,
+                     size_t n_healed, struct pack_head *made, struct err *err);
+
+#endif

@@ -1,0 +1,279 @@
+/*
+ * check_role: roles of a store that is open: promoted, fenced, demoted, held; and what is left of each after a cut at any call.
+ */
+#include "store/core/role.h"
+#include "store/core/standby.h"
+#include "store/log/frame.h"
+#include "tests/lib/twosites.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static struct teststore a;                       /* the primary */
+static struct teststore b;                       /* its standby */
+
+/* Everything the one has and the other has not. */
+static int send_all(struct teststore *from, struct teststore *to, struct err *err)
+{
+    struct log_iter *it = NULL;
+    struct record rec;
+    int rc = 0;
+
+    ck_assert_int_eq(store_sync(from->s, NULL), 0);
+    ck_assert_int_eq(log_iter_new(store_log(from->s), log_head(store_log(to->s)), log_head(store_log(from->s)), LOG_ITER_DATA, &it, NULL), 0);
+    while (rc == 0 && log_iter_next(it, &rec, NULL) == 1)
+        rc = store_follow(to->s, log_iter_raw(it) + FRAME_BYTES, (size_t)rec.head_len + rec.data_len, err);
+    log_iter_free(it);
+    return rc;
+}
+
+static void both(void)
+{
+    ts_new(&a, "UTC");
+    ts_save(&a, "one", "one");
+    twosites_standby(&a, &b);
+    ck_assert_int_eq(send_all(&a, &b, NULL), 0);
+    ck_assert_int_eq(store_sync(b.s, NULL), 0);
+}
+
+static void neither(void)
+{
+    ts_free(&b);
+    ts_free(&a);
+}
+
+static int try_save(struct teststore *t, const char *name)
+{
+    uint64_t ino;
+    struct row_ino row;
+
+    return store_create_node(t->s, &t->who, INO_ROOT, name, strlen(name), S_IFREG | 0644, 0, NULL, &ino, &row, NULL);
+}
+
+START_TEST(promoted_in_place)
+{
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct standby back;
+    struct err err = { 0 };
+    uint64_t head = log_head(store_log(b.s));
+
+    ck_assert_int_eq(try_save(&b, "two"), ERR_FENCED);
+    ck_assert_msg(store_promote(b.s, "a test", false, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(store_role(b.s), ROLE_PRIMARY);
+    ck_assert_uint_eq(twosites_info(b.s)->super.n_epochs, 2);
+    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].first_lsn, head);
+    ck_assert_int_eq(try_save(&b, "two"), 0);
+    ts_is(&b, "one", "one");
+    /* what the primary of before lacks is held for it */
+    ck_assert(standby_get(b.s, 0, &back));
+    ck_assert_mem_eq(back.site, old.site, 16);
+    ck_assert_uint_eq(back.acked, head);
+    ck_assert_int_eq(store_promote(b.s, "again", false, &err), ERR_INVAL);
+    ck_assert_int_eq(send_all(&a, &b, &err), 0);         /* it has nothing more */
+    ts_reopen(&b, true);
+    ck_assert_uint_eq(store_role(b.s), ROLE_PRIMARY);
+    ts_is(&b, "one", "one");
+}
+END_TEST
+
+static unsigned standbys_of(struct teststore *t, const uint8_t site[16], struct standby *last)
+{
+    struct standby one;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < STANDBYS_MAX; i++)
+        if (standby_get(t->s, i, &one) && memcmp(one.site, site, 16) == 0) {
+            *last = one;
+            n++;
+        }
+    return n;
+}
+
+START_TEST(who_is_expected_back_is_one_standby)
+{
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct standby named = { .target = "/where/it/is" }, known = { 0 };
+    struct err err = { 0 };
+    uint64_t head = log_head(store_log(b.s));
+
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_int_eq(known.target[0], '@');
+    /* it is found, by a name: the same one */
+    memcpy(named.site, old.site, 16);
+    ck_assert_int_eq(standby_note(b.s, &named, &err), 0);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_str_eq(known.target, named.target);
+    ck_assert_uint_eq(known.acked, head);
+}
+END_TEST
+
+START_TEST(a_standby_of_before_is_expected_back_by_its_name)
+{
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct standby named = { .target = "/where/it/is", .acked = log_head(store_log(b.s)) + 100 }, known = { 0 };
+    struct err err = { 0 };
+    uint64_t head = log_head(store_log(b.s));
+
+    memcpy(named.site, old.site, 16);
+    ck_assert_int_eq(standby_note(b.s, &named, &err), 0);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_str_eq(known.target, named.target);
+    ck_assert_uint_eq(known.acked, head);
+}
+END_TEST
+
+START_TEST(fenced_at_once_and_for_good)
+{
+    struct epoch_row by, said;
+    struct err err = { 0 };
+    char *text;
+
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    by = twosites_info(b.s)->super.epochs[1];
+    ts_save(&a, "late", "work that was not shipped");
+    ck_assert_msg(store_fence(a.s, &by, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(try_save(&a, "no"), ERR_FENCED);
+    ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
+    for (int cut = 0; cut < 2; cut++) {
+        ts_reopen(&a, cut);
+        ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
+        ck_assert_int_eq(try_save(&a, "no"), ERR_FENCED);
+        ck_assert(store_fenced_by(a.s, &said));
+        ck_assert_uint_eq(said.number, 2);
+        ck_assert_mem_eq(said.id, by.id, 16);
+        ck_assert_mem_eq(said.site, by.site, 16);
+        ck_assert_uint_eq(said.first_lsn, by.first_lsn);
+        text = ts_read(&a, AT_LIVE, "late");
+        ck_assert_str_eq(text, "work that was not shipped");
+        free(text);
+    }
+    /* the fail-over is taken back: nothing is changed here, and the number is above the other's */
+    ck_assert_msg(store_promote(a.s, "rolled back", false, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[1].number, 3);
+    ck_assert(!store_fenced_by(a.s, &said));
+    ck_assert_int_eq(try_save(&a, "yes"), 0);
+    ts_is(&a, "late", "work that was not shipped");
+    struct standby back;
+    ck_assert(standby_get(a.s, 0, &back));
+    ck_assert_mem_eq(back.site, by.site, 16);
+    ck_assert_uint_eq(back.acked, by.first_lsn);
+}
+END_TEST
+
+START_TEST(an_older_epoch_fences_nobody)
+{
+    struct epoch_row by = twosites_info(a.s)->super.epochs[0];
+    struct err err = { 0 };
+
+    ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
+    ck_assert_int_eq(try_save(&a, "yes"), 0);
+    by.number = 9;
+    ck_assert_int_eq(store_fence(b.s, &by, &err), 0);    /* a standby has nothing to stop */
+    ck_assert_uint_eq(store_role(b.s), ROLE_STANDBY);
+}
+END_TEST
+
+START_TEST(handed_over_and_back)
+{
+    struct err err = { 0 };
+
+    for (int i = 0; i < 3; i++) {
+        struct teststore *from = i % 2 ? &b : &a, *to = i % 2 ? &a : &b;
+
+        ck_assert_msg(store_demote(from->s, &err) == 0, "%s", err.msg);
+        ck_assert_int_eq(store_demote(from->s, &err), 0);
+        ck_assert_int_eq(try_save(from, "no"), ERR_FENCED);
+        ck_assert_msg(send_all(from, to, &err) == 0, "%s", err.msg);
+        ck_assert_msg(store_promote(to->s, "switched over", false, &err) == 0, "%s", err.msg);
+        ts_save(to, "one", i % 2 ? "from a" : "from b");
+        ck_assert_msg(send_all(to, from, &err) == 0, "%s", err.msg);
+        ts_is(from, "one", i % 2 ? "from a" : "from b");
+    }
+    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[3].number, 4);
+}
+END_TEST
+
+START_TEST(held_changes_wait_and_are_refused)
+{
+    struct wait w = { 0 };
+    uint64_t ino;
+    struct row_ino row;
+
+    store_hold(a.s, true);
+    ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "x", 1, S_IFREG | 0644, 0, NULL, &ino, &row, &w), ERR_WAIT);
+    ck_assert(!store_ready(a.s, &w));
+    store_hold(a.s, false);
+    ck_assert(store_ready(a.s, &w));
+    ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "x", 1, S_IFREG | 0644, 0, NULL, &ino, &row, &w), 0);
+    store_hold(a.s, true);
+    memset(&w, 0, sizeof w);
+    ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "y", 1, S_IFREG | 0644, 0, NULL, &ino, &row, &w), ERR_WAIT);
+    ck_assert_int_eq(store_demote(a.s, NULL), 0);
+    ck_assert(store_ready(a.s, &w));
+    ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "y", 1, S_IFREG | 0644, 0, NULL, &ino, &row, &w), ERR_FENCED);
+}
+END_TEST
+
+/* A change of role cut off at each of its calls: it is the one or the other, and what was answered is there. */
+START_TEST(cut_off_at_any_call)
+{
+    struct epoch_row by;
+    struct err err = { 0 };
+    bool done = false;
+
+    for (unsigned n = 0; !done; n++) {
+        int rc;
+
+        both();
+        by = twosites_info(a.s)->super.epochs[0];
+        by.number = 5;
+        memset(by.id, 7, 16);
+        simio_cut_at(_i == 2 ? b.sim : a.sim, n + 1);
+        rc = _i == 0 ? store_fence(a.s, &by, &err) : _i == 1 ? store_demote(a.s, &err) : store_promote(b.s, "x", false, &err);
+        struct teststore *t = _i == 2 ? &b : &a;
+
+        done = rc == 0 && !simio_dead(t->sim);
+        if (!done) {
+            ts_reopen(t, true);
+            if (_i == 2)
+                ck_assert(store_role(t->s) == ROLE_STANDBY || try_save(t, "new") == 0);
+            else
+                ck_assert(store_role(t->s) == ROLE_PRIMARY ? try_save(t, "new") == 0 : try_save(t, "new") == ERR_FENCED);
+            ts_is(t, "one", "one");
+        }
+        simio_cut_at(t->sim, 0);
+        neither();
+        ck_assert_uint_lt(n, 400);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("role");
+    TCase *t = tcase_create("role"), *c = tcase_create("cut");
+    SRunner *sr = srunner_create(s);
+    int failed;
+
+    tcase_set_timeout(t, 60);
+    tcase_set_timeout(c, 120);
+    tcase_add_checked_fixture(t, both, neither);
+    tcase_add_test(t, promoted_in_place);
+    tcase_add_test(t, who_is_expected_back_is_one_standby);
+    tcase_add_test(t, a_standby_of_before_is_expected_back_by_its_name);
+    tcase_add_test(t, fenced_at_once_and_for_good);
+    tcase_add_test(t, an_older_epoch_fences_nobody);
+    tcase_add_test(t, handed_over_and_back);
+    tcase_add_test(t, held_changes_wait_and_are_refused);
+    tcase_add_loop_test(c, cut_off_at_any_call, 0, 3);
+    suite_add_tcase(s, t);
+    suite_add_tcase(s, c);
+    srunner_run_all(sr, CK_ENV);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
