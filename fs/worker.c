@@ -5,6 +5,7 @@
 #include "fs/park.h"
 #include "fs/past.h"
 #include "fs/recover.h"
+#include "fs/remote.h"
 #include "fs/role.h"
 #include "fs/snapdir.h"
 #include "store/maint/upkeep.h"
@@ -354,11 +355,11 @@ static int release(struct worker *w, bool clean)
     int rc;
 
     svc_server_stop(w->server);
-    replicate_stop(w->replicate);        /* behind the server: requests watch its streams */
+    park_stop(fs->park);
+    replicate_stop(w->replicate);        /* behind the server and the parked: both ask it */
     upkeep_stop(w->upkeep);              /* it asks which moments are in use */
     past_stop(fs->past);
     fs->past = NULL;
-    park_stop(fs->park);
     chores_stop(fs->chores);
     shim_detach(fs->shim);
     if (clean && fs_changes(fs)) {
@@ -369,6 +370,7 @@ static int release(struct worker *w, bool clean)
     rc = store_close(fs->store, &err);
     if (rc < 0)
         fs_log("closing %s: %s", fs->o->store, err.msg);
+    remote_free(fs->remote);
     snapdir_free(fs->snapdir);
     fuse_session_destroy(fs->se);
     shim_free(fs->shim);
@@ -520,6 +522,7 @@ static int serve(struct worker *w)
         fs_log("starting a thread: %s", strerror(errno));
         return WORKER_FATAL;
     }
+    remote_attach(w->fs.remote, w->replicate);
     start_server(w);
     if (!w->fs.o->read_only && upkeep_start(w->fs.store, say, &w->upkeep, &err) < 0)
         fs_log("%s; nothing is packed", err.msg);
@@ -546,6 +549,8 @@ static int set_up(struct worker *w, struct err *err)
     began_s = monotonic_s();
     if (rc == 0)
         rc = chores_new(fs, &fs->chores, err);
+    if (rc == 0)
+        rc = remote_new(fs, &fs->remote, err);
     if (rc == 0)
         rc = open_store(w, err);
     if (rc == 0)

@@ -27,6 +27,7 @@ const struct svc_setting svc_settings[] = {
     { "keep-free",   "bytes", "",          "with less free disk than this less is kept, and status says Space low" },
     { "bandwidth",   "rate",  "none",      "sent to a HOST:STORE at most so many bytes a second: 10M, or by the time of day 08:00-18:00=2M,else=none" },
     { "rpo",         "time",  "10s",       "how much may be lost with this disk: status holds standbys against it" },
+    { "rpo-away",    "word",  "degrade",   "what fsync does where user.spare.rpo is 0 and no standby answers for 5 s: degrade, fail or wait" },
     { "hold-log",    "bytes", "",          "how much a standby that is away may hold back; else a tenth of the disk, at most 50 GiB" },
 };
 const size_t svc_n_settings = sizeof svc_settings / sizeof svc_settings[0];
@@ -90,6 +91,12 @@ int svc_setting_check(const char *name, const char *value, char *norm, size_t ca
         if (r == 0)
             snprintf(norm, cap, "%s", value);
         return r;
+    }
+    if (strcmp(t->unit, "word") == 0) {
+        if (strcmp(value, "degrade") != 0 && strcmp(value, "fail") != 0 && strcmp(value, "wait") != 0)
+            return err_set(err, ERR_USAGE, "rpo-away %.64s: expected degrade, fail or wait", value);
+        snprintf(norm, cap, "%s", value);
+        return 0;
     }
     r = svc_size_parse(value, &v, err);
     if (r)

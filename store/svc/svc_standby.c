@@ -218,6 +218,10 @@ static json_t *look_at(const struct svc_req *q, struct standby *b, const char **
         b->acked = info.durable;
         b->heard_s = info.heard_wall_ns / 1000000000;
     }
+    if (memcmp(b->site, never, 16) == 0)
+        b->acked = 0;                    /* what is held for one that is being made is nothing it said */
+    if (v.live && info.heard_wall_ns > 0)
+        b->heard_s = info.heard_wall_ns / 1000000000;
     measure(q->s, b->acked > 0 ? b->acked : history_first(store_history(q->s)), lag);
     svc_put_text(o, "target", b->target);
     svc_put_hex(o, "site", b->site, sizeof b->site);
@@ -264,7 +268,9 @@ void svc_standby_state(const struct svc_req *q, json_t *list, struct svc_standby
     static const uint8_t never[16];
     struct standby b;
 
-    *out = (struct svc_standbys){ "Local only", -1, 0 };
+    bool alarmed = replicate_alarmed(q->env->replicate);
+
+    *out = (struct svc_standbys){ "Local only", -1, alarmed ? 20 : 0 };
     for (unsigned i = 0; i < STANDBYS_MAX; i++) {
         const char *word;
         struct lag lag;
@@ -284,4 +290,6 @@ void svc_standby_state(const struct svc_req *q, json_t *list, struct svc_standby
         if (out->rpo_s < 0 || lag.seconds < out->rpo_s)
             out->rpo_s = lag.seconds;
     }
+    if (alarmed)
+        out->word = "RPO not met";
 }

@@ -53,11 +53,22 @@ static int take_slot(struct link_table *t, const char *name, bool sends)
 
 void link_publish(struct loop *l)
 {
-    if (l->slot < 0)
-        return;
-    pthread_mutex_lock(&l->table->lock);
-    l->table->link[l->slot] = *l->info;
-    pthread_mutex_unlock(&l->table->lock);
+    struct link_table *t = l->table;
+    void (*tell)(void *arg) = NULL;
+    void *arg;
+
+    pthread_mutex_lock(&t->lock);
+    if (l->slot >= 0)
+        t->link[l->slot] = *l->info;
+    if (l->info->sends && l->info->agreed && l->info->durable > l->durable) {
+        l->durable = l->info->durable;
+        t->acked = l->durable > t->acked ? l->durable : t->acked;
+        tell = t->on_acked;
+    }
+    arg = t->on_acked_arg;
+    pthread_mutex_unlock(&t->lock);
+    if (tell != NULL)
+        tell(arg);
 }
 
 /* ---- a loop ---- */

@@ -39,6 +39,9 @@ struct link_table {
     pthread_mutex_t lock;
     struct link_info link[LINKS_MAX];   /* lock */
     bool receiving;                     /* lock */
+    uint64_t acked;                     /* lock: the highest that any standby ever acknowledged as durable */
+    void (*on_acked)(void *arg);        /* lock: called, without it, when a standby acknowledged more as durable; NULL */
+    void *on_acked_arg;                 /* lock */
 };
 
 void link_table_init(struct link_table *t);

@@ -17,6 +17,7 @@ struct loop {
     int watch;                  /* eventfd; -1 */
     const struct link_stop *stop;
     struct link_info *info;
+    uint64_t durable;           /* of a sender: published */
 };
 
 /* link_begin(l, t, in, out, name, sends, stop, info, err): NOMEM, IO; BUSY the second receiver. link_end: gives everything back. */

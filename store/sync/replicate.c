@@ -42,6 +42,7 @@ struct replicate {
     pthread_mutex_t lock;               /* inside it: that of the settings */
     pthread_cond_t cond;                /* lock: anything below, or of a pump, is other than it was */
     bool stop, changed;                 /* lock */
+    bool alarm;                         /* lock */
     struct pump pump[PUMPS];
     struct claim claim[CLAIMS];         /* lock */
     char own_name[REPLICATE_NAME_MAX + 1];  /* what this machine is called, where it fetches */
@@ -543,4 +544,41 @@ bool replicate_get(struct replicate *r, const char *target, struct replicate_sta
         *st = (struct replicate_state){ .trying = p->trying, .failed = p->failed, .why = p->why, .next_wall_ns = p->trying ? 0 : p->next_wall_ns };
     pthread_mutex_unlock(&r->lock);
     return p != NULL;
+}
+
+uint64_t replicate_acked(struct replicate *r)
+{
+    uint64_t acked;
+
+    pthread_mutex_lock(&r->links.lock);
+    acked = r->links.acked;
+    pthread_mutex_unlock(&r->links.lock);
+    return acked;
+}
+
+void replicate_on_acked(struct replicate *r, void (*fn)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&r->links.lock);
+    r->links.on_acked = fn;
+    r->links.on_acked_arg = arg;
+    pthread_mutex_unlock(&r->links.lock);
+}
+
+void replicate_alarm(struct replicate *r, bool on)
+{
+    pthread_mutex_lock(&r->lock);
+    r->alarm = on;
+    pthread_mutex_unlock(&r->lock);
+}
+
+bool replicate_alarmed(struct replicate *r)
+{
+    bool alarm;
+
+    if (r == NULL)
+        return false;
+    pthread_mutex_lock(&r->lock);
+    alarm = r->alarm;
+    pthread_mutex_unlock(&r->lock);
+    return alarm;
 }

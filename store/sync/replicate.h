@@ -51,6 +51,14 @@ struct replicate_state {
 /* replicate_get(r, target, st): false: it is none that is shipped to, or fetched from, by ${r}. */
 bool replicate_get(struct replicate *r, const char *target, struct replicate_state *st);
 
+/* replicate_acked(r): the highest address that any standby acknowledged as durable since ${r} began. replicate_on_acked(r, fn, arg): called when it, or that of another, grows; by the threads of
+ * streams, without locks; NULL: no more, once those have ended. */
+uint64_t replicate_acked(struct replicate *r);
+void replicate_on_acked(struct replicate *r, void (*fn)(void *arg), void *arg);
+/* replicate_alarm(r, on): something that was to be at a standby before it was answered is not; status says so. replicate_alarmed(r). */
+void replicate_alarm(struct replicate *r, bool on);
+bool replicate_alarmed(struct replicate *r);
+
 /* replicate_own_name(out): what this machine is called where it fetches: its host name, of letters, digits and "._-". */
 enum { REPLICATE_NAME_MAX = 64 };
 void replicate_own_name(char out[REPLICATE_NAME_MAX + 1]);
