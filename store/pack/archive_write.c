@@ -112,7 +112,7 @@ static int flush(struct archive_writer *w, struct err *err)
     rc = check_readable(w, len, err);
     if (rc != 0)
         return rc;
-    n = squeeze(w->squeeze, ARCHIVE_LEVEL, w->raw, len, NULL, 0, w->out + ARCHIVE_FRAME_HEAD_BYTES, w->out_cap - ARCHIVE_FRAME_HEAD_BYTES);
+    n = squeeze(w->squeeze, SQUEEZE_COLUMNS, w->raw, len, NULL, 0, w->out + ARCHIVE_FRAME_HEAD_BYTES, w->out_cap - ARCHIVE_FRAME_HEAD_BYTES);
     if (n < 0)
         return err_set(err, (int)n, "archive: frame of %zu bytes at LSN %" PRIu64 " not compressed: %s", len, f->first_lsn,
                        err_text((int)n));

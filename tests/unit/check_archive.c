@@ -881,6 +881,15 @@ START_TEST(squeezed_with_and_without_prefix)
     ck_assert_int_eq(unsqueeze(z, out, 0, NULL, 0, back, N), ERR_DAMAGE);
     out[with] = 0;
     ck_assert_int_eq(unsqueeze(z, out, (size_t)with + 1, a, N, back, N), ERR_DAMAGE);
+    for (size_t i = 0; i < N; i++)
+        b[i] = (uint8_t)(i % 4 == 0 ? a[i] & 3 : i >> 16);
+    plain = squeeze(z, SQUEEZE_COLUMNS, b, N, NULL, 0, out, squeeze_bound(N));
+    ck_assert_int_gt(plain, 0);
+    ck_assert_int_eq(unsqueeze(z, out, (size_t)plain, NULL, 0, back, N), 0);
+    ck_assert_mem_eq(back, b, N);
+    with = squeeze(z, 3, a, N, NULL, 0, out, squeeze_bound(N));      /* and nothing of it stays */
+    ck_assert_int_eq(unsqueeze(z, out, (size_t)with, NULL, 0, back, N), 0);
+    ck_assert_mem_eq(back, a, N);
     squeeze_free(z);
     squeeze_free(NULL);
     free(a);
