@@ -194,6 +194,14 @@ static int seal(struct archive_writer *w, struct err *err)
     return sealed_finish(file, head, name, err);
 }
 
+int archive_cut(struct archive_writer *w, uint64_t end, struct err *err)
+{
+    if (end < w->before.end || end > w->head.end)
+        return err_set(err, ERR_INVAL, "archive: expected an end between %" PRIu64 " and %" PRIu64 ", found %" PRIu64, w->before.end, w->head.end, end);
+    w->head.end = end;
+    return 0;
+}
+
 int archive_finish(struct archive_writer *w, const uint8_t epoch_id[16], struct err *err)
 {
     int rc = w->failed ? err_set(err, w->failed, "archive: an earlier call failed") : 0;

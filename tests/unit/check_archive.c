@@ -244,10 +244,11 @@ static void put_part(struct io *io, const struct row *r, size_t i, size_t to, ui
 
     head_for(&h, r, gen);
     h.first = r->rec[i].lsn;
-    h.end = end;
+    h.end = r->end;                 /* the most */
     ck_assert_msg(archive_new(io, &h, &w, &err) == 0, "%s", err.msg);
     for (; i < to; i++)
         ck_assert_msg(archive_add(w, &r->rec[i], r->head[i], &err) == 0, "%s", err.msg);
+    ck_assert_msg(archive_cut(w, end, &err) == 0, "%s", err.msg);
     ck_assert_msg(archive_finish(w, epoch_id, &err) == 0, "%s", err.msg);
 }
 
@@ -309,6 +310,8 @@ START_TEST(what_does_not_fit_is_not_taken)
     ck_assert_int_eq(archive_add(w, &bad, r.head[1], &err), ERR_INVAL);
     ck_assert_int_eq(archive_add(w, &r.rec[1], r.head[1], &err), 0);                    /* unharmed by these */
     ck_assert_int_eq(archive_add(w, &r.rec[2], r.head[2], &err), ERR_INVAL);            /* ends behind the end */
+    ck_assert_int_eq(archive_cut(w, r.rec[1].lsn, &err), ERR_INVAL);                    /* in front of what it has */
+    ck_assert_int_eq(archive_cut(w, r.end, &err), ERR_INVAL);                           /* behind what was said */
     archive_drop(w);
     ck_assert_int_eq(put_row(io, &r, 1, &err), 0);
     ck_assert_int_eq(put_row(io, &r, 1, &err), ERR_EXIST);                              /* a generation is given out once */
