@@ -60,6 +60,7 @@ struct receive {
     struct {
         uint64_t low, high;    /* what ends at or below low is the same at both; they part at or below high */
         uint64_t asked;
+        uint64_t floor;        /* low, or the highest address at or below which the sender has no record */
         struct proto_tell low_rec;      /* the record that ends at low */
         bool     has_next;     /* the sender's epoch that begins where they part */
         struct epoch_row next;
