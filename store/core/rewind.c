@@ -86,7 +86,7 @@ static int cut_super(struct io *io, struct super *sb, const struct rewind *r, st
     sb->durable = r->at;
     sb->last_lsn = r->last_lsn;
     sb->last_hash = r->last_hash;
-    role_fence_clear(sb);
+    /* (What fenced it stays: a promotion here goes above all that was heard of, whomever it follows until then.) */
     rc = super_config_set(sb, rewind_key, "begun", err);
     if (rc == 0)
         rc = super_write(io, sb, err);

@@ -129,13 +129,35 @@ static int leave(struct store *s, uint32_t role, const struct epoch_row *by, str
     return rc < 0 ? rc : write_role(s, role, by, err);
 }
 
+/* Who is not primary only counts on from it, once it is promoted. */
+static int note_fence(struct store *s, const struct epoch_row *by, struct err *err)
+{
+    struct epoch_row noted;
+    int rc = 0;
+
+    pthread_mutex_lock(&s->mark_lock);
+    if (!role_fence_get(&s->sb, &noted) || noted.number < by->number) {
+        rc = fence_put(&s->sb, by, err);
+        if (rc == 0)
+            rc = super_write(s->io, &s->sb, err);
+        if (rc == 0)
+            rc = super_write(s->io, &s->sb, err);
+    }
+    pthread_mutex_unlock(&s->mark_lock);
+    return rc;
+}
+
 int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
 {
     int rc = 0;
 
     pthread_mutex_lock(&s->role_lock);
-    if (store_role(s) == ROLE_PRIMARY && by->number > s->sb.epochs[s->sb.n_epochs - 1].number)
+    if (by->number <= s->sb.epochs[s->sb.n_epochs - 1].number)
+        rc = 0;
+    else if (store_role(s) == ROLE_PRIMARY)
         rc = leave(s, ROLE_FENCED, by, err);
+    else if (s->opt.writable)
+        rc = note_fence(s, by, err);
     pthread_mutex_unlock(&s->role_lock);
     return rc;
 }

@@ -145,6 +145,10 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
     uint32_t known = o->n_epochs > 0 ? o->epochs[o->n_epochs - 1].number : 0;
     uint64_t fork;
 
+    /* Whoever is above is primary, whatever else is wrong. */
+    r->fenced = o->role != 0 && memcmp(h->lineage, o->lineage, 16) == 0 && newest->number > known;
+    if (r->fenced)
+        r->fence = *newest;
     if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
         end(r, true, ERR_PEERVER, "the sender speaks protocol %" PRIu32 " to %" PRIu32 ", the standby %d to %d; bring the older one up to date",
             h->lowest, h->highest, PROTO_LOWEST, PROTO_HIGHEST);
@@ -154,8 +158,6 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
         end(r, true, ERR_NOSTORE, "here is a store of lineage %02x%02x%02x%02x..., the sender's is %02x%02x%02x%02x...", o->lineage[0], o->lineage[1],
             o->lineage[2], o->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3]);
     } else if (o->role != 0 && o->role != ROLE_STANDBY) {
-        r->fenced = newest->number > known;
-        r->fence = *newest;
         end(r, true, ERR_FENCED, "expected a standby here, found a store that %s (epoch %" PRIu32 ", the sender's %" PRIu32 ")",
             o->role == ROLE_FENCED ? "was primary, and follows nobody yet (`spare demote` here)" : "is itself writable", known, newest->number);
     } else if (newest->number < known) {

@@ -68,7 +68,7 @@ struct receive {
     } fork;
     struct proto_tell told;
     bool     compare_due, say_ask;
-    bool     fenced;           /* the sender is above: this side is primary no more */
+    bool     fenced;           /* the sender is above: where this side is primary, it is so no more */
     struct epoch_row fence;
     struct epoch_row peer_epochs[SUPER_EPOCHS_MAX];
     uint32_t n_peer_epochs;

@@ -60,7 +60,7 @@ static void look_for_fence(struct ship *s, const struct proto_hello *h)
 {
     const struct epoch_row *e = &h->epochs[h->n_epochs - 1];
 
-    if (e->number <= newest(s)->number)
+    if (h->role == 0 || memcmp(h->lineage, s->own->lineage, 16) != 0 || e->number <= newest(s)->number)
         return;
     s->fenced = true;
     s->fence = *e;
@@ -69,6 +69,7 @@ static void look_for_fence(struct ship *s, const struct proto_hello *h)
 /* What the other side is, whether or not it has a store. */
 static bool peer_fits(struct ship *s, const struct proto_hello *h)
 {
+    look_for_fence(s, h);
     if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
         end(s, true, ERR_PEERVER, "the standby speaks protocol %" PRIu32 " to %" PRIu32 ", this side %d to %d; bring the older one up to date",
             h->lowest, h->highest, PROTO_LOWEST, PROTO_HIGHEST);
@@ -84,11 +85,9 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
     } else if (memcmp(h->site, s->own->site, 16) == 0) {
         end(s, true, ERR_USAGE, "expected a standby, found this store itself, or a copy of it that was not told so (mount it with --copied)");
     } else if (h->role == ROLE_FENCED) {
-        look_for_fence(s, h);
         end(s, true, ERR_FENCED, "expected a standby, found a primary of before (epoch %" PRIu32 ", here %" PRIu32 "), which has stopped; once it shall follow, `spare "
             "demote` there: what it has that nobody else has is kept", h->epochs[h->n_epochs - 1].number, newest(s)->number);
     } else if (h->role == ROLE_PRIMARY) {
-        look_for_fence(s, h);
         end(s, true, ERR_FENCED, "expected a standby, found a store that is itself writable (epoch %" PRIu32 ", here %" PRIu32 ")",
             h->epochs[h->n_epochs - 1].number, newest(s)->number);
     } else {
@@ -114,7 +113,6 @@ static bool may_part(const struct ship *s, const struct proto_hello *h)
 /* The store there holds what is not ours. */
 static void apart(struct ship *s, const struct proto_hello *h, uint64_t fork)
 {
-    look_for_fence(s, h);
     if (s->fenced)
         end(s, true, ERR_FENCED, "the standby follows another primary, of epoch %" PRIu32 "; this store is of epoch %" PRIu32
             ". They part at @%" PRIu64 " at the latest", s->fence.number, newest(s)->number, fork);

@@ -220,6 +220,7 @@ static void neither(void)
 START_TEST(it_goes_back_and_follows)
 {
     struct rewind r;
+    struct epoch_row by;
     struct err err = { 0 };
 
     apart(_i);
@@ -227,6 +228,9 @@ START_TEST(it_goes_back_and_follows)
     ck_assert(!rewind_worth_keeping(a.s, tail_end));
     r = to_fork();
     r.keep = true;
+    by = next;
+    by.number = 9;                       /* heard of elsewhere */
+    ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
     ck_assert_int_eq(store_close(a.s, &err), 0);
     ck_assert_msg(store_rewind(simio_io(a.sim), NULL, &r, &err) == 0, "%s", err.msg);
     ck_assert_str_ne(r.branch, "");
@@ -234,6 +238,7 @@ START_TEST(it_goes_back_and_follows)
     fresh_index(&a);
     open_it(&a);
     is_back(a.s);
+    ck_assert(store_fenced_by(a.s, &by) && by.number == 9);
     for (int i = 0; i < 3; i++) {
         ck_assert_msg(send_all(&b, &a, &err) == 0, "%s", err.msg);
         is_followed(a.s);
@@ -251,6 +256,7 @@ START_TEST(it_goes_back_and_follows)
     ck_assert_int_eq(store_demote(b.s, &err), 0);
     ck_assert_msg(send_all(&b, &a, &err) == 0, "%s", err.msg);
     ck_assert_msg(store_promote(a.s, "switched back", false, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(info_of(a.s)->super.epochs[info_of(a.s)->super.n_epochs - 1].number, 10);
     ts_save(&a, "both3", "back home");
     ck_assert_msg(send_all(&a, &b, &err) == 0, "%s", err.msg);
     is(b.s, "both3", "back home");

@@ -573,6 +573,21 @@ START_TEST(whoever_meets_a_higher_epoch_is_primary_no_more)
         ship_hear(s, m);
         ck_assert(!s->fenced);
     }
+    ship_in(s, &o, SHIP_HELLO);          /* a copy of this very site that was promoted: whatever else is wrong */
+    sample(PROTO_HELLO, m);
+    m->u.hello.part = PROTO_RECEIVER;
+    memcpy(m->u.hello.site, o.site, 16);
+    m->u.hello.n_epochs = 3;
+    row(&m->u.hello.epochs[2], 3, BEGINS + 700);
+    ship_hear(s, m);
+    ck_assert_int_eq(s->err.code, ERR_USAGE);
+    ck_assert(s->fenced && s->fence.number == 3);
+    receive_in(r, RECEIVE_HELLO);        /* a standby follows; but if the stream is cut before that epoch's record, it was told of it */
+    sample(PROTO_HELLO, m);
+    m->u.hello.n_epochs = 3;
+    row(&m->u.hello.epochs[2], 3, BEGINS + 900);
+    receive_hear(r, m);
+    ck_assert(r->state != RECEIVE_END && r->fenced && r->fence.number == 3);
     for (unsigned n = 2; n <= 3; n++) {  /* the other way round: a sender comes to one that is primary itself */
         receive_in(r, RECEIVE_HELLO);
         r->own.role = ROLE_PRIMARY;
