@@ -237,6 +237,9 @@ static int look(struct io *io, const char *dir, const struct rewind *r, struct s
     if (rc == 0 && (sb->role != ROLE_STANDBY || !sb->clean || sb->durable <= r->at || r->at <= LOG_FIRST_ADDR))
         rc = err_set(err, ERR_INVAL, "%s: expected a standby that was closed cleanly and ends behind @%" PRIu64 ", found role %" PRIu32 ", %s, and its end @%" PRIu64,
                      dir != NULL ? dir : "store", r->at, sb->role, sb->clean ? "closed" : "not closed", sb->durable);
+    /* Between that and now somebody else may have opened it, and taken what another sends: whether a branch is worth it was not asked of that. */
+    if (rc == 0 && !hash128_eq(&sb->last_hash, &r->tail))
+        rc = err_set(err, ERR_BUSY, "%s: it went on, to @%" PRIu64 ", since it was found where it parts from its sender; the next stream finds that out anew", dir != NULL ? dir : "store", sb->durable);
     return rc;
 }
 

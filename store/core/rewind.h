@@ -15,6 +15,7 @@ struct rewind {
     struct hash128 last_hash;
     bool     has_next;           /* the primary's epoch that begins there is known: */
     struct epoch_row next;
+    struct hash128 tail;         /* of the last record held when all this was found out */
     bool     keep;               /* there is something to be kept as a branch */
     char     branch[BRANCH_NAME_MAX];    /* out: its name; "": none was made */
 };
@@ -25,7 +26,7 @@ bool rewind_worth_keeping(struct store *s, uint64_t at);
 /*
  * store_rewind(io, dir, r, err): of a store that nobody has open: its lock is taken meanwhile. It was closed cleanly, and is a standby. On return it ends at r->at, durably, and its
  * index is gone: the next open makes it anew of what is left. Every step can be repeated: what a crash leaves is the store of before, or with the branch there already, or gone back.
- * Errors: LOCKED; INVAL it is no such store, or not behind r->at; BOOTSTRAP what is left does not make an index (records before were let go of, and the base that has them is later): nothing
+ * Errors: LOCKED; INVAL it is no such store, or not behind r->at; BUSY it went on meanwhile: the next stream finds out anew; BOOTSTRAP what is left does not make an index (records before were let go of, and the base that has them is later): nothing
  * was done; NOSPC, IO, DAMAGE.
  */
 int store_rewind(struct io *io, const char *dir, struct rewind *r, struct err *err);

@@ -200,11 +200,13 @@ static int compare(struct taking *k, struct err *err)
 static void note_rewind(struct taking *k)
 {
     struct rewind *w = k->opt->rewind;
+    uint64_t last;
 
     if (w == NULL || !k->m.fork.found)
         return;
     *w = (struct rewind){ .at = k->m.fork.low, .last_lsn = k->m.fork.low_rec.lsn, .last_hash = k->m.fork.low_rec.hash,
                           .has_next = k->m.fork.has_next, .next = k->m.fork.next, .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
+    log_last(store_log(k->l.s), &last, &w->tail);
 }
 
 static void report(struct taking *k)

@@ -120,7 +120,9 @@ static struct rewind to_fork(void)
 {
     struct rewind r = { .at = fork_at, .has_next = true, .next = next };
     struct history_place p;
+    uint64_t last;
 
+    log_last(store_log(a.s), &last, &r.tail);
     ck_assert_int_eq(history_before(store_history(b.s), fork_at, &p, NULL), 0);
     ck_assert_uint_eq(p.end, fork_at);
     r.last_lsn = p.lsn;
@@ -294,6 +296,25 @@ START_TEST(nothing_worth_keeping_makes_no_branch)
 }
 END_TEST
 
+/* Found to be markers alone; then somebody else had it open, and it has more: that is not thrown away. */
+START_TEST(one_that_went_on_meanwhile_is_left_alone)
+{
+    struct rewind r;
+    struct err err = { 0 };
+
+    apart(0);
+    r = to_fork();
+    ck_assert_int_eq(store_promote(a.s, "meanwhile", false, &err), 0);
+    ts_save(&a, "later", "of another stream");
+    ck_assert_int_eq(store_demote(a.s, &err), 0);
+    ck_assert_int_eq(store_close(a.s, &err), 0);
+    ck_assert_int_eq(store_rewind(simio_io(a.sim), NULL, &r, &err), ERR_BUSY);
+    open_it(&a);
+    is(a.s, "later", "of another stream");
+    neither();
+}
+END_TEST
+
 struct counted { unsigned n; char name[BRANCH_NAME_MAX]; };
 static int count_one(void *arg, const char *name)
 {
@@ -381,6 +402,7 @@ int main(void)
     tcase_set_timeout(c, 300);
     tcase_add_loop_test(t, it_goes_back_and_follows, 0, 8);
     tcase_add_test(t, nothing_worth_keeping_makes_no_branch);
+    tcase_add_test(t, one_that_went_on_meanwhile_is_left_alone);
     tcase_add_test(t, refused_where_nothing_is_left_to_go_back_with);
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 4);
     suite_add_tcase(s, t);
