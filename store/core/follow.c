@@ -47,6 +47,8 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
     if (wrong != NULL || e.number - sb->epochs[n - 1].number > NUMBERS_SKIPPED_MAX)
         return bad_record(err, rec->lsn, "an epoch that follows the one before");
     struct super before = *sb;
+    if (n < sb->n_epochs)
+        (void)role_fence_keep(sb, NULL);
     sb->epochs[n] = e;
     sb->n_epochs = n + 1;
     int rc = super_write(s->io, sb, err);
@@ -74,6 +76,7 @@ static int forget_row(struct store *s, const struct record *rec, struct err *err
     if (epoch_held(sb->epochs, sb->n_epochs, rec->lsn) < sb->n_epochs) {
         uint32_t n = sb->n_epochs;
 
+        (void)role_fence_keep(sb, NULL); /* (settings that are full forget it) */
         sb->n_epochs = epoch_held(sb->epochs, n, rec->lsn);
         rc = super_write(s->io, sb, err);
         if (rc == 0)

@@ -74,8 +74,10 @@ static int cut_retained(struct io *io, const struct super *sb, uint64_t at, stru
 static int cut_super(struct io *io, struct super *sb, const struct rewind *r, struct err *err)
 {
     uint32_t n = 1;
-    int rc;
+    int rc = role_fence_keep(sb, err);
 
+    if (rc < 0)
+        return rc;
     while (n < sb->n_epochs && sb->epochs[n].first_lsn < r->at)
         n++;
     if (r->has_next && n < SUPER_EPOCHS_MAX)     /* before its record: it says that files of here end there */
@@ -86,7 +88,7 @@ static int cut_super(struct io *io, struct super *sb, const struct rewind *r, st
     sb->durable = r->at;
     sb->last_lsn = r->last_lsn;
     sb->last_hash = r->last_hash;
-    /* (What fenced it stays: a promotion here goes above all that was heard of, whomever it follows until then.) */
+    /* (What fenced it, and what it was itself, stays known: a promotion here goes above all that was heard of, whomever it follows until then.) */
     rc = super_config_set(sb, rewind_key, "begun", err);
     if (rc == 0)
         rc = super_write(io, sb, err);

@@ -62,6 +62,13 @@ bool role_fence_get(const struct super *sb, struct epoch_row *by)
            get_hex(id, by->id) && get_hex(site, by->site) && by->number > sb->epochs[sb->n_epochs - 1].number;
 }
 
+int role_fence_keep(struct super *sb, struct err *err)
+{
+    struct epoch_row noted;
+
+    return role_fence_get(sb, &noted) ? 0 : fence_put(sb, &sb->epochs[sb->n_epochs - 1], err);
+}
+
 void role_fence_clear(struct super *sb)
 {
     (void)super_config_set(sb, fenced_key, NULL, NULL);

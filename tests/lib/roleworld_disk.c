@@ -359,6 +359,13 @@ void rw_put_record(const struct disk *d, unsigned k, uint8_t *p)
         memcpy(p + 68, d->rec[k - 1].hash.b, 16);
 }
 
+/* Rows go: the highest number that is known stays known. */
+static void keep_fence(struct disk *d)
+{
+    if (d->fence.number <= d->rows[d->n_rows - 1].number)
+        d->fence = d->rows[d->n_rows - 1];
+}
+
 /* The record that begins an epoch: its row first. */
 static int enter_epoch(struct world *w, struct disk *d, const struct rec *r, const struct hash128 *before, struct err *err)
 {
@@ -377,6 +384,7 @@ static int enter_epoch(struct world *w, struct disk *d, const struct rec *r, con
     why = epoch_row_wrong(&e, &d->rows[held - 1]);
     if (why != NULL || held >= ROWS_MAX - 16)
         return err_set(err, why != NULL ? ERR_BADREC : ERR_NOSPC, "record @%" PRIu64 ": an epoch that does not follow the one before: %s", r->lsn, why != NULL ? why : "no room");
+    keep_fence(d);
     d->rows[held] = e;
     d->n_rows = held + 1;
     return 0;
@@ -400,6 +408,8 @@ static int take(struct world *w, int i, const uint8_t *p, struct err *err)
         return err_set(err, ERR_NOSPC, "no space left");
     if (r.lsn != rw_end(d, d->n) || memcmp(before.b, p + 68, 16) != 0)
         return err_set(err, ERR_BADREC, "record @%" PRIu64 " does not follow the last one held here", r.lsn);
+    if (d->rows[d->n_rows - 1].first_lsn >= r.lsn && r.kind != KIND_EPOCH)
+        keep_fence(d);
     if (r.kind == KIND_EPOCH)
         rc = enter_epoch(w, d, &r, &before, err);
     else if (w->plant != ROLE_PLANT_ROWS_STAY)
@@ -485,6 +495,7 @@ void rw_go_back(struct world *w, int i, const struct receive *r, const struct li
         keep_branch(w, i);
     if (cut_here(w, i))
         return;
+    keep_fence(d);
     while (n < d->n_rows && d->rows[n].first_lsn < at)
         n++;
     d->n_rows = n;
