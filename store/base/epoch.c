@@ -61,15 +61,22 @@ uint32_t epoch_common(const struct epoch_row *a, uint32_t na, const struct epoch
     return n;
 }
 
+uint32_t epoch_held(const struct epoch_row *e, uint32_t n, uint64_t end)
+{
+    while (n > 1 && e[n - 1].first_lsn >= end)
+        n--;
+    return n;
+}
+
 uint64_t epoch_fork(const struct epoch_row *a, uint32_t na, uint64_t a_end, const struct epoch_row *b, uint32_t nb, uint64_t b_end)
 {
     uint32_t n = epoch_common(a, na, b, nb);
 
     if (n == 0)
         return 0;
-    if (n < na)
+    if (n < na && a[n].first_lsn < a_end)        /* (a row whose record was lost, or has not come, may point beyond the end) */
         a_end = a[n].first_lsn;
-    if (n < nb)
+    if (n < nb && b[n].first_lsn < b_end)
         b_end = b[n].first_lsn;
     return a_end < b_end ? a_end : b_end;
 }

@@ -36,6 +36,9 @@ const char *epoch_row_wrong(const struct epoch_row *e, const struct epoch_row *b
 /* epoch_common(a, na, b, nb): rows both tables begin with. (Tables that lost rows at the front are not compared yet.) */
 uint32_t epoch_common(const struct epoch_row *a, uint32_t na, const struct epoch_row *b, uint32_t nb);
 
+/* epoch_held(e, n, end): rows of which a log that ends at ${end} has the record, and the first one. Those behind point to where their record would have been, or beyond: a cut took it. */
+uint32_t epoch_held(const struct epoch_row *e, uint32_t n, uint64_t end);
+
 /*
  * epoch_fork(a, na, a_end, b, nb, b_end): an upper bound of the address up to which both hold the same: the smaller of the two ends of the
  * last row they share; 0 where they share none. ${a_end}, ${b_end}: where each one's log ends.

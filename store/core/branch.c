@@ -104,8 +104,7 @@ static int write_super(struct io *io, const char *in, const char *dir, const str
     sb->role = ROLE_BRANCH;
     sb->dev = dir != NULL ? st.dev : 0;
     sb->ino = dir != NULL ? st.ino : 0;
-    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= sb->durable)
-        sb->n_epochs--;                  /* one of which it has no record */
+    sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, sb->durable);    /* those of which it has records */
     for (unsigned i = 1; i <= STANDBYS_MAX; i++) {
         snprintf(key, sizeof key, "standby-%u", i);
         (void)super_config_set(sb, key, NULL, NULL);

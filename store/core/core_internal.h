@@ -145,6 +145,8 @@ static inline struct rec_bytes rec_text(const char *s)
 int  role_may_promote(struct store *s, struct err *err);
 bool role_fence_get(const struct super *sb, struct epoch_row *by);
 void role_fence_clear(struct super *sb);
+/* role_fence_keep(sb, err): before rows go whose records are not (any more) held: the highest number known stays known. Writes nothing. Errors: TOOLONG. */
+int role_fence_keep(struct super *sb, struct err *err);
 void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_settle(struct store *s, bool keep_orphans, struct err *err);
 

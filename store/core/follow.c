@@ -37,10 +37,8 @@ static int is_next(struct store *s, const struct record *rec, struct err *err)
 static int add_row(struct store *s, const struct record *rec, struct err *err)
 {
     struct super *sb = &s->sb;
-    uint32_t n = sb->n_epochs;
+    uint32_t n = epoch_held(sb->epochs, sb->n_epochs, rec->lsn);     /* those behind: their records never came, or were lost */
     struct epoch_row e = { .number = rec->u.epoch.number, .first_lsn = rec->lsn, .prev_hash = rec->prev_hash };
-    if (n > 1 && sb->epochs[n - 1].first_lsn >= rec->lsn)
-        n--;                             /* its record never came */
     if (n >= SUPER_EPOCHS_MAX - ROWS_OWN)
         return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%u, some are kept for a promotion here)", n);
     memcpy(e.site, rec->u.epoch.site, 16);
@@ -50,6 +48,8 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
     if (wrong != NULL || e.number - sb->epochs[n - 1].number > NUMBERS_SKIPPED_MAX)
         return bad_record(err, rec->lsn, "an epoch that follows the one before");
     struct super before = *sb;
+    if (n < sb->n_epochs)
+        (void)role_fence_keep(sb, NULL);
     sb->epochs[n] = e;
     sb->n_epochs = n + 1;
     int rc = super_write(s->io, sb, err);
@@ -67,20 +67,23 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
 
 /*
  * A row whose record never came, and something else is there: the primary of before goes on, and the row would part us from it at the next
- * open. Gone from both superblocks before that record is in the log.
+ * open. Gone from both superblocks before that record is in the log. (A cut may have taken the records of several.)
  */
 static int forget_row(struct store *s, const struct record *rec, struct err *err)
 {
     struct super *sb = &s->sb;
     int rc = 0;
     pthread_mutex_lock(&s->mark_lock);
-    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= rec->lsn) {
-        struct epoch_row row = sb->epochs[--sb->n_epochs];
+    if (epoch_held(sb->epochs, sb->n_epochs, rec->lsn) < sb->n_epochs) {
+        uint32_t n = sb->n_epochs;
+
+        (void)role_fence_keep(sb, NULL); /* (settings that are full forget it) */
+        sb->n_epochs = epoch_held(sb->epochs, n, rec->lsn);
         rc = super_write(s->io, sb, err);
         if (rc == 0)
             rc = super_write(s->io, sb, err);
         if (rc < 0)
-            sb->epochs[sb->n_epochs++] = row;
+            sb->n_epochs = n;
         history_epochs(s->history, sb);
         packs_epochs(s->packs, sb->epochs, sb->n_epochs);
     }
@@ -88,9 +91,16 @@ static int forget_row(struct store *s, const struct record *rec, struct err *err
     return rc;
 }
 
-static bool same_epoch(const struct epoch_row *e, const struct record *rec)
+/* Of several whose records a cut took any may be the one that comes again; forget_row and add_row see to those behind it. */
+static bool has_row(const struct super *sb, const struct record *rec)
 {
-    return e->number == rec->u.epoch.number && e->first_lsn == rec->lsn && memcmp(e->id, rec->u.epoch.id, 16) == 0;
+    for (uint32_t i = sb->n_epochs; i-- > 0;) {
+        const struct epoch_row *e = &sb->epochs[i];
+
+        if (e->number == rec->u.epoch.number && e->first_lsn == rec->lsn && memcmp(e->id, rec->u.epoch.id, 16) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* The record that begins an epoch: its row first. From here on segments begin in it. */
@@ -102,7 +112,7 @@ static int enter_epoch(struct store *s, const struct record *rec, struct err *er
     if (memcmp(rec->u.epoch.lineage, s->sb.lineage, 16) != 0)
         return bad_record(err, rec->lsn, "an epoch of this store's lineage");
     pthread_mutex_lock(&s->mark_lock);
-    if (!same_epoch(&s->sb.epochs[s->sb.n_epochs - 1], rec))
+    if (!has_row(&s->sb, rec))
         rc = add_row(s, rec, err);
     uint64_t incarnation = s->sb.incarnation;
     pthread_mutex_unlock(&s->mark_lock);

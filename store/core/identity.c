@@ -107,15 +107,12 @@ int identity_relocate(struct store *s, struct err *err)
 const struct epoch_row *identity_epoch_held(const struct store *s)
 {
     const struct super *sb = &s->sb;
-    uint32_t n = sb->n_epochs;
-    if (n > 1 && sb->epochs[n - 1].first_lsn >= log_head(s->log))
-        n--;
-    return &sb->epochs[n - 1];
+    return &sb->epochs[epoch_held(sb->epochs, sb->n_epochs, log_head(s->log)) - 1];
 }
 
 /*
  * A copy goes its own way from here, and so does a standby that is promoted: in an epoch of its own, so that whoever meets both sees the
- * fork and where it is. A row whose record was never made (this was cut off, or copied in that state) gives way: no record carries it.
+ * fork and where it is. Rows whose record was never made (this was cut off, or copied in that state), or was lost, give way: no record carries them.
  */
 static int begin_epoch(struct store *s, struct err *err)
 {
@@ -125,8 +122,7 @@ static int begin_epoch(struct store *s, struct err *err)
     uint64_t last;
     if (role_fence_get(sb, &fence) && fence.number > last_number)    /* of which there is no record here */
         last_number = fence.number;
-    if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= log_head(s->log))
-        sb->n_epochs--;
+    sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, log_head(s->log));
     if (last_number >= INT32_MAX)
         return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", last_number);
     if (sb->n_epochs == SUPER_EPOCHS_MAX)

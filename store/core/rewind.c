@@ -80,8 +80,10 @@ static int cut_retained(struct io *io, const struct super *sb, uint64_t at, stru
 static int cut_super(struct io *io, struct super *sb, const struct rewind *r, struct err *err)
 {
     uint32_t n = 1;
-    int rc;
+    int rc = role_fence_keep(sb, err);
 
+    if (rc < 0)
+        return rc;
     while (n < sb->n_epochs && sb->epochs[n].first_lsn < r->at)
         n++;
     sb->n_epochs = n;
@@ -90,7 +92,7 @@ static int cut_super(struct io *io, struct super *sb, const struct rewind *r, st
     sb->durable = r->at;
     sb->last_lsn = r->last_lsn;
     sb->last_hash = r->last_hash;
-    role_fence_clear(sb);
+    /* (What fenced it, and what it was itself, stays known: a promotion here goes above all that was heard of, whomever it follows until then.) */
     standbys_cut(sb, r->at);
     rc = super_config_set(sb, rewind_key, "begun", err);
     if (rc == 0)

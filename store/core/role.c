@@ -72,6 +72,13 @@ bool role_fence_get(const struct super *sb, struct epoch_row *by)
            get_hex(id, by->id) && get_hex(site, by->site) && by->number > sb->epochs[sb->n_epochs - 1].number;
 }
 
+int role_fence_keep(struct super *sb, struct err *err)
+{
+    struct epoch_row noted;
+
+    return role_fence_get(sb, &noted) ? 0 : fence_put(sb, &sb->epochs[sb->n_epochs - 1], err);
+}
+
 void role_fence_clear(struct super *sb)
 {
     (void)super_config_set(sb, fenced_key, NULL, NULL);
@@ -168,6 +175,24 @@ static int leave(struct store *s, uint32_t role, const struct epoch_row *by, str
     return rc < 0 ? rc : write_role(s, role, by, err);
 }
 
+/* Who is not primary only counts on from it, once it is promoted. */
+static int note_fence(struct store *s, const struct epoch_row *by, struct err *err)
+{
+    struct epoch_row noted;
+    int rc = 0;
+
+    pthread_mutex_lock(&s->mark_lock);
+    if (!role_fence_get(&s->sb, &noted) || noted.number < by->number) {
+        rc = fence_put(&s->sb, by, err);
+        if (rc == 0)
+            rc = super_write(s->io, &s->sb, err);
+        if (rc == 0)
+            rc = super_write(s->io, &s->sb, err);
+    }
+    pthread_mutex_unlock(&s->mark_lock);
+    return rc;
+}
+
 int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
 {
     int rc = 0;
@@ -176,9 +201,12 @@ int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
     if (by->number > s->sb.epochs[s->sb.n_epochs - 1].number + NUMBERS_SKIPPED_MAX)
         rc = err_set(err, ERR_BADREC, "store: somebody speaks of epoch %" PRIu32 ", and here the newest is %" PRIu32 ": that is not believed", by->number,
                      s->sb.epochs[s->sb.n_epochs - 1].number);
-    else if ((store_role(s) == ROLE_PRIMARY || (store_role(s) == ROLE_FENCED && s->sb.role == ROLE_PRIMARY)) &&       /* (also one that could not be written down) */
-             by->number > s->sb.epochs[s->sb.n_epochs - 1].number)
+    else if (by->number <= s->sb.epochs[s->sb.n_epochs - 1].number)
+        rc = 0;
+    else if (store_role(s) == ROLE_PRIMARY || (store_role(s) == ROLE_FENCED && s->sb.role == ROLE_PRIMARY))       /* (also one that could not be written down) */
         rc = leave(s, ROLE_FENCED, by, err);
+    else if (s->opt.writable)
+        rc = note_fence(s, by, err);
     pthread_mutex_unlock(&s->role_lock);
     return rc;
 }

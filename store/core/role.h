@@ -28,8 +28,8 @@ enum { NUMBERS_SKIPPED_MAX = 1000 };
 int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err);
 
 /*
- * store_fence(s, by, err): another site began the epoch ${by}, above this one's: nothing is accepted any more, and nothing else is changed. Of a store that is not primary
- * nothing happens. BADREC: a number more than NUMBERS_SKIPPED_MAX above. store_fenced_by(s, by): what was said then; false: it is not so, or that epoch is known here by now.
+ * store_fence(s, by, err): another site began the epoch ${by}, above this one's: nothing is accepted any more, and nothing else is changed. A store that is not primary
+ * writes down that it was told so, for a promotion to be above it. BADREC: a number more than NUMBERS_SKIPPED_MAX above. store_fenced_by(s, by): what was said then, the highest; false: it is not so, or that epoch is known here by now.
  * store_demote(s, err): it is a standby from now on. Nothing happens to one that is.
  * Errors: ROFS; IO, NOSPC: nothing is accepted any more all the same, but a restart would not know.
  */

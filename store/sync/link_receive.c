@@ -62,9 +62,8 @@ static int fill_own(struct taking *k, struct err *err)
         o->last_lsn = 0;
         memset(&o->last_hash, 0, sizeof o->last_hash);
     }
-    for (uint32_t i = 0; i < info->super.n_epochs; i++)
-        if (i == 0 || info->super.epochs[i].first_lsn < o->durable)
-            o->epochs[o->n_epochs++] = info->super.epochs[i];
+    o->n_epochs = epoch_held(info->super.epochs, info->super.n_epochs, o->durable);
+    memcpy(o->epochs, info->super.epochs, o->n_epochs * sizeof *o->epochs);
     free(info);
     return rc;
 }

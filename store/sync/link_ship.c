@@ -593,7 +593,8 @@ static void fill_own(struct shipping *h)
     o->first = store_whole_from(h->l.s);
     o->begins = LOG_FIRST_ADDR;
     o->known = store_epoch_known(h->l.s);
-    o->n_epochs = h->super.n_epochs;
+    /* A row of which a standby holds no record is no claim: the record may have been lost, and another primary's come instead. */
+    o->n_epochs = o->role == ROLE_PRIMARY ? h->super.n_epochs : epoch_held(h->super.epochs, h->super.n_epochs, log_durable(store_log(h->l.s)));
     o->epochs = h->super.epochs;
     o->may_make = h->opt->may_make;
     if (store_config_get(h->l.s, "timezone", h->zone, sizeof h->zone) > 0)

@@ -116,19 +116,21 @@ void receive_compared(struct receive *r, bool same)
         return;
     r->compare_due = false;
     if (same) {
-        r->fork.low = r->told.end;
+        r->fork.low = r->fork.floor = r->told.end;
         r->fork.low_rec = r->told;
-    } else if (r->told.end > r->fork.low) {
+    } else if (r->told.lsn != 0) {
         r->fork.high = r->told.lsn;
+    } else {
+        r->fork.floor = before;          /* its first record ends behind that: halving fell below where a log begins */
     }
     if (before == r->fork.high && same)
         found(r);                        /* the last one below high is the same */
-    else if (r->told.end <= r->fork.low && !same)
-        want_files(r);                   /* what both had once was let go of at one of them */
-    else if (r->fork.high <= r->fork.low)
+    else if (r->fork.high <= r->fork.low && r->fork.low > 0)
         found(r);
+    else if (before == r->fork.high || r->fork.high <= r->fork.floor)
+        want_files(r);                   /* what both had once was let go of at one of them */
     else
-        ask(r, before == r->fork.high || !same ? r->fork.low + (r->fork.high - r->fork.low) / 2 : r->fork.high);
+        ask(r, same || r->fork.high - r->fork.floor < 2 ? r->fork.high : r->fork.floor + (r->fork.high - r->fork.floor) / 2);
 }
 
 /* What is held here that the sender does not have. */

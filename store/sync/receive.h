@@ -65,6 +65,7 @@ struct receive {
     struct {
         uint64_t low, high;    /* what ends at or below low is the same at both; they part at or below high */
         uint64_t asked;
+        uint64_t floor;        /* low, or the highest address at or below which the sender has no record */
         struct proto_tell low_rec;      /* the record that ends at low */
         bool     found;        /* low is where they part, and what this side is to go back to */
     } fork;

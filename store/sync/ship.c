@@ -75,6 +75,7 @@ static void look_for_fence(struct ship *s, const struct proto_hello *h)
 /* What the other side is, whether or not it has a store. */
 static bool peer_fits(struct ship *s, const struct proto_hello *h)
 {
+    look_for_fence(s, h);
     if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
         end(s, true, ERR_PEERVER, "the standby speaks protocol %" PRIu32 " to %" PRIu32 ", this side %d to %d; bring the older one up to date",
             h->lowest, h->highest, PROTO_LOWEST, PROTO_HIGHEST);

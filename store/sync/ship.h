@@ -78,7 +78,7 @@ struct ship {
     bool     booted;           /* it was sent files */
     uint64_t ask_at;
     bool     may_part;         /* the other side is of an older epoch: where it parts from this one it goes back */
-    bool     fenced;           /* the other side knows of a higher epoch: this one is primary no more */
+    bool     fenced;           /* the other side knows of a higher epoch: where this one is primary, it is so no more */
     struct epoch_row fence;    /* that epoch */
     uint64_t beat, beat_heard; /* numbers */
     int64_t  wall_ns;

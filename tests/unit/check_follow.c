@@ -239,6 +239,50 @@ START_TEST(an_epoch_that_was_cut_off_may_come_again_or_another)
 }
 END_TEST
 
+/* The records of two epochs came and went with the power, their rows did not: the same come again, the primary of before goes on, or this side is promoted. */
+START_TEST(a_cut_takes_the_records_of_two_epochs)
+{
+    struct err err = { 0 };
+    struct record rec;
+    uint64_t head;
+
+    if (_i > 0)                          /* else all there is goes, down to the first record */
+        ck_assert_int_eq(send_all(&err), 0);
+    ck_assert_int_eq(store_sync(b, &err), 0);
+    head = log_head(store_log(b));
+    ck_assert_int_eq(send_all(&err), 0);
+    for (uint32_t n = 2; n <= 3; n++) {
+        rec = epoch(n, 0);
+        ck_assert_msg(send_one(&rec, 0, &err) == 0, "%s", err.msg);
+    }
+    store_drop(b);
+    simio_cut(sim, 1, SIMIO_CUT_DROP_ALL);
+    if (_i == 3) {
+        b = open_b(true);
+        ck_assert_uint_eq(n_epochs(), 2);
+        ck_assert_int_eq(store_close(b, &err), 0);
+        b = open_b(false);
+        ck_assert_uint_eq(n_epochs(), 2);
+        content_is(b, "one", "one");
+        return;
+    }
+    b = open_b(false);
+    ck_assert_uint_eq(log_head(store_log(b)), head);
+    ck_assert_uint_eq(n_epochs(), 3);
+    if (_i == 1)
+        ts_save(&a, "two", "two");
+    ck_assert_msg(send_all(&err) == 0, "%s", err.msg);
+    for (uint32_t n = 2; _i == 2 && n <= 3; n++) {
+        rec = epoch(n, 0);
+        ck_assert_msg(send_one(&rec, 0, &err) == 0, "%s", err.msg);
+    }
+    ck_assert_int_eq(store_close(b, &err), 0);
+    b = open_b(false);
+    content_is(b, "one", "one");
+    ck_assert_uint_eq(n_epochs(), _i == 2 ? 3 : 1);     /* (rows whose records are still to come go where others come first) */
+}
+END_TEST
+
 /* The row of another primary's epoch came, its record did not; then the one of before goes on. */
 START_TEST(an_epoch_that_never_came_does_not_part_it_from_the_one_of_before)
 {
@@ -290,6 +334,7 @@ int main(void)
     tcase_add_test(t, what_is_not_the_next_record_changes_nothing);
     tcase_add_test(t, rows_are_left_for_a_promotion_here);
     tcase_add_test(t, an_epoch_that_was_cut_off_may_come_again_or_another);
+    tcase_add_loop_test(t, a_cut_takes_the_records_of_two_epochs, 0, 4);
     tcase_add_test(t, an_epoch_that_never_came_does_not_part_it_from_the_one_of_before);
     suite_add_tcase(s, t);
     sr = srunner_create(s);

@@ -149,6 +149,34 @@ START_TEST(an_older_epoch_fences_nobody)
 }
 END_TEST
 
+/* Who was told of an epoch counts on from it, whatever its role was then. */
+START_TEST(a_promotion_is_above_all_that_was_heard_of)
+{
+    struct epoch_row by = info_of(b.s)->super.epochs[0], said;
+    struct err err = { 0 };
+
+    by.number = 7;
+    by.first_lsn = log_head(store_log(b.s)) + 800;
+    by.id[0] ^= 1;
+    ck_assert_int_eq(store_fence(b.s, &by, &err), 0);
+    ck_assert_uint_eq(store_role(b.s), ROLE_STANDBY);
+    by.number = 5;
+    ck_assert_int_eq(store_fence(b.s, &by, &err), 0);
+    ts_reopen(&b, true);
+    ck_assert(store_fenced_by(b.s, &said) && said.number == 7);
+    by.number = 3;                       /* one that was fenced hears of more */
+    ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
+    ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
+    by.number = 9;
+    ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
+    ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
+    ck_assert_int_eq(store_promote(a.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(info_of(a.s)->super.epochs[1].number, 10);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(info_of(b.s)->super.epochs[1].number, 8);
+}
+END_TEST
+
 START_TEST(handed_over_and_back)
 {
     struct err err = { 0 };
@@ -239,6 +267,7 @@ int main(void)
     tcase_add_test(t, a_standby_of_before_is_expected_back_by_its_name);
     tcase_add_test(t, fenced_at_once_and_for_good);
     tcase_add_test(t, an_older_epoch_fences_nobody);
+    tcase_add_test(t, a_promotion_is_above_all_that_was_heard_of);
     tcase_add_test(t, handed_over_and_back);
     tcase_add_test(t, held_changes_wait_and_are_refused);
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 3);

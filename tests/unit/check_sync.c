@@ -500,7 +500,7 @@ static struct proto_tell below(const struct chain *c, uint64_t addr)
 /* The conversation by which it finds out, over all that two chains can be from here on: a fork where an epoch begins, or before (a machine set back to an image). */
 START_TEST(two_find_out_where_they_part)
 {
-    for (unsigned seed = 0; seed < 400; seed++) {
+    for (unsigned seed = 0; seed < 4000; seed++) {
         static struct chain here, there;
         struct receive *r = calloc(1, sizeof *r);
         struct receive_own *o = calloc(1, sizeof *o);
@@ -548,7 +548,7 @@ START_TEST(two_find_out_where_they_part)
             if (due == RECEIVE_COMPARE) {
                 struct proto_tell mine = below(&here, r->told.end);
 
-                receive_compared(r, mine.lsn == r->told.lsn && hash128_eq(&mine.hash, &r->told.hash));
+                receive_compared(r, r->told.lsn != 0 && mine.lsn == r->told.lsn && hash128_eq(&mine.hash, &r->told.hash));
                 continue;
             }
             if (due == RECEIVE_JUDGE) {
@@ -600,6 +600,23 @@ START_TEST(whoever_meets_a_higher_epoch_is_primary_no_more)
         ck_assert_int_eq(s->err.code, ERR_FENCED);
         ck_assert(s->fenced && s->fence.number == 9);
     }
+    ship_in(s, &o, SHIP_HELLO);          /* a copy of this very site that was promoted: whatever else is wrong */
+    sample(PROTO_HELLO, m);
+    m->u.hello.part = PROTO_RECEIVER;
+    memcpy(m->u.hello.site, o.site, 16);
+    m->u.hello.n_epochs = 3;
+    row(&m->u.hello.epochs[2], 3, BEGINS + 700);
+    m->u.hello.known = 3;
+    ship_hear(s, m);
+    ck_assert_int_eq(s->err.code, ERR_USAGE);
+    ck_assert(s->fenced && s->fence.number == 3);
+    receive_in(r, RECEIVE_HELLO);        /* a standby follows; but if the stream is cut before that epoch's record, it was told of it */
+    sample(PROTO_HELLO, m);
+    m->u.hello.n_epochs = 3;
+    row(&m->u.hello.epochs[2], 3, BEGINS + 900);
+    m->u.hello.known = 3;
+    receive_hear(r, m);
+    ck_assert(r->state != RECEIVE_END && r->fenced && r->fence.number == 3);
     for (unsigned n = 2; n <= 3; n++) {  /* the other way round: a sender comes to one that is primary itself */
         receive_in(r, RECEIVE_HELLO);
         r->own.role = ROLE_PRIMARY;
