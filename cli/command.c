@@ -91,6 +91,10 @@ const struct command commands[] = {
     { "check", "[STORE] [--read-data]", "verify; never changes anything",
       "  --read-data          also read and verify every byte of file data\n", cmd_check },
     { "dump", "FILE", "print a log segment, a pack, an archive file, a base, a superblock or a retained set", "", cmd_dump },
+    { "dr", "plan show|runbook [PLAN]", "the disaster recovery plan: the order, and the plan on paper",
+      "  PLAN                 its name, a store that has it at .spare/plan.yaml, or a file; by default the only one of this machine\n"
+      "  plan show            systems in the order in which they come back\n"
+      "  plan runbook         the plan as commands to be typed, with whom to call; --html: as a page to print\n", cmd_dr },
     { "version", "", "the version of this program and of the format it writes", "", cmd_version },
     { "help", "[COMMAND]", "this, or the options of a command", "", cmd_help },
 };

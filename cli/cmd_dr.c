@@ -1,0 +1,51 @@
+/* dr: the disaster recovery plan and what is done by it. */
+#include "cli/cli.h"
+#include "cli/dr/dr.h"
+
+#include <string.h>
+
+static const struct { const char *verb, *noun; int (*run)(const struct dr_options *o); } words[] = {
+    { "plan", "show", dr_plan_show },
+    { "plan", "runbook", dr_plan_runbook },
+};
+enum { N_WORDS = sizeof words / sizeof words[0] };
+
+enum { SITE = OPT_FIRST, HTML };
+static const struct option longs[] = {
+    { "site", required_argument, NULL, SITE }, { "html", no_argument, NULL, HTML },
+};
+
+static int options(int argc, char **argv, struct dr_options *d, int *code)
+{
+    int o;
+
+    while ((o = cli_option(argc, argv, "", longs, sizeof longs / sizeof longs[0], code)) != -1) {
+        switch (o) {
+        case SITE: d->site = optarg; break;
+        case HTML: d->html = true; break;
+        default: return ERR_USAGE;
+        }
+    }
+    return 0;
+}
+
+int cmd_dr(int argc, char **argv)
+{
+    struct dr_options d = { 0 };
+    const char *verb, *noun;
+    int code = 0;
+
+    if (options(argc, argv, &d, &code))
+        return code;
+    verb = optind < argc ? argv[optind++] : "";
+    noun = strcmp(verb, "plan") == 0 && optind < argc ? argv[optind++] : "";
+    for (unsigned i = 0; i < N_WORDS; i++) {
+        if (strcmp(words[i].verb, verb) != 0 || strcmp(words[i].noun, noun) != 0)
+            continue;
+        if (argc - optind > 1)
+            return cli_usage("dr", "%s%s%s takes one plan, found %d arguments", verb, *noun ? " " : "", noun, argc - optind);
+        d.plan = optind < argc ? argv[optind] : cli_store;
+        return words[i].run(&d);
+    }
+    return cli_usage("dr", "expected what to do, found %s%s%s", *verb ? verb : "nothing", *noun ? " " : "", noun);
+}

@@ -1,0 +1,30 @@
+/*
+ * dr.h: what `spare dr` does, a function for each of its words. Each returns the exit code; what goes wrong is said by out.h.
+ */
+#ifndef CLI_DR_DR_H
+#define CLI_DR_DR_H
+
+#include "cli/dr/plan_find.h"
+#include "cli/out.h"
+
+struct dr_options {
+    const char *plan;           /* a name, a store, a file; NULL: the only one */
+    const char *site;           /* --site: which site this is, or which is meant */
+    const char *run;            /* --run: by default the one that is open, else the last */
+    const char *accept_loss;    /* --accept-loss: a time, or "any" */
+    const char *since;          /* --since: when the primary went away, RFC 3339 */
+    const char *prefer;         /* --prefer: rpo, rto */
+    const char *step;           /* --step: ack of a manual step */
+    const char *person;         /* --by */
+    const char *reason;         /* --reason */
+    bool unfenced;              /* --unfenced */
+    bool html;                  /* --html */
+    bool failed;                /* --failed: ack of a manual step that could not be done */
+    bool quick;                 /* --quick: plan check without hooks and notices */
+    bool again;                 /* --new: a run of its own, though one is open */
+};
+
+int dr_plan_show(const struct dr_options *o);
+int dr_plan_runbook(const struct dr_options *o);
+
+#endif
