@@ -31,8 +31,10 @@ bool plan_duration_parse(const char *text, int64_t *ms)
     v = strtoull(text, &end, 10);
     for (unsigned i = 0; i < N_UNITS; i++)
         if (strcmp(end, units[i].unit) == 0) {
+            if (errno || v > (unsigned long long)(INT64_MAX / units[i].ms))
+                return false;
             *ms = (int64_t)v * units[i].ms;
-            return errno == 0 && v <= (unsigned long long)(INT64_MAX / units[i].ms);
+            return true;
         }
     /* "0" needs no unit. */
     *ms = 0;
