@@ -44,6 +44,22 @@ static int remount(const struct fs_options *fo, const char *store, struct err *e
     return r ? r : fs_remount(fo, err);
 }
 
+/* A mount that is read-only without having been asked to be says why. */
+static void say_role(const char *store)
+{
+    struct super *sb = malloc(sizeof *sb);
+    struct io *io = NULL;
+    uint32_t role = sb && io_posix_new(store, &io, NULL) == 0 && super_read(io, sb, NULL, NULL) == 0 ? sb->role : ROLE_PRIMARY;
+
+    if (role == ROLE_STANDBY)
+        out_message("%s: is a standby: the mount is read-only, and follows what its primary ships; `spare promote` makes this one the primary", store);
+    else if (role == ROLE_FENCED)
+        out_message("%s: is fenced, another site became the primary: the mount is read-only; `spare demote` makes this one a standby of that, `spare promote` takes over again", store);
+    if (io)
+        io->ops->free(io);
+    free(sb);
+}
+
 int cmd_mount(int argc, char **argv)
 {
     enum { MOVED = OPT_FIRST, COPIED, RESUME };
@@ -93,7 +109,11 @@ int cmd_mount(int argc, char **argv)
     if (r == 0) {
         fo->store = store;
         fo->dir = dir;
+        if (fo->foreground && !fo->remount)
+            say_role(store);
         r = fo->remount ? remount(fo, store, &err) : fs_mount(fo, &err);
+        if (r == 0 && !fo->foreground && !fo->remount)
+            say_role(store);
     }
     if (r) {
         code = out_error(&err, r);

@@ -1,9 +1,10 @@
-/* sync, standby, serve, promote: a second place for a store. */
+/* sync, standby, serve: a second place for a store. */
 #include "cli/cli.h"
 #include "cli/locate.h"
 #include "cli/peer.h"
 #include "cli/session.h"
 
+#include "store/core/anew.h"
 #include "store/svc/server.h"
 #include "store/core/standby.h"
 
@@ -338,7 +339,7 @@ int cmd_standby(int argc, char **argv)
 
 /* ---- serve ---- */
 
-struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; };
+struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; char *beside; };
 
 /* While it receives, commands can ask the store, and a mount can have it. Without that it receives all the same. */
 static struct svc_server *answer(struct store *s, const char *dir)
@@ -448,7 +449,7 @@ static int emit_nothing(void *arg, const char *type, const json_t *o, const void
     return out_interrupted ? ERR_INTR : 0;
 }
 
-/* Back to where both part, with nobody else in it; the index is made anew at once, so that the next stream finds a standby. */
+/* Back to where both part, or to what was sent anew, with nobody else in it; the index is made at once, so that the next stream finds a standby. */
 static int go_back(const char *dir, struct rewind *w, struct err *err)
 {
     struct log_recovery rec;
@@ -457,7 +458,7 @@ static int go_back(const char *dir, struct rewind *w, struct err *err)
     int r = io_posix_new(dir, &io, err);
 
     if (r == 0)
-        r = store_rewind(io, dir, w, err);
+        r = w->anew ? store_anew(io, dir, w->branch, err) : store_rewind(io, dir, w, err);
     if (io)
         io->ops->free(io);
     if (r) {
@@ -465,7 +466,8 @@ static int go_back(const char *dir, struct rewind *w, struct err *err)
         return r;
     }
     if (w->branch[0])
-        out_message("%s: went back to @%llu; what it had beyond is kept, for reading, as branches/%s", dir, (unsigned long long)w->at, w->branch);
+        out_message("%s: %s @%llu; what it had %sis kept, for reading, as branches/%s", dir, w->anew ? "was made anew, up to" : "went back to",
+                    (unsigned long long)w->at, w->anew ? "" : "beyond ", w->branch);
     else
         out_message("%s: went back to @%llu; nothing that was done there had not been shipped", dir, (unsigned long long)w->at);
     r = session_open_here(dir, true, LOCATION_AS_IS, &s, &io, &rec, err);
@@ -476,11 +478,33 @@ static int go_back(const char *dir, struct rewind *w, struct err *err)
     return r;
 }
 
+/* Beside a store that is there. */
+static int place_beside(void *arg, struct io **io, const char **dir, struct err *err)
+{
+    struct made *m = arg;
+    struct io *store_io = NULL;
+    int r = io_posix_new(m->dir, &store_io, err);
+
+    if (r == 0)
+        r = anew_begin(store_io, err);
+    if (store_io)
+        store_io->ops->free(store_io);
+    if (r == 0 && asprintf(&m->beside, "%s/" ANEW_DIR, m->dir) < 0) {
+        m->beside = NULL;
+        r = err_set(err, ERR_NOMEM, "no memory");
+    }
+    if (r == 0)
+        r = io_posix_new(m->beside, io, err);
+    *dir = m->beside;
+    return r;
+}
+
 /* Mounted: whoever serves it takes the stream. Else this process opens it. */
 static int serve_store(const char *dir, uint32_t location, struct err *err)
 {
     struct rewind back = { 0 };
-    struct link_receive_options opt = { .stop = { -1, &out_interrupted }, .rewind = &back };
+    struct made m = { .dir = dir };
+    struct link_receive_options opt = { .place = place_beside, .arg = &m, .stop = { -1, &out_interrupted }, .rewind = &back };
     struct session *ses = NULL;
     struct svc_server *server;
     struct link_table own;
@@ -501,6 +525,7 @@ static int serve_store(const char *dir, uint32_t location, struct err *err)
         link_table_release(&own);
     }
     r = session_end(ses, r, err);
+    free(m.beside);
     return back.at ? go_back(dir, &back, err) : r;
 }
 
@@ -536,61 +561,5 @@ int cmd_serve(int argc, char **argv)
     /* The other side says what it was; here nobody may be looking. */
     code = r == 0 ? EXIT_OK : r == ERR_INTR ? out_error(&err, r) : err_exit(r);
     free(dir);
-    return code;
-}
-
-/* ---- promote ---- */
-
-static int promote(const char *dir, uint32_t location, struct err *err)
-{
-    struct store_options opt = { .writable = true, .threads = true, .promote = true, .location = location };
-    struct log_recovery rec;
-    struct store *s = NULL;
-    struct io *io = NULL;
-    int r = io_posix_new(dir, &io, err);
-
-    if (r == 0)
-        r = store_open(io, dir, &opt, &s, &rec, err);
-    if (r == 0)
-        r = store_close(s, err);
-    if (io)
-        io->ops->free(io);
-    return r;
-}
-
-int cmd_promote(int argc, char **argv)
-{
-    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED } };
-    struct place p;
-    struct err err = { 0 };
-    uint32_t location = LOCATION_AS_IS;
-    int code = 0, o, r;
-
-    while ((o = cli_option(argc, argv, "", longs, 2, &code)) != -1) {
-        if (o == -2)
-            return code;
-        location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
-    }
-    if (argc - optind > 1)
-        return cli_usage("promote", "expected one store, found more");
-    r = locate_store(optind < argc ? argv[optind] : cli_store, &p, &err);
-    if (r)
-        return out_error(&err, r);
-    r = promote(p.store, location, &err);
-    if (r == ERR_LOCKED || r == ERR_BUSY)
-        err_set(&err, r, "%s: expected a standby that nobody has open, found it in use; unmount it, and let no stream run into it, then promote", p.store);
-    if (r) {
-        code = out_error(&err, r);
-    } else if (out_json) {
-        json_t *j = json_object();
-
-        session_put_bytes(j, "store", p.store);
-        json_object_set_new(j, "role", json_string("primary"));
-        out_object(j);
-        json_decref(j);
-    } else {
-        out_text("%s: is the primary now, with all of its history\nNext: spare mount %s DIR\n", out_name(p.store), out_name(p.store));
-    }
-    locate_release(&p);
     return code;
 }

@@ -52,6 +52,11 @@ const struct command commands[] = {
     { "undo", "PATH [--redo]", "back a version; twice goes back two; a deleted file comes back",
       "  --redo               forward again\n"
       "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_undo },
+    { "branch", "list|show|remove [NAME] [STORE]", "what a store held that its other side did not, kept when it went back",
+      "  list                 branches, when they parted, and when they end\n"
+      "  show NAME            what was done there that is not in the store: each file, when, how large; ! what has changed in the store since, too\n"
+      "  remove NAME          it goes, for good\n"
+      "  A branch is a store: spare mount -o ro STORE/branches/NAME DIR; spare cat PATH --store STORE/branches/NAME\n", cmd_branch },
     { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE",
       "  --follow             go on as more is written, until interrupted; a standby that goes away is tried again\n"
       "  --new                make a standby at TARGET though there was one before that is gone\n"
@@ -64,9 +69,16 @@ const struct command commands[] = {
       "  remove [STORE] TARGET    forget it; what is there stays\n"
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
-    { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history",
+    { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
       "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n",
       cmd_promote },
+    { "demote", "[STORE]", "a primary becomes a standby: what is mounted of it turns read-only", "", cmd_demote },
+    { "switchover", "[STORE] TARGET", "planned, nothing is lost: the standby TARGET becomes the primary, this store its standby",
+      "  --stop COMMAND       run first, while changes go on: what shall not run during the switch\n"
+      "  --start COMMAND      run last, where the primary is then: on the host of HOST:STORE, else here\n"
+      "  --timeout TIME       the standby must be near by then (30s); changes wait at most 5 s, and go on here if it does not get there\n"
+      "  --ssh, --remote-spare   as for sync\n"
+      "  --store STORE        the store; by default that of the current directory\n", cmd_switchover },
     { "serve", "--stdio STORE [--receive-only]", "the far end of sync, started by it",
       "  --receive-only       for a forced command in authorized_keys: append, and nothing else\n"
       "  --moved, --copied    as for sync\n", cmd_serve },

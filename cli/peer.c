@@ -74,20 +74,15 @@ static int split(char *words, char **argv, int max)
 
 struct command_line { char *argv[ARGS_MAX + 16]; char *words, *remote; };
 
-static int remote_args(struct command_line *c, char *host, const char *store, const struct peer_options *opt, struct err *err)
+/* What ssh is called with to run c->remote on that host. */
+static int ssh_args(struct command_line *c, char *host, const struct peer_options *opt, struct err *err)
 {
     static char batch[] = "-oBatchMode=yes", connect[] = "-oConnectTimeout=10", alive[] = "-oServerAliveInterval=10", none[] = "-T", end[] = "--";
-    char *q = quoted(store);
     int n;
 
     c->words = strdup(opt->ssh ? opt->ssh : "ssh");
-    if (!q || !c->words || asprintf(&c->remote, "%s serve --stdio%s%s -- %s", opt->remote ? opt->remote : "spare", opt->moved ? " --moved" : "",
-                                    opt->copied ? " --copied" : "", q) < 0) {
-        c->remote = NULL;
-        free(q);
+    if (!c->words || !c->remote)
         return err_set(err, ERR_NOMEM, "no memory");
-    }
-    free(q);
     n = split(c->words, c->argv, ARGS_MAX);
     if (n == 0)
         return err_set(err, ERR_USAGE, "--ssh: expected a command, found none");
@@ -100,6 +95,16 @@ static int remote_args(struct command_line *c, char *host, const char *store, co
     c->argv[n++] = c->remote;
     c->argv[n] = NULL;
     return 0;
+}
+
+static int remote_args(struct command_line *c, char *host, const char *store, const struct peer_options *opt, struct err *err)
+{
+    char *q = quoted(store);
+
+    if (!q || asprintf(&c->remote, "%s serve --stdio%s%s -- %s", opt->remote ? opt->remote : "spare", opt->moved ? " --moved" : "", opt->copied ? " --copied" : "", q) < 0)
+        c->remote = NULL;
+    free(q);
+    return ssh_args(c, host, opt, err);
 }
 
 static void local_args(struct command_line *c, const char *dir, const struct peer_options *opt)
@@ -192,4 +197,67 @@ int peer_end(struct peer *p, const char *target, int rc, struct err *err)
     else if (WEXITSTATUS(status) == NOT_FOUND)
         err_set(err, rc, "%s: expected spare at the other end, found none; install it there, or say where by --remote-spare", target);
     return rc;
+}
+
+/* ---- commands at the other end ---- */
+
+/* To its end: its exit status. */
+static int run(const char *program, char **argv, bool quiet, struct err *err)
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    if (pid < 0)
+        return err_from_errno(err, errno, "%s: fork", program);
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDWR);
+
+        if (null < 0 || dup2(null, 0) < 0 || (quiet && dup2(null, 1) < 0))
+            _exit(1);
+        if (null > 2)
+            close(null);
+        execvp(program, argv);
+        fprintf(stderr, "spare: %s: %s\n", argv[0], strerror(errno));
+        _exit(NOT_FOUND);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int run_there(char *host, char *remote, const struct peer_options *opt, bool quiet, struct err *err)
+{
+    struct command_line c = { .remote = remote };
+    int r = host[0] == '-' ? err_set(err, ERR_USAGE, "%s: expected a host, found what looks like an option", host) : ssh_args(&c, host, opt, err);
+
+    if (r == 0)
+        r = run(c.argv[0], c.argv, quiet, err);
+    free(c.words);
+    free(remote);
+    return r;
+}
+
+int peer_run(const char *target, const struct peer_options *opt, const char *verb, struct err *err)
+{
+    char host[256], *q, *remote = NULL;
+    char *argv[] = { (char[]){ "spare" }, (char *)(uintptr_t)verb, (char[]){ "--" }, (char *)(uintptr_t)target, NULL };
+    const char *store = peer_host(target, host, sizeof host);
+
+    if (!store)
+        return run("/proc/self/exe", argv, true, err);
+    q = quoted(store);
+    if (!q || asprintf(&remote, "%s %s -- %s", opt->remote ? opt->remote : "spare", verb, q) < 0)
+        remote = NULL;
+    free(q);
+    return run_there(host, remote, opt, true, err);
+}
+
+int peer_shell(const char *target, const struct peer_options *opt, const char *command, struct err *err)
+{
+    char host[256];
+    char *argv[] = { (char[]){ "sh" }, (char[]){ "-c" }, (char *)(uintptr_t)command, NULL };
+
+    if (!target || !peer_host(target, host, sizeof host))
+        return run("/bin/sh", argv, false, err);
+    return run_there(host, strdup(command), opt, false, err);
 }

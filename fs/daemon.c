@@ -101,7 +101,7 @@ static int detach(const struct fs_options *o, struct err *err)
     return code;
 }
 
-/* Before anything is mounted: only the kernel can refuse what a standby may not do. Who may open the store finds out later. */
+/* Before anything is mounted: only the kernel can refuse what who is not the primary may not do. Who may open the store finds out later. */
 static int find_role(struct fs_options *o, struct err *err)
 {
     struct super *sb = malloc(sizeof *sb);
@@ -109,9 +109,7 @@ static int find_role(struct fs_options *o, struct err *err)
 
     if (!sb)
         return err_set(err, ERR_NOMEM, "%s: out of memory", o->store);
-    o->standby = io_posix_new(o->store, &io, NULL) == 0 && super_read(io, sb, NULL, NULL) == 0 && sb->role == ROLE_STANDBY;
-    if (o->standby)
-        o->writeback = false;
+    o->standby = io_posix_new(o->store, &io, NULL) == 0 && super_read(io, sb, NULL, NULL) == 0 && sb->role != ROLE_PRIMARY;
     if (io)
         io->ops->free(io);
     free(sb);
@@ -151,6 +149,8 @@ int fs_mount(const struct fs_options *o, struct err *err)
     rc = find_role(&abs, err);
     if (rc < 0)
         goto out;
+    if (abs.standby)
+        abs.writeback = false;
     if (!abs.fsname[0])
         snprintf(abs.fsname, sizeof abs.fsname, "%s", store);
     if (o->foreground) {

@@ -24,9 +24,11 @@
 #include "fs/memfd.h"
 #include "fs/mount.h"
 #include "fs/shim.h"
+#include "store/core/role.h"
 #include "store/core/store.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -54,14 +56,17 @@ struct fs {
     struct chores *chores;
     struct snapdir *snapdir;     /* snapdir.h */
     struct past *past;           /* past.h */
+    pthread_mutex_t role_lock;   /* role.h */
+    int role_wake;               /* eventfd: there may be something for role_fit to do */
+    _Atomic uint32_t role;       /* role_lock; enum super_role that this mount has taken up; 0: none yet */
     uid_t store_uid;             /* whose the store is: who may see the past */
     gid_t store_gid;
     pthread_mutex_t dir_lock;
     struct dir_end dir_end[DIR_ENDS];    /* dir_lock; by inode */
 };
 
-/* fs_changes(fs): this mount may change the live tree. */
-static inline bool fs_changes(const struct fs *fs) { return !fs->o->read_only && !fs->o->standby; }
+/* fs_changes(fs): this mount may change the live tree, as of now. */
+static inline bool fs_changes(const struct fs *fs) { return !fs->o->read_only && store_role(fs->store) == ROLE_PRIMARY; }
 
 /* fs_log(fmt, ...): one message, to stderr, the log file or syslog; no newline at the end. Threads: any. */
 void fs_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

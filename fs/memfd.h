@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 enum {
-    MEM_LAYOUT = 1,              /* changes whenever anything in here does, fs/past.c's part included: what `spare upgrade` compares */
+    MEM_LAYOUT = 2,              /* changes whenever anything in here does, fs/past.c's part included: what `spare upgrade` compares */
     MEM_LARGE = 64,              /* buffers that hold any request */
     MEM_SMALL = 2048,            /* buffers of parked requests */
     MEM_SMALL_BYTES = 4096 + 128,/* a 4 KiB write with its head and the shim's tail */
@@ -57,6 +57,8 @@ struct mem_head {
     uint32_t workers;            /* workers started */
     uint32_t planned;            /* that many were, when the last of them was ended for another program: no crash of what it worked on */
     _Atomic uint64_t lookups;    /* region (bit 63) and log2 of its capacity */
+    uint32_t fitted;             /* enum super_role that the kernel's flags of the mount are for; 0: no worker has served yet */
+    uint32_t pad;
     struct shim_saved live, past;
 };
 

@@ -264,12 +264,18 @@ static void append_escaped(char *to, size_t cap, const char *from)
     to[n] = '\0';
 }
 
+/* Who owns the store could write any file into it: such a one is not to be setuid root. Nor what another host's root writes into a standby. */
+static bool trusted(const struct fs_options *o, bool primary)
+{
+    struct stat st;
+
+    return geteuid() == 0 && stat(o->store, &st) == 0 && st.st_uid == 0 && primary;
+}
+
 static void mount_text(const struct fs_options *o, bool past, char *buf, size_t cap)
 {
     char *real = realpath(o->store, NULL);
-    struct stat st;
-    /* Who owns the store could write any file into it: such a one is not to be setuid root. Nor what another host's root wrote into a standby. */
-    bool root = geteuid() == 0 && stat(o->store, &st) == 0 && st.st_uid == 0 && !o->standby;
+    bool root = trusted(o, !o->standby);
 
     buf[0] = '\0';
     snprintf(buf, cap, "subtype=%s,default_permissions%s%s%s%s%s,fsname=", past ? FS_SUBTYPE_PAST : FS_SUBTYPE,
@@ -427,6 +433,29 @@ int fs_remount(const struct fs_options *o, struct err *err)
         return errno == EBUSY ? err_set(err, ERR_BUSY, "%s: a file is open for writing there; close it first", dir) :
                                 err_from_errno(err, errno, "remount %s", dir);
     return 0;
+}
+
+int mount_turn(const struct fs_options *o, const struct fs_mounted *m, bool writable, struct err *err)
+{
+    bool open = trusted(o, writable);
+    struct statvfs v;
+    struct stat st;
+    unsigned long keep;
+
+    if (geteuid() != 0)
+        return err_set(err, ERR_PERM, "%s: an ordinary user's mount cannot be remounted; unmount it, and mount it again", o->dir);
+    if (stat(o->dir, &st) < 0 || statvfs(o->dir, &v) < 0)
+        return err_from_errno(err, errno, "%s", o->dir);
+    if (st.st_dev != m->dev)
+        return err_set(err, ERR_BUSY, "%s: something else is mounted over it", o->dir);
+    keep = (v.f_flag & ST_NOEXEC ? MS_NOEXEC : 0ul) | (v.f_flag & ST_RELATIME ? MS_RELATIME : 0ul) | (v.f_flag & ST_NOATIME ? MS_NOATIME : 0ul) |
+           (v.f_flag & ST_NOSYMFOLLOW ? MS_NOSYMFOLLOW : 0ul) | (!open || o->nosuid ? MS_NOSUID : 0ul) | (!open || o->nodev ? MS_NODEV : 0ul);
+    if (mount(NULL, o->dir, NULL, MS_REMOUNT | keep | (writable ? 0ul : MS_RDONLY), NULL) == 0)
+        return 0;
+    if (errno != EBUSY)
+        return err_from_errno(err, errno, "remount %s", o->dir);
+    (void)mount(NULL, o->dir, NULL, MS_REMOUNT | keep, NULL);        /* nosuid and nodev at least */
+    return err_set(err, ERR_BUSY, "%s: a file is open for writing there", o->dir);
 }
 
 /* ---- taking down ---- */

@@ -27,7 +27,7 @@ struct fs_options {
     bool foreground;           /* do not detach; messages to stderr */
     bool allow_other;          /* other users too; fs_options_init sets it when root */
     bool read_only;            /* the store is not written to */
-    bool standby;              /* the store follows another: the mount is read-only, the store grows; fs_mount finds out */
+    bool standby;              /* the store was not the primary when it was mounted, so the kernel was told to refuse changes; fs_mount finds out */
     bool nonempty;             /* accept a mount point with entries */
     bool remount;              /* change what the kernel allows there, nothing else: fs_remount */
     bool mode_said;            /* ro or rw was named */
@@ -135,6 +135,12 @@ int mount_open(const struct fs_options *o, const char *dir, bool past, struct fu
  * mount_past_done(o): removes what it made. */
 int mount_past_dir(const struct fs_options *o, char *buf, size_t cap, struct err *err);
 void mount_past_done(const struct fs_options *o);
+
+/*
+ * mount_turn(o, m, writable, err): the mount ${m} at o->dir lets changes through from here on, or does so no more; nosuid and nodev as a mount made now would have them. As root. Asks the
+ * mount itself. Errors: PERM not root; BUSY a file is open for writing, or something else is mounted over it.
+ */
+int mount_turn(const struct fs_options *o, const struct fs_mounted *m, bool writable, struct err *err);
 
 /* mount_take_down(dir, lazy, err): unmount one mount point; umount2 or fusermount3. BUSY, PERM, NOENT, IO. */
 int mount_take_down(const char *dir, bool lazy, struct err *err);

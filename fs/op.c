@@ -69,7 +69,7 @@ static void answering(struct op *op, int eno)
         op->slot->state = SLOT_ANSWERING;
         return;
     }
-    if (op->slot->lsn == 0)
+    if (op->slot->lsn == 0 || atomic_load(&op->fs->role) != ROLE_PRIMARY)    /* of a role that is just being entered, whose writer is not noted yet */
         return;
     h = mem_head(op->fs->mem);
     was = atomic_load_explicit(&h->acked_lsn, memory_order_relaxed);

@@ -5,6 +5,7 @@
 #include "fs/park.h"
 #include "fs/past.h"
 #include "fs/recover.h"
+#include "fs/role.h"
 #include "fs/snapdir.h"
 #include "store/maint/upkeep.h"
 #include "store/svc/server.h"
@@ -17,6 +18,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -60,7 +62,18 @@ static time_t monotonic_s(void)
 
 enum { LET_GO_MS = 50 };        /* a moment that nobody is in is forgotten by the kernel much faster */
 
-static void on_progress(void *arg) { park_progress(((struct fs *)arg)->park); }
+static void on_progress(void *arg)
+{
+    const uint64_t one = 1;
+    struct fs *fs = arg;
+
+    park_progress(fs->park);
+    /* What there is to do may take a while, and locks may be held here. */
+    if (role_changed(fs) && write(fs->role_wake, &one, sizeof one) < 0) {
+        /* EAGAIN: it is readable already */
+    }
+}
+
 static void on_inval_entry(void *arg, uint64_t parent, const char *name, size_t nlen)
 {
     chores_inval_entry(((struct fs *)arg)->chores, parent, name, nlen, true);
@@ -129,16 +142,14 @@ static int open_when_free(struct worker *w, const struct store_options *so, stru
     }
 }
 
-/* A standby that was never sent anything has no root to show. And a role that changed since the mount was asked for is not mounted by it. */
+/* A standby that was never sent anything has no root to show. A role that changed since the mount was asked for is not mounted by it; once it is mounted it may (role.h). */
 static int has_tree(struct worker *w, struct err *err)
 {
     const char *dir = w->fs.o->store;
-    struct store_info info;
     struct row_ino root;
     int rc = 0;
 
-    store_info(w->fs.store, &info);
-    if ((info.super.role == ROLE_STANDBY) != w->fs.o->standby)
+    if (!w->again && (store_role(w->fs.store) != ROLE_PRIMARY) != w->fs.o->standby)
         rc = err_set(err, ERR_BUSY, "%s: its role just changed; mount it again", dir);
     else if (store_getattr(w->fs.store, AT_LIVE, INO_ROOT, &root, NULL) < 0 && w->fs.o->standby)
         rc = err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any; let `spare sync` run first", dir);
@@ -235,18 +246,6 @@ static int make_session(struct fs *fs, int fd, struct err *err)
     return 0;
 }
 
-/* What an earlier worker answered was found and is durable since: a later one must find what this one answers. */
-static void answers_are_mine(struct worker *w)
-{
-    struct mem_head *h = mem_head(w->fs.mem);
-    struct store_info info;
-
-    store_info(w->fs.store, &info);
-    atomic_store(&h->acked_lsn, 0);
-    h->acked_writer = info.super.incarnation;
-}
-
-/* The first worker says whose mount this is; a later one goes on where the kernel is. */
 static int begin_or_continue(struct worker *w, struct err *err)
 {
     struct fs *fs = &w->fs;
@@ -255,16 +254,9 @@ static int begin_or_continue(struct worker *w, struct err *err)
     int rc;
 
     shim_save_to(fs->shim, &h->live);
-    if (fs_changes(fs))
-        answers_are_mine(w);
-    if (h->mount_lsn == 0 && fs_changes(fs)) {    /* no worker before came so far */
-        h->mount_lsn = log_head(store_log(fs->store));
-        rc = store_mounted(fs->store, h->mount_id, true, fs->o->dir, err);
-        if (rc < 0)
-            return rc;
-    }
-    if (!w->again)
-        return 0;
+    rc = role_begin(fs, err);
+    if (rc < 0 || !w->again)
+        return rc;
     rc = shim_restart(fs->shim, &h->live);
     if (rc < 0 && rc != -EINVAL)    /* EINVAL: it died before INIT was answered; INIT comes again */
         return err_from_errno(err, -rc, "continue the FUSE session");
@@ -311,7 +303,7 @@ static void *control_main(void *arg)
     struct worker *w = arg;
     sigset_t set;
     int sig;
-    struct pollfd p[3];
+    struct pollfd p[4];
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
@@ -320,17 +312,21 @@ static void *control_main(void *arg)
     p[0] = (struct pollfd){ .fd = w->done[0], .events = POLLIN };
     p[1] = (struct pollfd){ .fd = sig, .events = POLLIN };
     p[2] = (struct pollfd){ .fd = w->ctl, .events = POLLIN };
+    p[3] = (struct pollfd){ .fd = w->fs.role_wake, .events = POLLIN };
     for (;;) {
         struct signalfd_siginfo si;
         struct ctl_msg m;
+        uint64_t n;
         int fd;
 
-        if (poll(p, 3, -1) < 0 && errno != EINTR)
+        if (poll(p, 4, -1) < 0 && errno != EINTR)
             break;
         if (p[0].revents)
             break;
         if ((p[1].revents & POLLIN) && read(sig, &si, sizeof si) == (ssize_t)sizeof si)
             asked_to_end(w);
+        if (p[3].revents && read(w->fs.role_wake, &n, sizeof n) == (ssize_t)sizeof n)
+            (void)role_fit(&w->fs, NULL);
         if (!p[2].revents)
             continue;
         if (ctl_recv(w->ctl, &m, &fd) == 1) {
@@ -452,12 +448,21 @@ static int upgrade(void *arg, const struct caller *who, const char *program, uin
     return sent < 0 ? err_from_errno(err, -sent, "%s: its supervisor", w->fs.o->dir) : rc;
 }
 
+static bool fit(void *arg, char *options, size_t cap, struct err *why)
+{
+    struct worker *w = arg;
+
+    if (options && fs_options_text(w->fs.o, options, cap) < 0)
+        options[0] = '\0';
+    return role_fit(&w->fs, why);
+}
+
 /* Commands reach the store through this process. Without it they cannot, but files can be worked on. */
 static void start_server(struct worker *w)
 {
     struct err err = { 0 };
 
-    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .arg = w, .counters = counters, .upgrade = upgrade };
+    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit };
     if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
         w->server = NULL;
         fs_log("commands will find this mount deaf: %s", err.msg);
@@ -572,6 +577,8 @@ int worker_main(const struct fs_options *o, struct mem *mem, int ctl, bool again
     if (!w)
         return WORKER_FATAL;
     pthread_mutex_init(&w->fs.dir_lock, NULL);
+    pthread_mutex_init(&w->fs.role_lock, NULL);
+    w->fs.role_wake = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);    /* a worker before this one may not have come so far as to make the mount fit */
     w->fs.o = o;
     w->fs.mem = mem;
     w->ctl = ctl;

@@ -4,6 +4,7 @@
 #include "store/core/core_internal.h"
 #include "store/core/standby.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,7 @@ static int write_retained(struct io *io, const char *in, const struct super *sb,
 }
 
 /* The same store at a site of its own, which nobody ships to and which ships to nobody. */
-static int write_super(struct io *io, const char *in, const char *dir, const struct super *of, struct err *err)
+static int write_super(struct io *io, const char *in, const char *dir, const struct super *of, uint64_t parted, struct err *err)
 {
     struct super *sb = malloc(sizeof *sb);
     uint8_t *buf = malloc(SUPER_FILE_BYTES);
@@ -110,8 +111,11 @@ static int write_super(struct io *io, const char *in, const char *dir, const str
         (void)super_config_set(sb, key, NULL, NULL);
     }
     role_fence_clear(sb);
+    snprintf(key, sizeof key, "%" PRIu64, parted);
+    rc = super_config_set(sb, BRANCH_PARTED, key, err);
     super_encode(sb, buf);
-    rc = write_pair(io, in, "super", buf, SUPER_FILE_BYTES, err);
+    if (rc == 0)
+        rc = write_pair(io, in, "super", buf, SUPER_FILE_BYTES, err);
 out:
     free(sb);
     free(buf);
@@ -184,7 +188,7 @@ static bool is_ours(struct io *io, const char *path, const struct super *sb)
     return yes;
 }
 
-static int fill_branch(struct io *io, const char *dir, const char *part, const struct super *sb, struct err *err)
+static int fill_branch(struct io *io, const char *dir, const char *part, const struct super *sb, uint64_t parted, struct err *err)
 {
     static const char *const dirs[] = { "log", "archive", "packs" };
     struct io_stat st;
@@ -198,7 +202,7 @@ static int fill_branch(struct io *io, const char *dir, const char *part, const s
     if (rc == 0)
         rc = write_retained(io, part, sb, err);
     if (rc == 0)
-        rc = write_super(io, part, dir, sb, err);
+        rc = write_super(io, part, dir, sb, parted, err);
     snprintf(to, sizeof to, "%s/index", part);
     if (rc == 0 && io_stat_path(io, "index", &st, NULL) == 0)
         rc = io_rename(io, "index", to, err);
@@ -207,7 +211,7 @@ static int fill_branch(struct io *io, const char *dir, const char *part, const s
     return rc < 0 ? rc : io_syncdir(io, ".", err);
 }
 
-int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t last_ns, char name[BRANCH_NAME_MAX], struct err *err)
+int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t last_ns, uint64_t parted, char name[BRANCH_NAME_MAX], struct err *err)
 {
     char part[PART_PATH], path[BRANCH_PATH];
     struct io_stat st;
@@ -227,7 +231,7 @@ int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t 
     }
     snprintf(part, sizeof part, "%s.part", path);
     if (rc == 0)
-        rc = fill_branch(io, dir, part, sb, err);
+        rc = fill_branch(io, dir, part, sb, parted, err);
     if (rc == 0)
         rc = io_rename(io, part, path, err);
     return rc < 0 ? rc : io_syncdir(io, "branches", err);

@@ -9,11 +9,14 @@
 #include "store/base/super.h"
 #include "store/core/rewind.h"
 
+/* A setting of a branch: the LSN of the last record that the store around it has, too. */
+#define BRANCH_PARTED "parted"
+
 /*
- * branch_make(io, dir, sb, last_ns, name, err): of the store whose superblock is ${sb}; its index goes there. ${last_ns}: when its last record was made: with the host's name that is what the
- * branch is called, *${name}. One that a try before this had made whole is taken as it is. Errors: NOSPC, IO, NOMEM: then the store is as before, but perhaps without an index.
+ * branch_make(io, dir, sb, last_ns, parted, name, err): of the store whose superblock is ${sb}; its index goes there. ${last_ns}: when its last record was made: with the host's name that is what the
+ * branch is called, *${name}. ${parted}: see BRANCH_PARTED. One that a try before this had made whole is taken as it is. Errors: NOSPC, IO, NOMEM: then the store is as before, but perhaps without an index.
  */
-int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t last_ns, char name[BRANCH_NAME_MAX], struct err *err);
+int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t last_ns, uint64_t parted, char name[BRANCH_NAME_MAX], struct err *err);
 
 /* branch_remove_tree(io, path, depth, err): a directory with all in it, directories ${depth} levels deep. One that is not there is fine. */
 int branch_remove_tree(struct io *io, const char *path, int depth, struct err *err);

@@ -148,6 +148,10 @@ int  role_settle(struct store *s, bool keep_orphans, struct err *err);
 
 /* rewind_pending(sb): a rewind was cut off; rewind_finish(io, sb, err): the rest of it, before anything else of the store is opened. Writes *${sb}. Errors: IO, NOSPC. */
 bool rewind_pending(const struct super *sb);
+/* rewind_last_clock(io, sb): when the last record of a closed store was made. anew_pending, anew_finish: the same of anew.c. */
+int64_t rewind_last_clock(struct io *io, const struct super *sb);
+bool anew_pending(const struct super *sb);
+int  anew_finish(struct io *io, struct super *sb, struct err *err);
 int  rewind_finish(struct io *io, struct super *sb, struct err *err);
 
 /* ---- run.c ---- */

@@ -167,8 +167,7 @@ static int first_logged(void *arg, const char *name)
     return 0;
 }
 
-/* Whether what is left makes an index: records from the beginning, or a base of before the fork. */
-static int can_rebuild(struct io *io, const struct rewind *r, struct err *err)
+int rewind_possible(struct io *io, const struct rewind *r, struct err *err)
 {
     struct bases k = { .io = io, .at = r->at, .err = err };
     uint64_t least = UINT64_MAX;
@@ -241,7 +240,7 @@ static int look(struct io *io, const char *dir, const struct rewind *r, struct s
 }
 
 /* When its last record was made: so the branch is called. */
-static int64_t last_clock(struct io *io, const struct super *sb)
+int64_t rewind_last_clock(struct io *io, const struct super *sb)
 {
     struct log *log = NULL;
     struct log_recovery rec;
@@ -270,9 +269,9 @@ int store_rewind(struct io *io, const char *dir, struct rewind *r, struct err *e
     if (rc == 0)
         rc = look(io, dir, r, sb, err);
     if (rc == 0)
-        rc = can_rebuild(io, r, err);
+        rc = rewind_possible(io, r, err);
     if (rc == 0 && r->keep)
-        rc = branch_make(io, dir, sb, last_clock(io, sb), r->branch, err);
+        rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), r->last_lsn, r->branch, err);
     if (rc == 0)
         rc = cut_retained(io, sb, r->at, err);
     if (rc == 0)

@@ -17,10 +17,14 @@ struct rewind {
     struct epoch_row next;
     bool     keep;               /* there is something to be kept as a branch */
     char     branch[BRANCH_NAME_MAX];    /* out: its name; "": none was made */
+    bool     anew;               /* not that, but store_anew: what was sent lies in incoming/ */
 };
 
 /* rewind_worth_keeping(s, at): whether any record from ${at} on changes what is in a file or a directory, or names a moment; true where that cannot be said. */
 bool rewind_worth_keeping(struct store *s, uint64_t at);
+
+/* rewind_possible(io, r, err): whether what is left makes an index: records from the beginning, or a base of before the fork. BOOTSTRAP; then it is made anew (anew.h). */
+int rewind_possible(struct io *io, const struct rewind *r, struct err *err);
 
 /*
  * store_rewind(io, dir, r, err): of a store that nobody has open: its lock is taken meanwhile. It was closed cleanly, and is a standby. On return it ends at r->at, durably, and its

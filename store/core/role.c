@@ -177,8 +177,16 @@ void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked)
 {
     struct standby b = { .acked = acked, .heard_s = io_wall_ns(s->io) / 1000000000 };
 
+    struct standby known;
+
     if (memcmp(site, s->sb.site, 16) == 0)
         return;
+    for (unsigned i = 0; i < STANDBYS_MAX; i++)          /* once a standby of this one, by a name that leads to it */
+        if (standby_get(s, i, &known) && memcmp(known.site, site, 16) == 0) {
+            known.acked = known.acked < acked ? known.acked : acked;
+            (void)standby_note(s, &known, NULL);
+            return;
+        }
     memcpy(b.site, site, 16);
     snprintf(b.target, sizeof b.target, "@%02x%02x%02x%02x", site[0], site[1], site[2], site[3]);
     (void)standby_note(s, &b, NULL);     /* of a full list: then it is made anew when it comes */

@@ -46,8 +46,18 @@ int standby_note(struct store *s, const struct standby *b, struct err *err)
 {
     char key[24], buf[STANDBY_TARGET_MAX + 128];
     struct standby other;
-    int at = standby_find(s, b->target), n = 0;
+    int at = standby_find(s, b->target), n = 0, rc;
+    uint64_t acked = b->acked;
 
+    for (unsigned i = 0; i < STANDBYS_MAX && b->target[0] != '@'; i++)
+        if (standby_get(s, i, &other) && other.target[0] == '@' && memcmp(other.site, b->site, 16) == 0) {
+            acked = acked != 0 ? acked : other.acked;    /* what is held for it */
+            key_of(i, key);
+            if (at < 0)
+                at = (int)i;
+            else if ((rc = store_config_set(s, key, NULL, err)) < 0)
+                return rc;
+        }
     for (unsigned i = 0; i < STANDBYS_MAX && at < 0; i++)
         if (!standby_get(s, i, &other))
             at = (int)i;
@@ -55,7 +65,7 @@ int standby_note(struct store *s, const struct standby *b, struct err *err)
         return err_set(err, ERR_NOSPC, "%s: expected at most %d standbys, found as many; remove one first", b->target, STANDBYS_MAX);
     for (int k = 0; k < 16; k++)
         n += snprintf(buf + n, sizeof buf - (size_t)n, "%02x", b->site[k]);
-    snprintf(buf + n, sizeof buf - (size_t)n, " %" PRIu64 " %" PRId64 " %s", b->acked, b->heard_s, b->target);
+    snprintf(buf + n, sizeof buf - (size_t)n, " %" PRIu64 " %" PRId64 " %s", acked, b->heard_s, b->target);
     key_of((unsigned)at, key);
     return store_config_set(s, key, buf, err);
 }

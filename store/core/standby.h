@@ -22,7 +22,7 @@ struct standby {
 bool standby_get(struct store *s, unsigned i, struct standby *out);
 /* standby_find(s, target): its number, or -1. */
 int  standby_find(struct store *s, const char *target);
-/* standby_note(s, b, err): adds ${b}, or replaces the one of that target. NOSPC: there are STANDBYS_MAX; INVAL; USAGE no such text. */
+/* standby_note(s, b, err): adds ${b}, or replaces the one of that target, and that of its site which no target was known for ("@...", role.h). NOSPC: there are STANDBYS_MAX; INVAL; USAGE no such text. */
 int  standby_note(struct store *s, const struct standby *b, struct err *err);
 /* standby_forget(s, target, err): NOENT. What is there stays as it is. */
 int  standby_forget(struct store *s, const char *target, struct err *err);

@@ -324,6 +324,9 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
         rc = super_writable(&s->sb, err);
+    if (rc == 0 && anew_pending(&s->sb))
+        rc = s->opt.writable ? anew_finish(io, &s->sb, err)
+           : err_set(err, ERR_BUSY, "%s: being made anew was cut off; whoever opens it to write does the rest", s->dir != NULL ? s->dir : "store");
     if (rc == 0 && rewind_pending(&s->sb))
         rc = s->opt.writable ? rewind_finish(io, &s->sb, err)
            : err_set(err, ERR_BUSY, "%s: going back to where it parted from its primary was cut off; whoever opens it to write does the rest", s->dir != NULL ? s->dir : "store");

@@ -25,6 +25,7 @@ struct svc_server {
     struct svc_env env;
     struct svc_hooks hooks;
     struct link_table links;
+    volatile int end_receive;
     char *mount_dir;
     int dirfd, fd, wake;
     uid_t owner;
@@ -284,6 +285,7 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
     srv->env.s = s;
     link_table_init(&srv->links);
     srv->env.links = &srv->links;
+    srv->env.end_receive = &srv->end_receive;
     if (hooks) {
         srv->hooks = *hooks;
         srv->mount_dir = hooks->mount_dir ? strdup(hooks->mount_dir) : NULL;
@@ -293,6 +295,7 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
         srv->env.counters = hooks->counters;
         srv->env.counters_arg = hooks->arg;
         srv->env.upgrade = hooks->upgrade;
+        srv->env.fit = hooks->fit;
     }
     srv->wake = eventfd(0, EFD_CLOEXEC);
     if (srv->wake < 0) {

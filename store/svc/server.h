@@ -11,7 +11,7 @@
 
 #include "store/core/store.h"
 
-enum { SVC_CLIENTS_MAX = 32 };
+enum { SVC_CLIENTS_MAX = 32, SVC_MOUNT_OPTIONS_MAX = 10000 };
 
 struct svc_server;
 struct link_table;
@@ -26,6 +26,8 @@ struct svc_hooks {
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
     /* ${who} asks to go on as another program. Returns before it does. May be NULL. */
     int (*upgrade)(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err);
+    /* the store's role may have changed: make the mount fit. True: it does; else *${why}. ${options} (NULL: not asked for): what it was mounted with, as after -o. */
+    bool (*fit)(void *arg, char *options, size_t cap, struct err *why);
 };
 
 /*

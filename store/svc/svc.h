@@ -44,6 +44,7 @@
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source")                                                               \
     X(standby,  true,  "action target")                                                        \
+    X(role,     true,  "action reason target timeout_ms")                                      \
     X(yield,    false, "")                                                                     \
     X(upgrade,  false, "program layout")
 
@@ -59,12 +60,15 @@ struct svc_env {
     const char *mount_dir;              /* where it is mounted, or NULL */
     const struct log_recovery *recovery; /* what opening found, or NULL */
     struct link_table *links;           /* streams of this process, or NULL */
+    volatile int *end_receive;          /* not 0: no stream runs into this store, and one that does ends; or NULL */
     volatile int *yield;                /* set when somebody who wants the store asks for it, where this process can give it up; or NULL */
     /* counters of whoever serves the mount, for `info`; may be NULL */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);
     void *counters_arg;
     /* go on as that program, whose processes share memory of that layout; NULL: this is no mount */
     int (*upgrade)(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err);
+    /* as svc_hooks.fit; NULL: this is no mount */
+    bool (*fit)(void *arg, char *options, size_t cap, struct err *why);
 };
 
 /* What a request that runs a stream to another site is given beside its arguments: where to, and what ends it. */

@@ -4,13 +4,15 @@
 #include "store/core/diff.h"
 #include "store/core/moment.h"
 
+struct diffing { struct svc_req *q; uint64_t to; };
+
 static int emit_change(void *arg, const struct diff_entry *e)
 {
     static const char *const kinds[] = { "added", "removed", "renamed", "content", "attributes" };
-    struct svc_req *q = arg;
-    json_t *o;
+    struct diffing *d = arg;
+    struct row_ino row;
+    json_t *o = json_object();
 
-    o = json_object();
     svc_put_text(o, "change", kinds[e->kind]);
     svc_put_text(o, "path", e->path);
     if (e->old_path)
@@ -18,11 +20,14 @@ static int emit_change(void *arg, const struct diff_entry *e)
     svc_put_text(o, "type", svc_type_word(e->mode));
     svc_put_u64(o, "size_before_bytes", e->size_before);
     svc_put_u64(o, "size_after_bytes", e->size_after);
-    return svc_emit(q, "item", o);
+    if (e->kind != DIFF_REMOVED && store_getattr(d->q->s, d->to, e->ino, &row, NULL) == 0)
+        svc_put_time(o, "changed", row.ctime.sec * 1000000000 + row.ctime.nsec);
+    return svc_emit(d->q, "item", o);
 }
 
 int svc_op_diff(struct svc_req *q, struct err *err)
 {
+    struct diffing d = { .q = q };
     struct store_info info;
     uint64_t from, to, day = 0;
     int r = svc_settle(q, err);
@@ -36,7 +41,8 @@ int svc_op_diff(struct svc_req *q, struct err *err)
         r = svc_arg_at(q, "to", AT_LIVE, &to, err);
     if (r == 0 && from > to)
         r = err_set(err, ERR_USAGE, "diff: expected --from before --to, found it behind");
-    return r < 0 ? r : diff_moments(q->s, from, to, emit_change, q, err);
+    d.to = to;
+    return r < 0 ? r : diff_moments(q->s, from, to, emit_change, &d, err);
 }
 
 static int emit_name(void *arg, const struct find_entry *e)

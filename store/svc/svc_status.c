@@ -2,6 +2,7 @@
 #include "store/svc/svc_internal.h"
 
 #include "store/core/moment.h"
+#include "store/core/role.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -67,9 +68,11 @@ int svc_op_status(struct svc_req *q, struct err *err)
     (void)io_space(store_io(q->s), &sp, NULL);
     svc_put_text(o, "store", store_dir(q->s));
     word = info.super.role == ROLE_STANDBY ? standby_word(q, &info, o) : svc_standby_state(q, list, &rpo);
+    if (store_role(q->s) == ROLE_FENCED)
+        word = "Fenced";
     state = state_word(q, &info, &sp);
     svc_put_text(o, "state", state ? state : word);
-    svc_put_text(o, "role", info.super.role == ROLE_STANDBY ? "standby" : "primary");
+    svc_put_text(o, "role", role_name(store_role(q->s)));
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
     svc_put_hex(o, "site", info.super.site, sizeof info.super.site);

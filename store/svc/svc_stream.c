@@ -120,7 +120,13 @@ int svc_op_receive(struct svc_req *q, struct err *err)
     }
     opt.name = source;
     opt.stop = q->stream->stop;
+    if (!opt.stop.flag)
+        opt.stop.flag = q->env->end_receive;
     r = link_receive(q->s, q->env->links, q->stream->in, q->stream->out, &opt, &i, err);
+    if (r == ERR_INTR && q->env->end_receive && *q->env->end_receive) {      /* it comes back, and learns how that ended */
+        r = err_set(err, ERR_BUSY, "%s: is being promoted", store_dir(q->s) ? store_dir(q->s) : "store");
+        link_refuse(q->stream->in, q->stream->out, err);
+    }
     if (r)
         return r;
     o = json_object();

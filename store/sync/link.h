@@ -71,13 +71,13 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
 struct link_receive_options {
     const char *name;
     struct link_stop stop;
-    /* nothing is here yet, and a standby is to be made: ${place} makes the directory if need be, *${io} (the caller's to free) leads to it; ${open} opens what was
+    /* nothing is here yet, and a standby is to be made (or one beside the store, in incoming/, where it cannot go on; then ${open} is not called): ${place} makes the directory if need be, *${io} (the caller's to free) leads to it; ${open} opens what was
      * made there. Both NULL: none is made. */
     int    (*place)(void *arg, struct io **io, const char **dir, struct err *err);
     int    (*open)(void *arg, struct store **out, struct err *err);
     void    *arg;
-    /* where the store holds what the sender does not, and can go back to where they part: filled in, at > 0, when link_receive has failed for this (AWAY): the caller closes
-     * the store, and store_rewind. NULL: it cannot (DIVERGED). */
+    /* where the store holds what the sender does not, or lacks what the sender has not: filled in, at > 0, when link_receive has failed for this (AWAY): the caller closes
+     * the store, and store_rewind, or store_anew. NULL: it cannot (DIVERGED, BOOTSTRAP). */
     struct rewind *rewind;
 };
 

@@ -24,6 +24,7 @@ struct taking {
     struct boot boot;           /* of a standby that is made of files */
     struct io *io;              /* to its directory */
     const char *dir;
+    bool installed;             /* a new store beside this one is whole */
     uint8_t *parts;             /* of the last FETCH */
     uint8_t *wanted;            /* numbers of files, of the last WANT */
     uint8_t *plain;
@@ -140,6 +141,11 @@ static int install(struct taking *k, struct err *err)
 {
     int rc = boot_make(&k->boot, k->dir, k->msg.u.retained.p, k->msg.u.retained.len, err);
 
+    if (rc == 0 && k->l.s != NULL) {     /* beside the one that is there */
+        k->installed = true;
+        receive_installed(&k->m);
+        return 0;
+    }
     return rc < 0 ? rc : made(k, err);
 }
 
@@ -194,8 +200,12 @@ static int compare(struct taking *k, struct err *err)
     struct history_place p = { 0 };
     int rc = t->lsn == 0 ? ERR_NOENT : history_before(history, t->end, &p, err);
 
-    if (rc == ERR_NOENT && t->lsn != 0)
-        return err_set(err, ERR_BOOTSTRAP, "records before @%" PRIu64 " were let go of here, and both part before that; the standby must be made anew", history_first(history));
+    if (rc == ERR_NOENT && t->lsn != 0) {
+        if (err != NULL)
+            *err = (struct err){ 0 };
+        receive_cannot_compare(&k->m);
+        return 0;
+    }
     if (rc < 0 && rc != ERR_NOENT)
         return rc;
     receive_compared(&k->m, rc == 0 && p.lsn == t->lsn && p.end == t->end && hash128_eq(&p.hash, &t->hash));
@@ -203,14 +213,31 @@ static int compare(struct taking *k, struct err *err)
 }
 
 /* What the store is to go back to. */
+static void fork_found(const struct taking *k, struct rewind *w)
+{
+    *w = (struct rewind){ .at = k->m.fork.low, .last_lsn = k->m.fork.low_rec.lsn, .last_hash = k->m.fork.low_rec.hash,
+                          .has_next = k->m.fork.has_next, .next = k->m.fork.next, .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
+}
+
+static void judge(struct taking *k)
+{
+    struct rewind w;
+
+    fork_found(k, &w);
+    receive_judged(&k->m, rewind_possible(store_io(k->l.s), &w, NULL) == 0);
+}
+
+/* For the caller, who has the store. */
 static void note_rewind(struct taking *k)
 {
     struct rewind *w = k->opt->rewind;
 
-    if (w == NULL || !k->m.fork.found)
+    if (w == NULL)
         return;
-    *w = (struct rewind){ .at = k->m.fork.low, .last_lsn = k->m.fork.low_rec.lsn, .last_hash = k->m.fork.low_rec.hash,
-                          .has_next = k->m.fork.has_next, .next = k->m.fork.next, .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
+    if (k->installed)
+        *w = (struct rewind){ .at = k->boot.end, .anew = true };
+    else if (k->m.fork.found && k->m.state == RECEIVE_END && k->m.err.code == ERR_AWAY)
+        fork_found(k, w);
 }
 
 /* ---- data that are lacking ---- */
@@ -308,6 +335,7 @@ static int do_due(struct taking *k, struct err *err)
         case RECEIVE_FILE:       rc = take_file(k, err); break;
         case RECEIVE_INSTALL:    rc = install(k, err); break;
         case RECEIVE_APPEND:     rc = append(k, err); break;
+        case RECEIVE_JUDGE:      judge(k); break;
         case RECEIVE_COMPARE:    rc = compare(k, err); break;
         case RECEIVE_SUPPLY:     rc = take_data(k, err); break;
         case RECEIVE_FAILED:

@@ -488,6 +488,7 @@ int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_m
     case PROTO_WANT:    rc = get_want(&r, &o->u.want, err); break;
     case PROTO_FILE:    rc = get_file(&r, h->position, &o->u.file, err); break;
     case PROTO_RETAINED: rc = get_retained(&r, &o->u.retained, err); break;
+    case PROTO_BOOT:    rc = rd_done(&r) ? 0 : bad(err, PROTO_BOOT, "its length"); break;
     case PROTO_ASK:     rc = rd_done(&r) ? 0 : bad(err, PROTO_ASK, "its length"); break;
     case PROTO_TELL:    rc = get_tell(&r, h->position, &o->u.tell, err); break;
     case PROTO_FETCH:   rc = get_fetch(&r, &o->u.fetch, err); break;

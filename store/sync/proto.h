@@ -36,7 +36,8 @@ enum { PROTO_LOWEST = 1, PROTO_HIGHEST = 1 };
     X(ASK,     12)      \
     X(TELL,    13)      \
     X(FETCH,   14)      \
-    X(DATA,    15)
+    X(DATA,    15)      \
+    X(BOOT,    16)
 
 enum proto_type {
 #define X(name, num) PROTO_##name = (num),

@@ -25,7 +25,7 @@ static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
     if (r->state == RECEIVE_END)
         return;
     r->state = RECEIVE_END;
-    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->supply_due = false;
+    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->supply_due = r->judge_due = r->say_boot = false;
     r->tell = tell;
     r->err.code = code;
     va_start(ap, fmt);
@@ -60,6 +60,13 @@ static void ask(struct receive *r, uint64_t at)
     r->say_ask = true;
 }
 
+/* It cannot go back to where they part, or that cannot be found out any more: it is made anew, of files. */
+static void want_files(struct receive *r)
+{
+    r->say_boot = true;
+    r->state = RECEIVE_MAKE;
+}
+
 /* They part at low: the sender's next record is another one. Where it begins an epoch there, that row says from where on files of here are of a branch. */
 static void found(struct receive *r)
 {
@@ -68,7 +75,26 @@ static void found(struct receive *r)
             r->fork.has_next = true;
             r->fork.next = r->peer_epochs[i];
         }
-    r->fork.found = true;
+    r->fork.found = r->judge_due = true;
+}
+
+void receive_cannot_compare(struct receive *r)
+{
+    if (!r->compare_due)
+        return;
+    r->compare_due = false;
+    want_files(r);
+}
+
+void receive_judged(struct receive *r, bool possible)
+{
+    if (!r->judge_due)
+        return;
+    r->judge_due = false;
+    if (!possible) {
+        want_files(r);
+        return;
+    }
     end(r, true, ERR_AWAY, "the standby holds records up to @%" PRIu64 " that are not the sender's; it goes back to @%" PRIu64 ", where they part, and keeps what it "
         "has beyond as a branch; the next try finds it there", r->own.durable, r->fork.low);
 }
@@ -103,8 +129,7 @@ void receive_compared(struct receive *r, bool same)
     if (before == r->fork.high && same)
         found(r);                        /* the last one below high is the same */
     else if (r->told.end <= r->fork.low && !same)
-        end(r, true, ERR_DIVERGED, "the standby and the sender part before @%" PRIu64 ", and records from there are not had by both any more; it must be made anew",
-            r->fork.high);
+        want_files(r);                   /* what both had once was let go of at one of them */
     else if (r->fork.high <= r->fork.low)
         found(r);
     else
@@ -179,6 +204,12 @@ static void hear_make(struct receive *r, const struct proto_make *k)
 {
     r->make = *k;
     r->make_due = true;
+}
+
+void receive_installed(struct receive *r)
+{
+    if (r->install_due)
+        end(r, true, ERR_AWAY, "the standby was made anew, and takes its own place now; what it had is kept as a branch; the next try finds it");
 }
 
 void receive_made(struct receive *r, const struct receive_own *own)
@@ -326,6 +357,11 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_hello(r, m);
     else if (m->type == PROTO_MAKE && r->state == RECEIVE_MAKE && !r->make_due && !r->list_due)
         hear_make(r, &m->u.make);
+    else if (m->type == PROTO_LIST && r->state == RECEIVE_START && !r->may_go_back)
+        end(r, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and what came next was let go of at the sender; it is mounted: once it is unmounted it is made anew, and what it has is kept as a branch",
+            r->own.durable);
+    else if (m->type == PROTO_LIST && r->state == RECEIVE_START && r->own.role == ROLE_STANDBY)
+        hear_list(r, m->position);
     else if (m->type == PROTO_LIST && ((r->state == RECEIVE_MAKE && !r->make_due && !r->list_due) || (r->state == RECEIVE_FILES && !r->install_due)))
         hear_list(r, m->position);
     else if (m->type == PROTO_FILE && r->state == RECEIVE_FILES && !r->list_due && !r->say_want && !r->file_due && !r->install_due)
@@ -344,7 +380,7 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_data(r, &m->u.data);
     else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
         hear_beat(r, m);
-    else if (m->type == PROTO_BEAT && (r->state == RECEIVE_MAKE || r->state == RECEIVE_FILES))
+    else if (m->type == PROTO_BEAT && (r->state == RECEIVE_MAKE || r->state == RECEIVE_FILES || r->state == RECEIVE_START))
         return;                          /* it is there */
     else
         end(r, true, ERR_BADREC, "message %s came where it has no place (%s)", proto_name(m->type), receive_state_name(r->state));
@@ -438,6 +474,13 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
     }
     if (r->compare_due)
         return RECEIVE_COMPARE;
+    if (r->judge_due)
+        return RECEIVE_JUDGE;
+    if (r->say_boot) {
+        begin_msg(r, out, PROTO_BOOT);
+        r->say_boot = false;
+        return RECEIVE_SEND;
+    }
     if (r->say_ask) {
         begin_msg(r, out, PROTO_ASK);
         out->position = r->fork.asked;

@@ -27,6 +27,7 @@ enum receive_due {
     RECEIVE_FILE,              /* the part of one that was just heard: receive_filed, once it is written */
     RECEIVE_INSTALL,           /* all files are here, and the retained set just heard: make a standby of them: receive_made tells */
     RECEIVE_SUPPLY,            /* the DATA just heard: receive_supplied, once they are here */
+    RECEIVE_JUDGE,             /* where both part is known (r->fork): receive_judged tells whether this side can go back to there */
     RECEIVE_COMPARE,           /* whether the record r->told is held here: receive_compared tells */
     RECEIVE_APPEND,            /* the records of the message just heard are to be appended: receive_appended tells */
     RECEIVE_FAILED,            /* r->err */
@@ -68,7 +69,7 @@ struct receive {
         bool     found;        /* low is where they part, and what this side is to go back to */
     } fork;
     struct proto_tell told;
-    bool     compare_due, say_ask;
+    bool     compare_due, say_ask, judge_due, say_boot;
     bool     fetching, supply_due;      /* a FETCH was said, and not answered yet; the answer is here */
     struct proto_fetch fetch;  /* borrowed from who said receive_fetch */
     bool     say_fetch;
@@ -100,8 +101,14 @@ void receive_filed(struct receive *r);
 void receive_fetch(struct receive *r, const struct proto_fetch *f);
 void receive_supplied(struct receive *r);
 
+/* receive_judged(r, possible): else it is made anew, of files. receive_installed(r): those of a store that is there already: a new one beside it is whole. */
+void receive_judged(struct receive *r, bool possible);
+void receive_installed(struct receive *r);
+
 /* receive_compared(r, same): r->told is (not) the record that is held here at its place. */
 void receive_compared(struct receive *r, bool same);
+/* receive_cannot_compare(r): what was held there was let go of. */
+void receive_cannot_compare(struct receive *r);
 
 /* receive_appended(r, end): the records of that message are in the log here, up to ${end}. */
 void receive_appended(struct receive *r, uint64_t end);

@@ -139,9 +139,9 @@ static void meet(struct ship *s, const struct proto_hello *h)
     s->may_part = may_part(s, h);
     s->look_end = h->durable;
     s->whole = h->whole;
-    if (h->durable < s->own->first) {
-        end(s, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and data of what came before @%" PRIu64 " were let go of here; it must be made anew", h->durable,
-            s->own->first);
+    if (h->durable < s->own->first) {    /* what it lacks is not all there any more: it takes files, as a new one does */
+        s->state = SHIP_LISTED;
+        s->say_list = true;
     } else if (h->last_lsn == 0) {
         if (h->durable != s->own->begins) {
             end(s, true, ERR_BADREC, "the standby holds nothing, and says it ends @%" PRIu64, h->durable);
@@ -267,7 +267,10 @@ void ship_hear(struct ship *s, const struct proto_msg *m)
         return;
     else if (m->type == PROTO_FETCH && s->state == SHIP_STREAM && !s->say_data)
         s->say_data = true;
-    else if (m->type == PROTO_ASK && s->state == SHIP_FORK && !s->say_told)
+    else if (m->type == PROTO_BOOT && s->state == SHIP_FORK && !s->say_told) {
+        s->state = SHIP_LISTED;          /* it cannot go back to there */
+        s->say_list = true;
+    } else if (m->type == PROTO_ASK && s->state == SHIP_FORK && !s->say_told)
         hear_ask(s, m->position);
     else if (m->type == PROTO_HELLO && (s->state == SHIP_HELLO || s->state == SHIP_MADE) && !s->say_hello)
         hear_hello(s, &m->u.hello);

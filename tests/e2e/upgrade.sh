@@ -65,7 +65,7 @@ not_run() { # what cannot be run: it stays what it is, and says so
 	printf 'no program' >bad && chmod 755 bad && python3 -c '
 import sys; sys.path.insert(0, sys.argv[1] + "/tests/lib")
 from control import Control
-Control("st").ask("upgrade", program=sys.argv[2], layout=1)' "$SPARE_SRC" "$WORK/bad"
+Control("st").ask("upgrade", program=sys.argv[2], layout=2)' "$SPARE_SRC" "$WORK/bad"
 	until_true grep -q "could not be run" daemon.log && until_true ls m/file && same old "$(cat m/file)"
 }
 check "what cannot be run leaves it as it was" not_run
@@ -79,7 +79,7 @@ stranger() { # a program that is none of ours: the worker serves on, without a s
 	timeout 60 ./one mount st m -o "log=$WORK/daemon.log" && cp /bin/true none && python3 -c '
 import sys; sys.path.insert(0, sys.argv[1] + "/tests/lib")
 from control import Control
-Control("st").ask("upgrade", program=sys.argv[2], layout=1)' "$SPARE_SRC" "$WORK/none" && until_true grep -q "supervisor is gone" daemon.log &&
+Control("st").ask("upgrade", program=sys.argv[2], layout=2)' "$SPARE_SRC" "$WORK/none" && until_true grep -q "supervisor is gone" daemon.log &&
 		same old "$(cat m/file)" && echo new >m/file && same new "$(cat m/file)" && timeout 60 ./one umount m && until_true no_daemon daemon.log &&
 		timeout 60 ./one mount st m -o "log=$WORK/daemon.log" && same new "$(cat m/file)" && ends
 }

@@ -566,6 +566,7 @@ static void run_receive(struct world *w)
         case RECEIVE_FILE: take_file(w); break;
         case RECEIVE_INSTALL: install(w); break;
         case RECEIVE_SUPPLY: receive_supplied(r); break;
+        case RECEIVE_JUDGE: receive_judged(r, true); break;
         case RECEIVE_COMPARE: receive_compared(r, false); break;
         case RECEIVE_APPEND: append_heard(w); break;
         case RECEIVE_FAILED: w->closing = true; break;

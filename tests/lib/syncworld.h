@@ -40,7 +40,7 @@ enum sync_plant {
 const char *sync_plant_name(enum sync_plant p);
 
 /* Reached, over all runs: (state, message) of each side, a count; index 0: an unknown type never gets so far. */
-struct sync_seen { uint64_t ship[SHIP_N_STATES][PROTO_DATA + 1], receive[RECEIVE_N_STATES][PROTO_DATA + 1], booted, steps, sessions, cuts, kills, full, diverged, records; };
+struct sync_seen { uint64_t ship[SHIP_N_STATES][PROTO_BOOT + 1], receive[RECEIVE_N_STATES][PROTO_BOOT + 1], booted, steps, sessions, cuts, kills, full, diverged, records; };
 
 /*
  * syncworld_run(seed, steps, plant, seen, why, cap): one run. True: everything held; false: ${why} says what did not, at which step.

@@ -1,6 +1,9 @@
 /* twosites.c: see twosites.h. */
 #include "tests/lib/twosites.h"
 
+#include "store/core/anew.h"
+#include "tests/lib/subio.h"
+
 #include <check.h>
 #include <pthread.h>
 #include <signal.h>
@@ -37,6 +40,17 @@ void twosites_standby(struct teststore *of, struct teststore *t)
     ck_assert_msg(store_open(simio_io(t->sim), NULL, &t->opt, &t->s, NULL, &err) == 0, "%s", err.msg);
 }
 
+/* Beside a store that is there, on its disk. */
+static int place(void *arg, struct io **io, const char **dir, struct err *err)
+{
+    struct io *disk = arg;
+    int rc = anew_begin(disk, err);
+
+    *io = rc == 0 ? subio_new(disk, ANEW_DIR) : NULL;
+    *dir = NULL;
+    return rc;
+}
+
 struct side { struct store *s; int fd; bool sends; struct twosites_end *end; };
 
 static void *run_side(void *arg)
@@ -50,7 +64,7 @@ static void *run_side(void *arg)
 
         d->end->ship = link_ship(d->s, &links, d->fd, d->fd, &opt, &d->end->shipped, &d->end->ship_err);
     } else {
-        struct link_receive_options opt = { .name = "here", .stop = { -1, NULL }, .rewind = &d->end->rewind };
+        struct link_receive_options opt = { .name = "here", .place = place, .arg = store_io(d->s), .stop = { -1, NULL }, .rewind = &d->end->rewind };
 
         d->end->receive = link_receive(d->s, &links, d->fd, d->fd, &opt, &d->end->received, &d->end->receive_err);
     }

@@ -78,6 +78,54 @@ START_TEST(promoted_in_place)
 }
 END_TEST
 
+static unsigned standbys_of(struct teststore *t, const uint8_t site[16], struct standby *last)
+{
+    struct standby one;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < STANDBYS_MAX; i++)
+        if (standby_get(t->s, i, &one) && memcmp(one.site, site, 16) == 0) {
+            *last = one;
+            n++;
+        }
+    return n;
+}
+
+START_TEST(who_is_expected_back_is_one_standby)
+{
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct standby named = { .target = "/where/it/is" }, known = { 0 };
+    struct err err = { 0 };
+    uint64_t head = log_head(store_log(b.s));
+
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_int_eq(known.target[0], '@');
+    /* it is found, by a name: the same one */
+    memcpy(named.site, old.site, 16);
+    ck_assert_int_eq(standby_note(b.s, &named, &err), 0);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_str_eq(known.target, named.target);
+    ck_assert_uint_eq(known.acked, head);
+}
+END_TEST
+
+START_TEST(a_standby_of_before_is_expected_back_by_its_name)
+{
+    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct standby named = { .target = "/where/it/is", .acked = log_head(store_log(b.s)) + 100 }, known = { 0 };
+    struct err err = { 0 };
+    uint64_t head = log_head(store_log(b.s));
+
+    memcpy(named.site, old.site, 16);
+    ck_assert_int_eq(standby_note(b.s, &named, &err), 0);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_str_eq(known.target, named.target);
+    ck_assert_uint_eq(known.acked, head);
+}
+END_TEST
+
 START_TEST(fenced_at_once_and_for_good)
 {
     struct epoch_row by, said;
@@ -215,6 +263,8 @@ int main(void)
     tcase_set_timeout(c, 120);
     tcase_add_checked_fixture(t, both, neither);
     tcase_add_test(t, promoted_in_place);
+    tcase_add_test(t, who_is_expected_back_is_one_standby);
+    tcase_add_test(t, a_standby_of_before_is_expected_back_by_its_name);
     tcase_add_test(t, fenced_at_once_and_for_good);
     tcase_add_test(t, an_older_epoch_fences_nobody);
     tcase_add_test(t, handed_over_and_back);

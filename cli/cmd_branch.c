@@ -1,0 +1,305 @@
+/* cmd_branch.c: branch: what a store held that its other side did not, kept when it went back (store/core/branch.h). */
+#include "cli/cli.h"
+#include "cli/session.h"
+#include "store/base/io.h"
+#include "store/core/branch.h"
+#include "store/svc/wire.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* A branch of a store: where it is, the moment up to which both are the same. */
+struct branch { char *dir, *name; uint64_t parted; };
+
+static void branch_release(struct branch *b)
+{
+    free(b->dir);
+    free(b->name);
+}
+
+static int branch_of(const char *store, const char *name, struct branch *b, struct err *err)
+{
+    struct super *sb = calloc(1, sizeof *sb);
+    struct io *io = NULL;
+    char text[32];
+    int r = sb ? 0 : err_set(err, ERR_NOMEM, "no memory");
+
+    memset(b, 0, sizeof *b);
+    if (r == 0 && (!*name || *name == '.' || strchr(name, '/') || strstr(name, ".part")))
+        r = err_set(err, ERR_USAGE, "%s: expected the name of a branch; `spare branch list` shows them", name);
+    if (r == 0 && (asprintf(&b->dir, "%s/branches/%s", store, name) < 0 || !(b->name = strdup(name))))
+        r = err_set(err, ERR_NOMEM, "no memory");
+    if (r == 0 && io_posix_new(b->dir, &io, NULL) < 0)
+        r = err_set(err, ERR_NOENT, "%s: expected a branch of %s, found none of that name; `spare branch list` shows them", name, store);
+    if (r == 0)
+        r = super_read(io, sb, NULL, err);
+    if (r == 0 && super_config_get(sb, BRANCH_PARTED, text, sizeof text) > 0)
+        b->parted = strtoull(text, NULL, 10);
+    if (io)
+        io->ops->free(io);
+    free(sb);
+    if (r)
+        branch_release(b);
+    return r;
+}
+
+/* ---- asking a branch, and the store around it ---- */
+
+static int ask(const char *store, json_t *req, svc_emit_fn *emit, void *arg, struct err *err)
+{
+    struct session *ses = NULL;
+    int r = session_open(store, SESSION_READ, &ses, err);
+
+    if (r) {
+        json_decref(req);
+        return r;
+    }
+    r = session_call(ses, req, emit, arg, err);
+    return session_end(ses, r, err);
+}
+
+static json_t *since(uint64_t parted)
+{
+    json_t *req = session_request("diff");
+    char at[32];
+
+    snprintf(at, sizeof at, "@%llu", (unsigned long long)parted);
+    session_put_bytes(req, "from", at);
+    return req;
+}
+
+/* ---- list ---- */
+
+struct about { char parted[40], ends[40]; uint64_t durable; };
+
+static int emit_moment(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    (void)bin, (void)len;
+    if (strcmp(type, "item") == 0)
+        snprintf(arg, 40, "%s", item_text(o, "time"));
+    return out_interrupted ? ERR_INTR : 0;
+}
+
+static int when(const char *dir, uint64_t lsn, char out[40], struct err *err)
+{
+    json_t *req = session_request("resolve");
+    char at[32] = "now";
+
+    if (lsn)
+        snprintf(at, sizeof at, "@%llu", (unsigned long long)lsn);
+    session_put_bytes(req, "at", at);
+    out[0] = '\0';
+    return ask(dir, req, emit_moment, out, err);
+}
+
+static int list_one(const char *store, const char *name)
+{
+    struct branch b;
+    struct about a = { "", "", 0 };
+    struct err err = { 0 };
+    char x[40], y[40];
+    int r = branch_of(store, name, &b, &err);
+
+    if (r == 0 && b.parted)
+        (void)when(b.dir, b.parted, a.parted, &(struct err){ 0 });
+    if (r == 0)
+        r = when(b.dir, 0, a.ends, &err);
+    if (r) {
+        out_warn("%s: %s", name, err.msg);
+    } else if (out_json) {
+        json_t *j = json_object();
+
+        session_put_bytes(j, "name", name);
+        session_put_bytes(j, "directory", b.dir);
+        json_object_set_new(j, "parted_lsn", json_integer((json_int_t)b.parted));
+        json_object_set_new(j, "parted", json_string(a.parted));
+        json_object_set_new(j, "ends", json_string(a.ends));
+        out_object(j);
+        json_decref(j);
+    } else {
+        out_text("%s  parted %s, ends %s\n", out_name(name), out_time(a.parted, x), out_time(a.ends, y));
+    }
+    branch_release(&b);
+    return r;
+}
+
+static int list(const char *store)
+{
+    struct dirent **v = NULL;
+    char *dir = NULL;
+    struct err err = { 0 };
+    int n, code = EXIT_OK;
+
+    if (asprintf(&dir, "%s/branches", store) < 0)
+        return out_error(&err, err_set(&err, ERR_NOMEM, "no memory"));
+    n = scandir(dir, &v, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        if (v[i]->d_name[0] != '.' && strstr(v[i]->d_name, ".part") == NULL && list_one(store, v[i]->d_name) < 0)
+            code = EXIT_WARNINGS;
+        free(v[i]);
+    }
+    free(v);
+    free(dir);
+    return code;
+}
+
+/* ---- show: the manifest ---- */
+
+/* Paths that have changed in the store since, sorted. */
+struct paths { char **v; size_t n, cap; bool known; };
+
+static int emit_path(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    static const char *const keys[] = { "path", "old_path" };
+    struct paths *p = arg;
+
+    (void)bin, (void)len;
+    for (int i = 0; i < 2 && strcmp(type, "item") == 0; i++) {
+        char *path = NULL;
+
+        if (wire_get_bytes(o, keys[i], &path, NULL) < 0 || !path)
+            continue;
+        if (p->n == p->cap) {
+            size_t cap = p->cap ? 2 * p->cap : 64;
+            char **v = realloc(p->v, cap * sizeof *v);
+
+            if (!v) {
+                free(path);
+                return ERR_NOMEM;
+            }
+            p->v = v;
+            p->cap = cap;
+        }
+        p->v[p->n++] = path;
+    }
+    return out_interrupted ? ERR_INTR : 0;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+struct manifest { struct paths since; uint64_t files, bytes, conflicts; };
+
+static bool changed_since(const struct paths *p, const json_t *o)
+{
+    char *path = NULL;
+    bool yes;
+
+    if (wire_get_bytes(o, "path", &path, NULL) < 0 || !path)
+        return false;
+    yes = p->n > 0 && bsearch(&path, p->v, p->n, sizeof *p->v, by_text) != NULL;
+    free(path);
+    return yes;
+}
+
+static int emit_change(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    struct manifest *m = arg;
+    const char *change = item_text(o, "change");
+    bool both;
+    char a[32], t[40];
+
+    (void)bin, (void)len;
+    if (out_interrupted)
+        return ERR_INTR;
+    if (strcmp(type, "item") != 0)
+        return 0;
+    both = changed_since(&m->since, o);
+    m->files++;
+    m->bytes += item_u64(o, "size_after_bytes");
+    m->conflicts += both;
+    if (out_json) {
+        json_t *j = json_copy((json_t *)(uintptr_t)o);
+
+        json_object_set_new(j, "changed_since_in_store", m->since.known ? json_boolean(both) : json_null());
+        out_object(j);
+        json_decref(j);
+        return 0;
+    }
+    out_text("%c %s  %-20s  %9s  %s", both ? '!' : ' ', strcmp(change, "added") == 0 ? "+" : strcmp(change, "removed") == 0 ? "-" : strcmp(change, "renamed") == 0 ? "R" :
+             strcmp(change, "content") == 0 ? "M" : "m", out_time(item_text(o, "changed"), t), strcmp(change, "removed") == 0 ? "" : out_size(item_u64(o, "size_after_bytes"), a),
+             item_name(o, "path"));
+    if (strcmp(change, "renamed") == 0)
+        out_text("  (was %s)", item_name(o, "old_path"));
+    out_text("\n");
+    return 0;
+}
+
+static int show(const char *store, const struct branch *b)
+{
+    struct manifest m = { 0 };
+    struct err err = { 0 }, why = { 0 };
+    char size[32];
+    int r;
+
+    if (b->parted == 0)
+        return out_error(&err, err_set(&err, ERR_NOENT, "%s: where it parted from the store is not known", b->name));
+    r = ask(store, since(b->parted), emit_path, &m.since, &why);
+    m.since.known = r == 0;
+    if (r)
+        out_warn("what has changed in the store since cannot be said: %s", why.msg);
+    if (m.since.n > 1)
+        qsort(m.since.v, m.since.n, sizeof *m.since.v, by_text);
+    r = ask(b->dir, since(b->parted), emit_change, &m, &err);
+    if (r == 0 && !out_json)
+        out_message("%s: %llu changes, %s; %llu of them to what has changed in the store, too (!)", b->name, (unsigned long long)m.files, out_size(m.bytes, size),
+                    (unsigned long long)m.conflicts);
+    for (size_t i = 0; i < m.since.n; i++)
+        free(m.since.v[i]);
+    free(m.since.v);
+    return r ? out_error(&err, r) : EXIT_OK;
+}
+
+/* ---- remove ---- */
+
+static int remove_it(const char *store, const struct branch *b)
+{
+    struct io *io = NULL;
+    struct err err = { 0 };
+    char *path = NULL;
+    int r = asprintf(&path, "branches/%s", b->name) < 0 ? err_set(&err, ERR_NOMEM, "no memory") : io_posix_new(store, &io, &err);
+
+    if (r == 0)
+        r = branch_remove_tree(io, path, 2, &err);
+    if (io)
+        io->ops->free(io);
+    free(path);
+    return r ? out_error(&err, r) : EXIT_OK;
+}
+
+int cmd_branch(int argc, char **argv)
+{
+    struct place p;
+    struct branch b;
+    struct err err = { 0 };
+    const char *verb, *name = NULL;
+    int code = 0, r;
+
+    if (cli_option(argc, argv, "", NULL, 0, &code) != -1)
+        return code;
+    verb = optind < argc ? argv[optind++] : "list";
+    if (strcmp(verb, "list") != 0 && strcmp(verb, "show") != 0 && strcmp(verb, "remove") != 0)
+        return cli_usage("branch", "expected list, show or remove, found %s", verb);
+    if (*verb != 'l' && optind < argc)
+        name = argv[optind++];
+    if ((*verb != 'l' && !name) || argc - optind > 1)
+        return cli_usage("branch", "expected %s%s", verb, *verb == 'l' ? " [STORE]" : " NAME [STORE]");
+    r = locate_store(optind < argc ? argv[optind] : cli_store, &p, &err);
+    if (r)
+        return out_error(&err, r);
+    if (*verb == 'l') {
+        code = list(p.store);
+    } else if ((r = branch_of(p.store, name, &b, &err)) != 0) {
+        code = out_error(&err, r);
+    } else {
+        code = *verb == 's' ? show(p.store, &b) : remove_it(p.store, &b);
+        branch_release(&b);
+    }
+    locate_release(&p);
+    return code;
+}

@@ -1,0 +1,26 @@
+/* role.h: the request "role", as commands make it (store/svc/svc_role.c). */
+#ifndef CLI_ROLE_H
+#define CLI_ROLE_H
+
+#include "cli/out.h"
+#include "fs/mount.h"
+
+#include <limits.h>
+#include <stddef.h>
+
+/* What is answered. */
+struct role_answer {
+    char role[16];
+    char mounted_at[PATH_MAX], options[FS_OPTIONS_TEXT_MAX];    /* "" where it is not mounted */
+    char why[ERR_MSG_MAX];      /* why the mount does not fit; what the standby lacks */
+    uint64_t lsn;               /* end of what is durable */
+    uint64_t held_ms;           /* hand_over: so long changes waited */
+    bool fits;                  /* promote, demote, show: the kernel lets through what the store takes */
+    bool complete;              /* hand_over: the standby has everything */
+};
+
+/* role_request(action): promote, demote, show, hand_over. role_emit: takes its answer into the struct role_answer ${arg}; INTR. */
+json_t *role_request(const char *action);
+int role_emit(void *arg, const char *type, const json_t *o, const void *bin, size_t len);
+
+#endif

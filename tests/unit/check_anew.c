@@ -1,0 +1,268 @@
+/*
+ * check_anew: a standby that cannot go on from what it has is made anew beside itself, and takes its own place: it follows, what it had is a branch with all of its moments, also where it was
+ * cut off at any call.
+ */
+#include "store/core/anew.h"
+#include "store/core/retain.h"
+#include "store/core/role.h"
+#include "store/core/standby.h"
+#include "store/core/version.h"
+#include "store/maint/reclaim.h"
+#include "store/maint/upkeep.h"
+#include "store/pack/history.h"
+#include "tests/lib/packrig.h"
+#include "tests/lib/subio.h"
+#include "tests/lib/twosites.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static struct teststore a, b;                    /* who sends, who cannot go on */
+static struct past past;                         /* of the store that both were once */
+static uint64_t both_end;
+
+static void pack(struct teststore *t)
+{
+    struct err err = { 0 };
+
+    ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+}
+
+/* Of what was before only the present stays, and records of before are in a base. */
+static void forget_past(struct teststore *t)
+{
+    static const char *const keep[] = { "keep-all", "min-age", "reclaim-grace", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly" };
+    const struct reclaim_options opt = { .now = true, .sweep = true, .base = true };
+    struct err err = { 0 };
+
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
+        ck_assert_int_eq(store_config_set(t->s, keep[i], "0", NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        ts_step(t, 1000);
+        ts_save(t, "one more", "so that there is something behind it");
+        pack(t);
+    }
+    ck_assert_msg(reclaim(t->s, &opt, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_uint_gt(history_first(store_history(t->s)), LOG_FIRST_ADDR);
+}
+
+static void both_work(void)
+{
+    packrig_start(&a, &past, 11, 16 << 10);
+    past_work(&a, &past, 20, 6);
+    twosites_standby(&a, &b);
+    twosites_ship(&a, &b, NULL);
+    both_end = log_head(store_log(b.s));
+}
+
+/* The sender went on, and let go of what the standby lacks. */
+static void fell_behind(void)
+{
+    both_work();
+    past_work(&a, &past, 10, 6);
+    forget_past(&a);
+    ts_save(&a, "last", "words");
+}
+
+/* The one was primary, went on and let go of the place where they part; the other took over. */
+static void cannot_go_back(void)
+{
+    struct teststore t;
+    struct err err = { 0 };
+
+    both_work();
+    ts_save(&a, "unshipped", "of the primary of before");
+    forget_past(&a);
+    ck_assert_msg(store_promote(b.s, "a was gone", false, &err) == 0, "%s", err.msg);
+    ts_save(&b, "last", "words");
+    ck_assert_int_eq(store_demote(a.s, &err), 0);
+    t = a;                               /* from here on ${a} sends */
+    a = b;
+    b = t;
+    ck_assert_int_eq(store_close(b.s, &err), 0);
+    b.opt.threads = true;
+    b.opt.kv = NULL;
+    ck_assert_int_eq(kv_twin_open(b.disk, &b.opt.kv, &err), 0);
+    ck_assert_msg(store_open(simio_io(b.sim), NULL, &b.opt, &b.s, NULL, &err) == 0, "%s", err.msg);
+}
+
+static void fresh_index(struct teststore *t)
+{
+    kv_twin_disk_free(t->disk);
+    t->disk = kv_twin_disk_new();
+}
+
+static void open_it(struct teststore *t)
+{
+    struct err err = { 0 };
+
+    t->opt.kv = NULL;
+    ck_assert_int_eq(kv_twin_open(t->disk, &t->opt.kv, &err), 0);
+    ck_assert_msg(store_open(simio_io(t->sim), NULL, &t->opt, &t->s, NULL, &err) == 0, "%s", err.msg);
+}
+
+/* Whatever both had once is in the branch, moment for moment; so is what the primary of before had beyond. */
+static void branch_is_whole(const char *name)
+{
+    struct store_options opt = { 0 };
+    struct kv_twin_disk *disk = kv_twin_disk_new();
+    struct store *s = NULL;
+    struct err err = { 0 };
+    char dir[256];
+    struct row_ino row;
+    struct io *io;
+    uint64_t ino, digest;
+    unsigned n = 0;
+
+    snprintf(dir, sizeof dir, "branches/%s", name);
+    io = subio_new(simio_io(b.sim), dir);
+    ck_assert_int_eq(kv_twin_open(disk, &opt.kv, &err), 0);
+    ck_assert_msg(store_open(io, NULL, &opt, &s, NULL, &err) == 0, "%s", err.msg);
+    for (unsigned i = 0; i < past.n; i++) {
+        if (past.m[i].lsn >= both_end || !store_lists(s, past.m[i].lsn))
+            continue;
+        ck_assert_msg(past_try(s, past.m[i].lsn, &digest) == 0 && digest == past.m[i].digest, "@%lu is not what it was", (unsigned long)past.m[i].lsn);
+        n++;
+    }
+    ck_assert(n > 0 || store_walk(s, AT_LIVE, "unshipped", &ino, &row, NULL) == 0);
+    store_drop(s);
+    kv_twin_disk_free(disk);
+    io->ops->free(io);
+}
+
+static void same_tree(void)
+{
+    uint64_t x = 0, y = 0;
+
+    ck_assert_int_eq(store_apply(a.s, NULL), 0);
+    ck_assert_int_eq(past_try(a.s, ts_last(&a), &x), 0);
+    ck_assert_int_eq(past_try(b.s, ts_last(&a), &y), 0);
+    ck_assert_uint_eq(x, y);
+    ts_is(&b, "last", "words");
+    ts_is(&b, "unshipped", NULL);
+}
+
+static void neither(void)
+{
+    ts_free(&a);
+    ts_free(&b);
+}
+
+static void sent(void)
+{
+    struct twosites_end end;
+    struct err err = { 0 };
+
+    ck_assert_msg(twosites_ship(&a, &b, &end) == ERR_AWAY, "%s / %s", end.ship_err.msg, end.receive_err.msg);
+    ck_assert_msg(end.rewind.anew, "%s / %s", end.ship_err.msg, end.receive_err.msg);
+    ck_assert_int_eq(store_close(b.s, &err), 0);
+}
+
+START_TEST(it_takes_its_own_place)
+{
+    char name[BRANCH_NAME_MAX];
+    uint8_t site[16];
+    struct io_stat st;
+    struct err err = { 0 };
+
+    if (_i == 0)
+        fell_behind();
+    else
+        cannot_go_back();
+    memcpy(site, twosites_info(b.s)->super.site, 16);
+    ck_assert_int_eq(store_config_set(b.s, "keep-all", "9d", NULL), 0);
+    sent();
+    ck_assert_msg(store_anew(simio_io(b.sim), NULL, name, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(io_stat_path(simio_io(b.sim), ANEW_DIR, &st, NULL), ERR_NOENT);
+    fresh_index(&b);
+    open_it(&b);
+    branch_is_whole(name);
+    twosites_ship(&a, &b, NULL);
+    same_tree();
+    ck_assert_mem_eq(twosites_info(b.s)->super.site, site, 16);
+    char buf[32];
+    ck_assert_int_gt(store_config_get(b.s, "keep-all", buf, sizeof buf), 0);
+    ck_assert_str_eq(buf, "9d");
+    ts_save(&a, "last", "but not least");
+    ts_save(&a, "last", "words");
+    twosites_ship(&a, &b, NULL);
+    same_tree();
+    ts_reopen(&b, true);
+    same_tree();
+    branch_is_whole(name);
+    neither();
+}
+END_TEST
+
+struct counted { unsigned n; char name[BRANCH_NAME_MAX]; };
+static int count_one(void *arg, const char *name)
+{
+    struct counted *c = arg;
+
+    if (strstr(name, ".part") == NULL) {
+        c->n++;
+        snprintf(c->name, sizeof c->name, "%s", name);
+    }
+    return 0;
+}
+
+START_TEST(cut_off_at_any_call)
+{
+    bool done = false;
+
+    for (unsigned n = 1; !done; n++) {
+        struct counted c = { 0 };
+        char name[BRANCH_NAME_MAX];
+        struct err err = { 0 };
+        uint64_t before;
+        int rc;
+
+        fell_behind();
+        before = log_head(store_log(b.s));
+        sent();
+        simio_cut_at(b.sim, n);
+        rc = store_anew(simio_io(b.sim), NULL, name, &err);
+        done = rc == 0 && !simio_dead(b.sim);
+        simio_cut_at(b.sim, 0);
+        if (!done)
+            simio_cut(b.sim, n, _i == 0 ? SIMIO_CUT_DROP_ALL : SIMIO_CUT_RANDOM);
+        fresh_index(&b);
+        open_it(&b);
+        if (log_head(store_log(b.s)) == before) {        /* as before: again */
+            sent();
+            ck_assert_msg(store_anew(simio_io(b.sim), NULL, name, &err) == 0, "call %u: %s", n, err.msg);
+            fresh_index(&b);
+            open_it(&b);
+        }
+        twosites_ship(&a, &b, NULL);
+        same_tree();
+        ck_assert_int_eq(io_list(simio_io(b.sim), "branches", count_one, &c, &err), 0);
+        ck_assert_uint_eq(c.n, 1);
+        branch_is_whole(c.name);
+        neither();
+        ck_assert_uint_lt(n, 600);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("anew");
+    TCase *t = tcase_create("anew"), *c = tcase_create("cut");
+    SRunner *sr = srunner_create(s);
+    int failed;
+
+    tcase_set_timeout(t, 60);
+    tcase_set_timeout(c, 300);
+    tcase_add_loop_test(t, it_takes_its_own_place, 0, 2);
+    tcase_add_loop_test(c, cut_off_at_any_call, 0, 2);
+    suite_add_tcase(s, t);
+    suite_add_tcase(s, c);
+    srunner_run_all(sr, CK_ENV);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
