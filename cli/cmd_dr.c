@@ -7,12 +7,22 @@
 static const struct { const char *verb, *noun; int (*run)(const struct dr_options *o); } words[] = {
     { "plan", "show", dr_plan_show },
     { "plan", "runbook", dr_plan_runbook },
+    { "failover", "", dr_failover },
+    { "switchover", "", dr_switchover },
+    { "rejoin", "", dr_rejoin },
+    { "commit", "", dr_commit },
+    { "rollback", "", dr_rollback },
+    { "ack", "", dr_ack },
+    { "list", "", dr_list },
 };
 enum { N_WORDS = sizeof words / sizeof words[0] };
 
-enum { SITE = OPT_FIRST, HTML };
+enum { SITE = OPT_FIRST, HTML, RUN, ACCEPT_LOSS, SINCE, PREFER, UNFENCED, STEP, BY, REASON, FAILED, NEW, QUICK };
 static const struct option longs[] = {
-    { "site", required_argument, NULL, SITE }, { "html", no_argument, NULL, HTML },
+    { "site", required_argument, NULL, SITE }, { "html", no_argument, NULL, HTML }, { "run", required_argument, NULL, RUN },
+    { "accept-loss", required_argument, NULL, ACCEPT_LOSS }, { "since", required_argument, NULL, SINCE }, { "prefer", required_argument, NULL, PREFER },
+    { "unfenced", no_argument, NULL, UNFENCED }, { "step", required_argument, NULL, STEP }, { "by", required_argument, NULL, BY },
+    { "reason", required_argument, NULL, REASON }, { "failed", no_argument, NULL, FAILED }, { "new", no_argument, NULL, NEW }, { "quick", no_argument, NULL, QUICK },
 };
 
 static int options(int argc, char **argv, struct dr_options *d, int *code)
@@ -23,6 +33,17 @@ static int options(int argc, char **argv, struct dr_options *d, int *code)
         switch (o) {
         case SITE: d->site = optarg; break;
         case HTML: d->html = true; break;
+        case RUN: d->run = optarg; break;
+        case ACCEPT_LOSS: d->accept_loss = optarg; break;
+        case SINCE: d->since = optarg; break;
+        case PREFER: d->prefer = optarg; break;
+        case UNFENCED: d->unfenced = true; break;
+        case STEP: d->step = optarg; break;
+        case BY: d->person = optarg; break;
+        case REASON: d->reason = optarg; break;
+        case FAILED: d->failed = true; break;
+        case NEW: d->again = true; break;
+        case QUICK: d->quick = true; break;
         default: return ERR_USAGE;
         }
     }

@@ -26,5 +26,13 @@ struct dr_options {
 
 int dr_plan_show(const struct dr_options *o);
 int dr_plan_runbook(const struct dr_options *o);
+/* Of failover, switchover: 0 up; 1 stopped; 20, 21 up, but RPO or RTO missed; 23 refused. The same command goes on with what was stopped or killed. */
+int dr_failover(const struct dr_options *o);
+int dr_switchover(const struct dr_options *o);
+int dr_rejoin(const struct dr_options *o);
+int dr_commit(const struct dr_options *o);
+int dr_rollback(const struct dr_options *o);
+int dr_ack(const struct dr_options *o);
+int dr_list(const struct dr_options *o);
 
 #endif

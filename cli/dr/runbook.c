@@ -358,12 +358,20 @@ static char *target(const struct plan_site *s, const struct plan_store *st)
 static void way_back(struct book *b, const struct plan_site *from, const struct plan_site *to)
 {
     say(b, text("%s is repaired. Before it has a network: nothing of it may start by itself.", from->h.name));
-    step(b, "On the site that took over: make the old site a standby. It goes back to where both parted; what only it had is kept there, for reading, as branches/NAME in its store.");
+    say_step(b, text("On %s: its store gives up the role of the primary.", from->h.name));
+    for (unsigned i = 0; i < from->stores.n; i++)
+        command(b, spare_command(from, "demote", from->stores.v[i].path, NULL, NULL));
+    step(b, "On the site that took over: ship to it. It goes back to where both parted; what only it had is kept there, for reading, as branches/NAME in its store.");
     exports(b, to, from);
     for (unsigned i = 0; i < to->stores.n; i++) {
         char *t = target(from, &from->stores.v[i]);
 
-        command(b, t ? spare_command(to, "sync", to->stores.v[i].path, t, NULL) : NULL);
+        char *c = t ? spare_command(to, "sync", to->stores.v[i].path, t, NULL) : NULL;
+
+        /* The first one may end with its going back. */
+        if (c)
+            command(b, text("%s || %s", c, c));
+        free(c);
         free(t);
     }
     say_step(b, text("At a quiet hour, on %s: stop what writes.", to->h.name));

@@ -1,0 +1,172 @@
+#!/bin/bash
+# dr.sh: the disaster recovery plan with two directories as sites: the order, failover, what refuses, commit and rollback, switchover and the way back, killed at every step and resumed, people
+# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; KILLS (all), every so many-th kill point.
+set -u
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
+need_root
+need_fuse
+export SPARE_DR_STATE=$WORK/state PATH=$WORK/bin:$PATH
+mkdir -p bin a.m b.m state svc
+ln -s "$SPARE" bin/spare
+cleanup() {
+	local f m
+	for f in "$WORK"/svc/*.pid "$WORK"/hook.pid; do [ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null; done
+	for m in a.m b.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
+}
+trap cleanup EXIT
+
+# ---- what there is: two systems, each a process with its data in the mount
+
+cat >bin/svc <<'END'
+#!/bin/bash
+# svc NAME start|stop|health: a service that appends to SPARE_MOUNT/NAME.data, and answers while it lives. W/NAME.broken: it answers errors. W/NAME.hang: its health check hangs. W/NAME.flap: every second time.
+W=$(dirname "$0")/../svc
+echo "$SPARE_SITE $1 $2" >>"$W/calls"
+case $2 in
+start)
+	[ -e "$W/$1.fail" ] && { echo "$1 does not start"; exit 7; }
+	[ -e "$W/$1.pid" ] && kill -0 "$(cat "$W/$1.pid")" 2>/dev/null && [ "$(cat "$W/$1.at")" = "$SPARE_SITE" ] && exit 0
+	echo "$1 began at $SPARE_SITE" >>"$SPARE_MOUNT/$1.data" || exit 1
+	setsid sleep 1000 </dev/null >/dev/null 2>&1 &
+	echo $! >"$W/$1.pid"; echo "$SPARE_SITE" >"$W/$1.at" ;;
+stop) [ ! -e "$W/$1.pid" ] || { kill "$(cat "$W/$1.pid")" 2>/dev/null; rm -f "$W/$1.pid"; } ; exit 0 ;;
+health)
+	[ ! -e "$W/$1.broken" ] || { echo "500 internal error"; exit 1; }
+	[ ! -e "$W/$1.hang" ] || sleep 600
+	if [ -e "$W/$1.flap" ]; then n=$(cat "$W/$1.n" 2>/dev/null || echo 0); echo $((n + 1)) >"$W/$1.n"; [ $((n % 2)) = 0 ] || exit 1; fi
+	grep -q "^seed" "$SPARE_MOUNT/$1.data" || { echo "wrong data"; exit 1; }
+	kill -0 "$(cat "$W/$1.pid")" && [ "$(cat "$W/$1.at")" = "$SPARE_SITE" ] ;;
+esac
+END
+chmod +x bin/svc
+plan() { # plan [PATCH...]: plan.yaml, changed by sed expressions
+	cat >plan.yaml <<-END
+		plan: shop
+		version: 1
+		primary: a
+		objectives: {rpo: 10m, rto: 20s}
+		sites:
+		  a:
+		    contact-timeout: 5s
+		    stores: {data: {path: $WORK/a.st, mount: $WORK/a.m, options: "log=$WORK/a.log"}}
+		    fence: [{name: power, command: "test ! -e $WORK/svc/nofence && echo fenced >>$WORK/svc/calls"}]
+		  b:
+		    contact-timeout: 5s
+		    stores: {data: {path: $WORK/b.st, mount: $WORK/b.m, options: "log=$WORK/b.log"}}
+		    fence: [{name: power, command: "echo fenced >>$WORK/svc/calls"}]
+		systems:
+		  db: {critical: 1, max-outage: 1m, start: svc db start, stop: svc db stop, health: {command: svc db health, timeout: 3s, interval: 50ms, stable: 2}}
+		  web: {critical: 2, depends: [db], start: svc web start, stop: svc web stop, health: {command: svc web health, timeout: 3s, interval: 50ms}}
+		  mail: {critical: 3, depends: [db], start: svc mail start, stop: svc mail stop}
+		traffic: [{name: address, command: 'echo \$SPARE_SITE >$WORK/svc/address'}]
+	END
+	[ $# = 0 ] || sed -i "$@" plan.yaml
+}
+plan
+dr() { "$SPARE" dr "$@" </dev/null; }
+calls() { grep -v health svc/calls 2>/dev/null | tr '\n' ';'; }
+
+stop_all() { local s; for s in db web mail; do SPARE_SITE=x svc $s stop; done; rm -f svc/*.{broken,hang,flap,fail} svc/nofence svc/calls; }
+away() { for m in a.m b.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m" || return 1; done; }
+# fresh: site a is primary and serves, b has everything; runs of before are gone.
+fresh() {
+	stop_all; away || return 1
+	rm -rf a.st a.gone b.st state/*
+	"$SPARE" init a.st >/dev/null && "$SPARE" mount a.st a.m -o "log=$WORK/a.log" || return 1
+	mkdir -p a.m/.spare && cp plan.yaml a.m/.spare/plan.yaml && for s in db web mail; do echo seed >a.m/$s.data; done
+	for s in db web mail; do SPARE_SITE=a SPARE_MOUNT=$WORK/a.m svc $s start || return 1; done
+	seq 1000 >a.m/numbers && "$SPARE" sync a.st "$WORK/b.st" >/dev/null || return 1
+	rm -f svc/calls; echo a >svc/address
+}
+# lost: site a is gone: its services and its mount; --since is now.
+lost() { stop_all; "$SPARE" umount "$WORK/a.m" && mv a.st a.gone || return 1; since=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ); }
+returns() { mv a.gone a.st; }
+serves() { # serves SITE: all three are healthy there, traffic goes there, the data is writable
+	local s
+	for s in db web mail; do SPARE_SITE=$1 SPARE_MOUNT=$WORK/$1.m svc $s health || { echo "$s is not healthy at $1"; return 1; }; done
+	same "$1" "$(cat svc/address)" && same "$(seq 1000 | md5sum)" "$(md5sum <"$1.m/numbers")" && touch "$1.m/writable"
+}
+
+# ---- the plan
+
+check "two sites" fresh
+found_by_name() { exits 0 "$SPARE" dr plan show shop && prints "^wave 1$" && prints "db .*critical 1" && prints "a.st/.spare/plan.yaml"; }
+export SPARE_STORE=$WORK/a.st
+check "the plan is found by its name in the store" found_by_name
+in_standby() { exits 0 "$SPARE" dr plan show b.st && prints "b.st/.spare/plan.yaml"; }
+check "and at the standby" in_standby
+order() { exits 0 "$SPARE" dr plan show plan.yaml --json && same '["db",1] ["web",2] ["mail",2] ' "$(python3 -c 'import json, sys
+for l in open(sys.argv[1]): o = json.loads(l); print(json.dumps([o["system"], o["wave"]], separators=(",", ":")), end=" ")' "$WORK/out")"; }
+check "the order in waves" order
+faulty() { plan 's/critical: 2/critical: 12/; s/depends: \[db\], start: svc mail/depends: [dba], start: svc mail/'; exits 2 "$SPARE" dr plan show plan.yaml && says 'plan.yaml:[0-9]+:[0-9]+: expected a whole number from 1 to 9' && plan; }
+check "a fault is said with its place" faulty
+
+# ---- failover
+
+failover() { dr failover b.st --site b "$@"; }
+refuses() {
+	fresh && lost || return 1
+	exits 23 "$SPARE" dr failover b.st --site b && says "would be lost" && says "accept-loss" && same "standby" "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" && same "" "$(calls)"
+}
+check "without a bound it refuses to lose anything, and does nothing" refuses
+too_small() { exits 23 "$SPARE" dr failover b.st --site b --accept-loss 1ms && says "Accepted are 1 ms"; }
+check "a bound that is too small refuses, too" too_small
+with_since() { exits 0 "$SPARE" dr failover b.st --site b --since "$since" --accept-loss 60s && prints "up, before commit" && serves b; }
+check "with one that is enough it goes on: all systems are up at the other site" with_since
+in_order() {
+	same "fenced;b db start;" "$(calls | sed 's/b web.*//; s/b mail.*//')" && [ "$(grep -n 'b db start' svc/calls | cut -d: -f1)" -lt "$(grep -n 'b web start' svc/calls | cut -d: -f1)" ] &&
+		[ "$(grep -n 'b db health' svc/calls | head -n 2 | tail -n 1 | cut -d: -f1)" -lt "$(grep -n 'b web start' svc/calls | cut -d: -f1)" ]
+}
+check "fenced first, in the plan's order, each behind the health of what it needs" in_order
+again() { exits 0 "$SPARE" dr failover b.st --site b && same 1 "$(grep -c 'b db start' svc/calls)"; }
+check "once more does nothing more" again
+commits() { exits 0 "$SPARE" dr commit && exits 0 "$SPARE" dr list && prints "committed"; }
+check "commit" commits
+
+rejoins() {
+	returns && exits 0 "$SPARE" dr rejoin b.st --site b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"
+}
+check "the old primary rejoins as a standby" rejoins
+way_back() { exits 0 "$SPARE" dr switchover b.st --site b && serves a && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"; }
+check "and the way back is a switchover: nothing is lost, all is as before" way_back
+
+alive() { fresh && exits 23 "$SPARE" dr failover b.st --site b && says "switchover. moves without losing"; }
+check "a primary that answers: switchover is named" alive
+
+# ---- health
+
+wrong_data() { fresh && sed -i s/seed/weed/ a.m/db.data && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && lost || return 1; exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*wrong data" && ! grep -q "web start" svc/calls && same a "$(cat svc/address)"; }
+check "wrong data stops the run at that system" wrong_data
+answers_errors() { fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/web.*500 internal error" && same a "$(cat svc/address)"; }
+check "a service that starts and answers errors stops it there" answers_errors
+mended() { rm svc/web.broken && exits 0 "$SPARE" dr failover b.st --site b && says "going on with" && serves b && same 1 "$(grep -c 'b db start' svc/calls)"; }
+check "mended, the same command goes on from there" mended
+hangs() { fresh && lost && : >svc/db.hang && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*hangs"; }
+check "a health check that hangs" hangs
+flaps() { fresh && lost && : >svc/db.flap && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*it flaps"; }
+check "one that flaps is not healthy" flaps
+no_start() { fresh && lost && : >svc/db.fail && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "start/db.*exit status 7: db does not start"; }
+check "a start that fails" no_start
+hanging_hook() { plan 's/start: svc db start/start: {command: sleep 600, timeout: 300ms}/'; fresh && lost && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "start/db.*took longer than 300 ms"; plan; }
+check "a start that hangs is ended" hanging_hook
+
+# ---- fencing
+
+unfenced() {
+	fresh && lost && : >svc/nofence && exits 23 "$SPARE" dr failover b.st --site b --accept-loss any && says "nothing confirms that site a writes no more" && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" &&
+		exits 0 "$SPARE" dr failover b.st --site b --unfenced && serves b
+}
+check "no fence confirms: it stops; --unfenced goes on" unfenced
+
+# ---- rollback
+
+rolls_back() {
+	fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && returns && echo late >b.m/late || return 1
+	exits 23 "$SPARE" dr rollback && says "would not be in the live tree of a" && exits 0 "$SPARE" dr rollback --accept-loss any && serves a && [ ! -e a.m/late ] && exits 0 "$SPARE" dr list && prints "rolled back"
+}
+check "rollback: the old primary goes on, if what was done since may be lost" rolls_back
+branch_kept() { "$SPARE" sync a.st "$WORK/b.st" || exits 0 "$SPARE" sync a.st "$WORK/b.st" && exits 0 "$SPARE" branch list --store b.st && [ -s out ]; }
+check "and what was done at the other site is kept there as a branch" branch_kept
+not_begun() { fresh && lost && exits 23 "$SPARE" dr failover b.st --site b && exits 0 "$SPARE" dr rollback && prints "closed"; }
+check "rollback of a run that has done nothing closes it" not_begun
+finish
