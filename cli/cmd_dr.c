@@ -14,6 +14,7 @@ static const struct { const char *verb, *noun; int (*run)(const struct dr_option
     { "rollback", "", dr_rollback },
     { "ack", "", dr_ack },
     { "list", "", dr_list },
+    { "keep", "", dr_keep },
 };
 enum { N_WORDS = sizeof words / sizeof words[0] };
 

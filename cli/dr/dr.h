@@ -34,5 +34,7 @@ int dr_commit(const struct dr_options *o);
 int dr_rollback(const struct dr_options *o);
 int dr_ack(const struct dr_options *o);
 int dr_list(const struct dr_options *o);
+/* Not for people: the process beside a run. */
+int dr_keep(const struct dr_options *o);
 
 #endif

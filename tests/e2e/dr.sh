@@ -169,4 +169,121 @@ branch_kept() { "$SPARE" sync a.st "$WORK/b.st" || exits 0 "$SPARE" sync a.st "$
 check "and what was done at the other site is kept there as a branch" branch_kept
 not_begun() { fresh && lost && exits 23 "$SPARE" dr failover b.st --site b && exits 0 "$SPARE" dr rollback && prints "closed"; }
 check "rollback of a run that has done nothing closes it" not_begun
+
+# ---- people: anna by mail; bert's pager is down, so by a webhook; carla by a command
+
+cat >bin/sink <<-'END'
+	#!/bin/sh
+	# as sendmail: -i -- ADDRESS, the message on stdin
+	[ ! -e "$(dirname "$0")/../mail.down" ] || exit 75
+	{ echo "TO $3"; cat; echo "END"; } >>"$(dirname "$0")/../mails"
+END
+chmod +x bin/sink
+python3 "$SPARE_SRC/tests/lib/hookserver.py" "$WORK/hooks" "$WORK/hook.port" >/dev/null 2>&1 &
+echo $! >hook.pid
+until_true [ -e hook.port ]
+LINK_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+people() { # people [WAIT]
+	plan
+	cat >>plan.yaml <<-END
+		people:
+		  anna: {role: on call, decides: true, contacts: [{channel: mail, address: anna@example.org}]}
+		  bert: {role: second, contacts: [{channel: pager, address: "1"}, {channel: chat, address: bert}]}
+		  carla: {role: head, contacts: [{channel: shout, address: carla}]}
+		channels:
+		  mail: {type: mail, command: $WORK/bin/sink, from: dr@example.org}
+		  pager: {type: command, command: "echo pager >>$WORK/pager; exit 1"}
+		  chat: {type: webhook, url: "http://127.0.0.1:$(cat hook.port)/hook"}
+		  shout: {type: command, command: "cat >>$WORK/shouts; echo \$SPARE_TO \$SPARE_EVENT >>$WORK/shouted"}
+		  beat: {type: heartbeat, url: "http://127.0.0.1:$(cat hook.port)/beat", interval: 1s}
+		escalation: [{who: [anna], wait: ${1-1s}}, {who: [bert], wait: ${1-1s}}, {who: [carla], wait: ${1-1s}}]
+		messages: {up: {subject: "{plan} is up, {person}", text: "rpo {rpo} eta {eta} decides {decides}\\nlink {link}\\n"}}
+		acknowledge: {listen: "127.0.0.1:$LINK_PORT", url: "http://127.0.0.1:$LINK_PORT"}
+	END
+	rm -f mails hooks pager shouts shouted mail.down
+}
+mails() { cat mails 2>/dev/null | grep -c '^TO'; true; }
+events() { python3 -c 'import json, glob, sys
+for l in open(glob.glob(sys.argv[1] + "/sites/b/runs/*/journal")[0]):
+    o = json.loads(l)
+    if o["event"] in sys.argv[2:]: print(o["event"], o.get("notice", ""), o.get("message", ""), o.get("person", ""), o.get("channel", ""), o.get("by", ""), o.get("how", ""))' "$WORK/state" "$@"; }
+told_in_order() {
+	people && fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any || return 1
+	until_true [ -e shouted ] && until_true eval 'events silence | grep -q n2' || return 1
+	same "carla up" "$(cat shouted)" && same 2 "$(mails)" && same 1 "$(wc -l <pager)" && same 1 "$(grep -c '"event":"up"' hooks)" && same 0 "$(grep -c '"event":"begun"' hooks)" &&
+		same "sent n1 begun anna mail  |sent n2 up anna mail  |unsent n2 up bert pager  |sent n2 up bert chat  |sent n2 up carla shout  |" "$(events sent unsent | tr '\n' '|')"
+}
+check "silence moves up the ladder; a channel that is down goes to the next; each is told once, in order" told_in_order
+says_figures() { grep -q '^To: anna@example.org' mails && grep -q '^From: dr@example.org' mails && grep -q '^Subject: shop is up, anna' mails && grep -qE '^rpo [0-9.]+ s eta 0.0 s decides anna' mails && grep -q beat hooks; }
+check "with live figures, and a heartbeat" says_figures
+by_link() {
+	people 20s && fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval 'grep -q "^link" mails' || return 1
+	local link
+	link=$(sed -n 's/^link //p' mails | head -n 1)
+	python3 - "$link" <<-'END' || return 1
+		import sys, urllib.request, urllib.error
+		url = sys.argv[1]
+		ask = lambda u, d=None: urllib.request.urlopen(u, data=d, timeout=5)
+		def code(u, d=None):
+		    try: return ask(u, d).status
+		    except urllib.error.HTTPError as e: return e.code
+		assert b"Acknowledge" in ask(url).read()
+		assert code(url) == 200
+		assert code(url[:-1] + ("0" if url[-1] != "0" else "1"), b"") == 404
+		assert b"Acknowledged" in ask(url, b"").read()
+		assert code(url, b"") == 410 and code(url) == 410
+	END
+	same "ack n2   anna link" "$(events ack | sed 's/  *$//' | tr -s ' ' | sed 's/n2 anna/n2   anna/')" && [ ! -e hooks ] || ! grep -q '"event"' hooks
+}
+check "a link acknowledges, once; looking at it does not" by_link
+gone_with_it() { until_true fails curl_link; }
+curl_link() { python3 -c 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1)' "$LINK_PORT"; }
+check "and is served only as long as somebody waits" gone_with_it
+by_command() { people 20s && fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval '[ "$(mails)" = 2 ]' && exits 0 "$SPARE" dr ack --by anna && until_true fails curl_link && [ ! -e shouted ] && exits 0 "$SPARE" dr commit && until_true eval 'grep -q "is final" mails' && same 3 "$(mails)"; }
+check "a command acknowledges; what comes later goes to who did" by_command
+first_mail_down() { people && fresh && lost && : >mail.down && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true [ -e shouted ] && same 0 "$(mails)" && same 1 "$(grep -c '"event":"begun"' hooks)"; }
+check "the first person cannot be reached: the second is told at once" first_mail_down
+by_hand() {
+	plan 's/health: {command: svc web health, timeout: 3s, interval: 50ms}/manual: [{name: cable, text: Plug it in., when: before-start}]/'
+	fresh && lost || return 1
+	dr failover b.st --site b --accept-loss any >hand.out 2>&1 & local pid=$!
+	until_true grep -q "manual/web/cable waits" hand.out && ! grep -q "web start" svc/calls && exits 0 "$SPARE" dr ack --step manual/web/cable --by anna && wait $pid && grep -q "b web start" svc/calls; local rc=$?
+	plan; return $rc
+}
+check "a step by hand waits for its acknowledgement" by_hand
+policy() { plan; echo 'commit: {after: 1s, then: commit}' >>plan.yaml; fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval '"$SPARE" dr list | grep -q committed'; local rc=$?; plan; return $rc; }
+check "nobody decides: the plan's policy does" policy
+
+# ---- killed at every line of the record, and gone on with: the N-th time that the engine makes a line durable is its last act
+
+every() { # every KIND COMMAND...: the command, killed at each fdatasync of its own in turn; then once more, to its end
+	local at killed=0
+	shift
+	for ((at = ${KILLS:-1}; at < 100; at += ${KILLS:-1})); do
+		before || return 1
+		timeout 60 strace -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:signal=KILL:when=$at "$@" >kill.out 2>&1 </dev/null
+		local rc=$?
+		if [ $rc = 0 ]; then [ $killed -gt 4 ] && return 0; echo "was only killed $killed times"; return 1; fi
+		[ $rc = 137 ] || { echo "at $at: exit status $rc"; cat kill.out; return 1; }
+		killed=$((killed + 1))
+		timeout 60 "$@" >kill.out 2>&1 </dev/null || { echo "at $at, gone on with: exit status $?"; cat kill.out; return 1; }
+		after || { echo "at $at"; cat kill.out; return 1; }
+	done
+	[ $killed -gt 4 ]
+}
+have_strace() { command -v strace >/dev/null && strace -qq -o /dev/null true 2>/dev/null; }
+once_each() { local s; for s in db web mail; do same 1 "$(grep -c "^$s began at b" "b.m/$s.data")" || { echo "$s was started twice"; return 1; }; done; }
+if have_strace; then
+	before() { fresh && lost; }
+	after() { serves b && once_each && exits 0 "$SPARE" dr report --site b; }
+	check "failover, killed at every step and gone on with" every failover "$SPARE" dr failover b.st --site b --accept-loss any
+	before() { fresh; }
+	after() { serves b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" && exits 0 "$SPARE" dr report --site b; }
+	check "switchover, killed at every step and gone on with" every switchover "$SPARE" dr switchover b.st --site b
+	before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1 && returns; }
+	after() { serves a && exits 0 "$SPARE" dr report --site b; }
+	check "rollback, killed at every step and gone on with" every rollback "$SPARE" dr rollback --site b --accept-loss any
+else
+	skip "killed at every step" "no strace"
+fi
 finish
