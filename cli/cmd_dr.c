@@ -14,7 +14,9 @@ static const struct { const char *verb, *noun; int (*run)(const struct dr_option
     { "rollback", "", dr_rollback },
     { "ack", "", dr_ack },
     { "list", "", dr_list },
+    { "report", "", dr_report },
     { "keep", "", dr_keep },
+    { "countersign", "", dr_countersign },
 };
 enum { N_WORDS = sizeof words / sizeof words[0] };
 

@@ -34,6 +34,10 @@ int dr_commit(const struct dr_options *o);
 int dr_rollback(const struct dr_options *o);
 int dr_ack(const struct dr_options *o);
 int dr_list(const struct dr_options *o);
+/* 13: the record was changed, or is not all there. */
+int dr_report(const struct dr_options *o);
+/* Not for people: at the other site, its word for a record's head. */
+int dr_countersign(const struct dr_options *o);
 /* Not for people: the process beside a run. */
 int dr_keep(const struct dr_options *o);
 

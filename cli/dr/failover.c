@@ -116,8 +116,13 @@ static int resume(const char *site, const char *id, enum run_kind kind, const st
         return rc;
     if ((*out)->kind != kind || (*out)->back)
         return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", id, run_kind_name(*out), run_state_name(*out));
-    if ((*out)->state == RUN_UP)
-        return 0;
+    if ((*out)->state == RUN_UP) {
+        if (!(*out)->told[MESSAGE_UP] && kind != RUN_REJOIN) {
+            run_tell(*out, MESSAGE_UP, "", "");      /* it was killed before it did */
+            run_keeper(*out);
+        }
+        return settle(*out, err);
+    }
     opt = json_object();
     (void)run_options(o, opt, NULL);
     out_message("going on with %s", id);
@@ -225,7 +230,7 @@ int dr_rejoin(const struct dr_options *o)
 /* ---- deciding ---- */
 
 /* The run a command means: --run, or the one of the plan (or of any) that is not over. */
-struct meant { const struct dr_options *o; char site[80], id[80]; unsigned n; };
+struct meant { const struct dr_options *o; enum run_state also; char site[80], id[80]; unsigned n; char also_site[80], also_id[80]; };
 
 static int is_meant(void *arg, const char *site, const char *id)
 {
@@ -239,16 +244,22 @@ static int is_meant(void *arg, const char *site, const char *id)
         snprintf(m->site, sizeof m->site, "%s", site);
         snprintf(m->id, sizeof m->id, "%s", id);
         m->n++;
+    } else if (r && r->state == m->also && (!m->o->plan || strcmp(m->o->plan, r->plan->h.name) == 0)) {
+        snprintf(m->also_site, sizeof m->also_site, "%s", site);
+        snprintf(m->also_id, sizeof m->also_id, "%s", id);
     }
     run_close(r);
     return 0;
 }
 
-static int open_meant(const struct dr_options *o, bool work, struct run **out, struct err *err)
+/* ${also}: where none is left that is not over, the last one in this state: the command was given before. */
+static int open_meant(const struct dr_options *o, bool work, enum run_state also, struct run **out, struct err *err)
 {
-    struct meant m = { .o = o };
+    struct meant m = { .o = o, .also = also };
 
     (void)run_each(is_meant, &m);
+    if (m.n == 0 && m.also_id[0])
+        return run_open(m.also_site, m.also_id, work, out, err);
     if (m.n == 0)
         return err_set(err, ERR_NOENT, "expected a run that is not over, found none on this machine; `spare dr list` shows what there was");
     if (m.n > 1 && !o->run)
@@ -267,6 +278,15 @@ static json_t *decided(const struct dr_options *o)
     return j;
 }
 
+/* Once, also where the command that should have was killed before it did. */
+static void tell_end(struct run *r, enum message_event e)
+{
+    if (r->told[e])
+        return;
+    run_tell(r, e, "", "");
+    run_keeper(r);
+}
+
 static bool touched(const struct run *r)
 {
     for (unsigned i = 0; i < r->n_steps; i++)
@@ -279,19 +299,14 @@ int dr_commit(const struct dr_options *o)
 {
     struct run *r = NULL;
     struct err err = { 0 };
-    int rc = open_meant(o, true, &r, &err), code;
+    int rc = open_meant(o, true, RUN_COMMITTED, &r, &err), code;
 
-    if (rc == 0 && r->state == RUN_COMMITTED)
-        goto out;
-    if (rc == 0 && r->state != RUN_UP)
+    if (rc == 0 && r->state != RUN_UP && r->state != RUN_COMMITTED)
         rc = err_set(&err, ERR_BUSY, "run %s: expected one that is up, found it %s", r->id, run_state_name(r));
-    if (rc == 0)
+    if (rc == 0 && r->state == RUN_UP)
         rc = run_note(r, "commit", "", decided(o), &err);
-    if (rc == 0) {
-        run_tell(r, MESSAGE_COMMITTED, "", "");
-        run_keeper(r);
-    }
-out:
+    if (rc == 0)
+        tell_end(r, MESSAGE_COMMITTED);
     if (rc == 0)
         print_summary(r);
     code = rc ? out_error(&err, rc) : EXIT_OK;
@@ -304,6 +319,11 @@ static int go_back(struct run *r, const struct dr_options *o, struct err *err)
     json_t *how = decided(o);
     int rc = run_options(o, how, err);
 
+    if (rc == 0 && r->state == RUN_ROLLED_BACK) {
+        json_decref(how);
+        tell_end(r, MESSAGE_ROLLED_BACK);
+        return 0;
+    }
     if (rc == 0 && !r->back && !touched(r))
         return run_note(r, "closed", "", how, err);
     if (rc == 0 && run_over(r))
@@ -325,7 +345,7 @@ int dr_rollback(const struct dr_options *o)
 {
     struct run *r = NULL;
     struct err err = { 0 };
-    int rc = open_meant(o, true, &r, &err), code;
+    int rc = open_meant(o, true, RUN_ROLLED_BACK, &r, &err), code;
 
     if (rc == 0)
         rc = go_back(r, o, &err);
@@ -342,7 +362,7 @@ int dr_ack(const struct dr_options *o)
     struct err err = { 0 };
     const struct step *s;
     json_t *how = decided(o);
-    int rc = open_meant(o, false, &r, &err), code;
+    int rc = open_meant(o, false, RUN_DIRTY, &r, &err), code;
 
     if (rc == 0 && o->step) {
         s = run_step(r, o->step);

@@ -146,8 +146,13 @@ int run_line(void *arg, const json_t *o)
         r->state = RUN_COMMITTED;
     else if (strcmp(event, "closed") == 0)
         r->state = RUN_CLOSED;
-    else if (strcmp(event, "notice") == 0)
+    else if (strcmp(event, "notice") == 0) {
+        const enum message_event e = message_event(item_text(o, "message"));
+
         r->notices++;
+        if (e < N_MESSAGE_EVENTS)
+            r->told[e] = true;
+    }
     if (s)
         step_line(r, event, s, o);
     return 0;

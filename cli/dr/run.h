@@ -73,6 +73,7 @@ struct run {
     char stop_reason[512], stop_step[160];
     int stop_code;              /* of this life: why, as an error */
     uint64_t notices;
+    bool told[N_MESSAGE_EVENTS];
     const struct dr_options *opt;
 };
 
