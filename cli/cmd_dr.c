@@ -5,6 +5,7 @@
 #include <string.h>
 
 static const struct { const char *verb, *noun; int (*run)(const struct dr_options *o); } words[] = {
+    { "plan", "check", dr_plan_check },
     { "plan", "show", dr_plan_show },
     { "plan", "runbook", dr_plan_runbook },
     { "failover", "", dr_failover },

@@ -105,6 +105,7 @@ const struct command commands[] = {
     { "dump", "FILE", "print a log segment, a pack, an archive file, a base, a superblock or a retained set", "", cmd_dump },
     { "dr", "plan|failover|switchover|commit|rollback|rejoin|ack|list|report [PLAN]", "disaster recovery: the plan, and what is done by it",
       "  PLAN                 its name, a store that has it at .spare/plan.yaml, or a file; by default the only one of this machine\n"
+      "  plan check           whether it would work: sites, versions, hooks, contacts, objectives, drift; changes nothing; --quick: no contacts\n"
       "  plan show            systems in the order in which they come back\n"
       "  plan runbook         the plan as commands to be typed, with whom to call; --html: as a page to print\n"
       "  failover             the primary is gone: carry on here; what was stopped or killed goes on by the same command\n"

@@ -24,6 +24,8 @@ struct dr_options {
     bool again;                 /* --new: a run of its own, though one is open */
 };
 
+/* 0 ready, 3 warnings, 1 problems. */
+int dr_plan_check(const struct dr_options *o);
 int dr_plan_show(const struct dr_options *o);
 int dr_plan_runbook(const struct dr_options *o);
 /* Of failover, switchover: 0 up; 1 stopped; 20, 21 up, but RPO or RTO missed; 23 refused. The same command goes on with what was stopped or killed. */

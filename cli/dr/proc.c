@@ -106,8 +106,9 @@ void proc_wait(struct proc *p, struct proc_end *end, const volatile int *stop)
 
 char *proc_data(const struct proc *p, size_t cap)
 {
+    const int fd = p->data >= 0 ? p->data : p->out;
     struct stat st;
-    size_t len = fstat(p->data, &st) == 0 ? (size_t)st.st_size : 0;
+    size_t len = fstat(fd, &st) == 0 ? (size_t)st.st_size : 0;
     char *buf;
     ssize_t n;
 
@@ -116,7 +117,7 @@ char *proc_data(const struct proc *p, size_t cap)
     buf = malloc(len + 1);
     if (!buf)
         return NULL;
-    n = pread(p->data, buf, len, 0);
+    n = pread(fd, buf, len, 0);
     buf[n > 0 ? n : 0] = '\0';
     return buf;
 }

@@ -31,7 +31,7 @@ int proc_start(char *const argv[], char *const env[], const char *log, bool apar
 bool proc_poll(struct proc *p, struct proc_end *end);
 /* proc_wait(p, end, stop): until it has ended, or *stop is set: it is ended then. */
 void proc_wait(struct proc *p, struct proc_end *end, const volatile int *stop);
-/* proc_data(p, cap): what it wrote to stdout, at most cap bytes; malloced, NUL-ended; NULL: no memory. proc_tail(p, buf, cap): the last line it wrote. proc_release: its files; what still runs is left. */
+/* proc_data(p, cap): what it wrote to stdout (all it wrote where that was not kept apart), at most cap bytes; malloced, NUL-ended; NULL: no memory. proc_tail(p, buf, cap): the last line it wrote. proc_release: its files; what still runs is left. */
 char *proc_data(const struct proc *p, size_t cap);
 void proc_tail(const struct proc *p, char *buf, size_t cap);
 void proc_release(struct proc *p);

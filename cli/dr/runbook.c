@@ -384,6 +384,7 @@ static void way_back(struct book *b, const struct plan_site *from, const struct 
         if (q)
             command(b, text("%s umount %s", to->spare ? to->spare : "spare", q));
         command(b, t ? spare_command(to, "sync", to->stores.v[i].path, t, NULL) : NULL);
+        command(b, spare_command(to, "demote", to->stores.v[i].path, NULL, NULL));
         free(t);
         free(q);
     }

@@ -352,6 +352,23 @@ check "a record signed by another key than the site's is detected" damaged "as c
 other_key() { rm state/sites/b/site.key state/sites/b/site.pub; }
 check "and one that the site's key did not sign" damaged "expected a signature by|expected a head signed" other_key
 
+# ---- ready before it is needed
+
+ready() {
+	people && sed -i 's/contacts: \[{channel: pager, address: "1"}, /contacts: [/; s/  web: {critical: 2, depends: \[db\]/  web: {critical: 2, max-outage: 1m, depends: [db]/' plan.yaml && printf 'compare: {files: [/etc/passwd], users: [root], packages: [coreutils]}\n' >>plan.yaml
+	fresh && exits 3 "$SPARE" dr plan check b.st --site b && prints "ok +site +a, store data: primary" && prints "ok +site +b, store data: standby" && prints "ok +version" && prints "ok +drift" && prints "ok +contact" && fails grep -q PROBLEM out && [ -s shouted ]
+}
+check "a plan that would work: only warnings" ready
+problems() { # one thing each
+	local bad
+	for bad in 's/svc web start/svk web start/|hook +start/web at a: svk is not there' 's/svc mail stop/"svc mail ("/|hook +stop/mail at b:' 's/critical: 2, max-outage: 1m/critical: 2, max-outage: 1s/|outage +web may be missed for 1s' \
+		"s!cat >>$WORK/shouts!exit 3!|contact +carla by shout: exit status 3" "s!path: $WORK/b.st!path: $WORK/none!|site +b, store data: not reached"; do
+		cp plan.yaml good.yaml; sed -i "${bad%%|*}" plan.yaml; exits 1 "$SPARE" dr plan check plan.yaml --site a && prints "PROBLEM +${bad#*|}" || { mv good.yaml plan.yaml; return 1; }
+		mv good.yaml plan.yaml
+	done
+}
+check "each thing that would not is named" problems
+
 # ---- the runbook, typed as printed
 
 printed() { # printed FROM TO: the commands of the section that begins with FROM, up to the next one that begins with TO
