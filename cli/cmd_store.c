@@ -106,25 +106,58 @@ static double epoch_seconds(const char *t)
     return (double)timegm(&tm);
 }
 
+/* "5 s ago" of a time; the seconds since. */
+static double seconds_since(const json_t *o, const char *now, const char *key)
+{
+    const char *t = item_text(o, key);
+
+    return *t ? epoch_seconds(now) - epoch_seconds(t) : 0;
+}
+
+/* Why there is no stream just now, and when there will be. */
+static void status_trouble(const json_t *o, const char *now)
+{
+    double next = -seconds_since(o, now, "next_try");
+
+    if (!*item_text(o, "reason"))
+        return;
+    out_text("            %s", item_name(o, "reason"));
+    if (*item_text(o, "next_try"))
+        out_text("; tried again in %.0f s", next > 0 ? next : 0);
+    out_text("\n");
+}
+
 /* What would be lost with this disk: by what each standby acknowledged. */
 static void status_standbys(const json_t *o)
 {
-    const json_t *list = json_object_get(o, "standbys"), *from = json_object_get(o, "receiving"), *b;
+    const json_t *list = json_object_get(o, "standbys"), *from = json_object_get(o, "receiving"), *fetches = json_object_get(o, "fetches"), *b;
+    const char *now = item_text(o, "history_to");
     bool standby = strcmp(item_text(o, "role"), "standby") == 0;
-    char a[48], s[48];
+    char a[48], s[48], heard[64];
     size_t i;
 
     if (standby && from)
-        out_text("following   %s behind what the primary last said\n", out_size(item_u64(from, "behind_bytes"), a));
+        out_text("following   %s behind what the primary last said, heard %.0f s ago\n", out_size(item_u64(from, "behind_bytes"), a), seconds_since(from, now, "heard"));
+    else if (strcmp(item_text(o, "role"), "fenced") == 0)
+        out_text("fenced      another site became the primary; `spare demote` makes this its standby, `spare promote` takes over again\n");
     else if (standby)
         out_text("following   nobody sends just now; `spare promote` makes this the primary\n");
-    else if (json_array_size(list) == 0)
+    if (fetches)
+        out_text("from        %s%s\n", item_name(fetches, "source"), item_true(fetches, "paused") ? ": paused" : "");
+    if (fetches)
+        status_trouble(fetches, now);
+    if (!standby && json_array_size(list) == 0)
         out_text("RPO         no standby: this disk is the only copy; %s not yet on it\n", out_size(item_u64(o, "not_yet_durable_bytes"), a));
     json_array_foreach(list, i, b) {
         seconds_text(json_number_value(json_object_get(b, "lag_seconds")), s);
-        out_text("RPO         %s: %s; behind by %s, %s, %s%llu operations%s\n", item_name(b, "target"), item_text(b, "state"), s,
+        if (*item_text(b, "heard") && !item_true(b, "connected"))
+            snprintf(heard, sizeof heard, "; last heard %.0f s ago", seconds_since(b, now, "heard"));
+        else
+            heard[0] = '\0';
+        out_text("%s%s: %s; behind by %s, %s, %s%llu operations%s%s\n", standby ? "ships to    " : "RPO         ", item_name(b, "target"), item_text(b, "state"), s,
                  out_size(item_u64(b, "lag_bytes"), a), item_true(b, "lag_operations_at_least") ? "at least " : "",
-                 (unsigned long long)item_u64(b, "lag_operations"), item_true(b, "stalled") ? "; nothing is acknowledged any more" : "");
+                 (unsigned long long)item_u64(b, "lag_operations"), item_true(b, "stalled") ? "; nothing is acknowledged any more" : "", heard);
+        status_trouble(b, now);
     }
 }
 
@@ -132,13 +165,10 @@ static int emit_status(void *arg, const char *type, const json_t *o, const void 
 {
     char a[48], b[48];
 
-    (void)arg, (void)bin, (void)len;
+    (void)bin, (void)len;
     if (strcmp(type, "item") != 0)
         return 0;
-    if (out_json) {
-        out_object(o);
-        return 0;
-    }
+    *(int *)arg = (int)item_u64(o, "exit_code");
     out_text("store       %s\n", item_name(o, "store"));
     out_text("state       %s\n", item_text(o, "state"));
     if (*item_text(o, "damage"))
@@ -176,7 +206,7 @@ static int status_json(const struct place *p)
     struct session *ses = NULL;
     struct merged m = { json_object() };
     struct err err = { 0 };
-    int r = session_open(p->store, SESSION_READ, &ses, &err);
+    int r = session_open(p->store, SESSION_READ, &ses, &err), code;
 
     if (r == 0)
         r = session_call(ses, session_request("status"), emit_merge, &m, &err);
@@ -184,9 +214,10 @@ static int status_json(const struct place *p)
         r = session_call(ses, session_request("info"), emit_merge, &m, &err);
     if (r == 0)
         out_object(m.all);
+    code = (int)item_u64(m.all, "exit_code");
     json_decref(m.all);
     (void)session_close(ses, NULL);
-    return r ? out_error(&err, r) : EXIT_OK;
+    return r ? out_error(&err, r) : code;
 }
 
 /* The one optional STORE argument, or --store. */
@@ -208,14 +239,15 @@ int session_place(const char *name, int argc, char **argv, struct place *p, int 
 int cmd_status(int argc, char **argv)
 {
     struct place p;
-    int code = 0, o;
+    int code = 0, o, standbys = 0;
 
     while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
         if (o == -2)
             return code;
     if (session_place("status", argc, argv, &p, &code))
         return code;
-    code = out_json ? status_json(&p) : session_ask(&p, session_request("status"), emit_status, NULL);
+    code = out_json ? status_json(&p) : session_ask(&p, session_request("status"), emit_status, &standbys);
+    code = code ? code : standbys;
     locate_release(&p);
     return code;
 }

@@ -4,7 +4,7 @@
  */
 #include "cli/cli.h"
 #include "cli/locate.h"
-#include "cli/peer.h"
+#include "store/sync/peer.h"
 #include "cli/role.h"
 #include "cli/session.h"
 
@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 30000, CONNECT_POLL_MS = 20 };
+enum { TIMEOUT_MS = 30000, CONNECT_POLL_MS = 20, SERVER_WAIT_MS = 5000 };
 
 struct switching {
     struct place p;
@@ -160,6 +160,29 @@ static int need_stream(struct switching *w, struct err *err)
     return r;
 }
 
+/* Its worker died before it answered: the next one knows which role it has; whether the standby has everything nobody has seen. */
+static int ask_again(struct switching *w, int rc, struct err *err)
+{
+    struct session *ses = NULL;
+    struct err why = { 0 };
+    int r = ERR_NOENT;
+
+    for (int waited = 0; r == ERR_NOENT && waited < SERVER_WAIT_MS && !out_interrupted; waited += CONNECT_POLL_MS) {
+        r = session_open_served(w->p.store, &ses, &why);
+        if (r == ERR_NOENT)
+            (void)poll(NULL, 0, CONNECT_POLL_MS);
+    }
+    if (r == 0)
+        r = session_call(ses, role_request("show"), role_emit, &w->a, &why);
+    session_close(ses, NULL);
+    if (r || strcmp(w->a.role, "primary") == 0)
+        return rc;
+    memset(err, 0, sizeof *err);
+    w->a.complete = false;
+    snprintf(w->a.why, sizeof w->a.why, "the process that serves %s died in between", w->p.store);
+    return 0;
+}
+
 static int hand_over_mounted(struct switching *w, struct session *ses, struct err *err)
 {
     json_t *req = role_request("hand_over");
@@ -171,6 +194,8 @@ static int hand_over_mounted(struct switching *w, struct session *ses, struct er
         json_decref(req);
     else
         r = session_call(ses, req, role_emit, &w->a, err);
+    if (r == ERR_IO)
+        r = ask_again(w, r, err);
     stop_stream(w);
     return r;
 }
@@ -205,7 +230,7 @@ static int hand_over_here(struct switching *w, struct session *ses, struct peer 
 
 static int hand_over(struct switching *w, struct err *err)
 {
-    struct peer peer = { -1, -1 };
+    struct peer peer = { -1, -1, -1 };
     struct session *ses = NULL;
     int r = session_open(w->p.store, SESSION_WRITE, &ses, err);
 

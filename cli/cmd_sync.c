@@ -1,33 +1,30 @@
-/* sync, standby, serve: a second place for a store. */
+/* cmd_sync.c: sync, standby: a second place for a store. */
 #include "cli/cli.h"
 #include "cli/locate.h"
-#include "cli/peer.h"
+#include "cli/serve.h"
 #include "cli/session.h"
 
-#include "store/core/anew.h"
-#include "store/svc/server.h"
-#include "store/core/standby.h"
+#include "store/sync/peer.h"
+#include "store/sync/replicate.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-enum { BACKOFF_FIRST_MS = 500, BACKOFF_MOST_MS = 30000 };
 
 struct sync {
     struct place p;
     struct peer_options peer;
     bool follow, make, probe;
+    bool way;                   /* how to get there was said now: the mount's own stream is not waited for */
     bool stall_said;
     bool served;                /* the store is mounted: whoever serves it does the work, now and at each new try */
     bool met;                   /* a stream ran once */
+    bool by_mount;              /* the mount ships there by itself; this command watches */
+    bool from;                  /* target is where this store fetches from */
+    char *ssh, *remote;         /* as the store remembers them */
     const char *target;
-    uint64_t lsn;               /* durable there, as the last answer said */
+    uint64_t lsn;               /* durable there (fetched: here), as the last answer said */
 };
 
 /* ---- one stream ---- */
@@ -44,7 +41,7 @@ static int emit_ship(void *arg, const char *type, const json_t *o, const void *b
         y->make = false;        /* it is there: where it goes from now on, nothing is made anew */
     }
     if (strcmp(type, "progress") == 0) {
-        y->lsn = item_u64(o, "done_bytes");
+        y->lsn = json_object_get(o, "done_bytes") ? item_u64(o, "done_bytes") : y->lsn;
         session_progress(o);
         if (item_true(o, "stalled") && !y->stall_said)
             out_warn("%s: the standby acknowledges nothing more, though there is more to send; still trying", y->target);
@@ -58,29 +55,113 @@ static int emit_ship(void *arg, const char *type, const json_t *o, const void *b
     return 0;
 }
 
+/* Whether the mount does it; if not, how the store remembers to get there. */
+static int emit_asked(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    struct sync *y = arg;
+
+    if (strcmp(type, "item") == 0) {
+        y->by_mount = item_true(o, "by_mount");
+        free(y->ssh);
+        free(y->remote);
+        y->ssh = *item_text(o, "ssh") ? strdup(item_text(o, "ssh")) : NULL;
+        y->remote = *item_text(o, "remote") ? strdup(item_text(o, "remote")) : NULL;
+        if (!y->by_mount)
+            return 0;
+    }
+    return emit_ship(arg, type, o, bin, len);
+}
+
+/* Done, where the mount ships by itself; else it does not until this command's stream is over. */
+static int ask_mount(struct sync *y, struct session *ses, struct err *err)
+{
+    json_t *req = session_request("sync");
+
+    session_put_bytes(req, "target", y->target);
+    json_object_set_new(req, "follow", json_boolean(y->follow));
+    json_object_set_new(req, "hold", json_boolean(y->way || y->probe || y->make));
+    y->by_mount = false;
+    return session_call(ses, req, emit_asked, y, err);
+}
+
+static json_t *stream_request(const struct sync *y)
+{
+    json_t *req = session_request(y->from ? "receive" : "ship");
+    char host[256];
+
+    session_put_bytes(req, y->from ? "source" : "target", y->target);
+    if (y->from) {
+        json_object_set_new(req, "once", json_boolean(!y->follow));
+        return req;
+    }
+    json_object_set_new(req, "follow", json_boolean(y->follow));
+    json_object_set_new(req, "make", json_boolean(y->make));
+    json_object_set_new(req, "probe", json_boolean(y->probe));
+    json_object_set_new(req, "compress", json_boolean(peer_host(y->target, host, sizeof host) != NULL));
+    return req;
+}
+
+static int start_peer(const struct sync *y, struct peer *peer, struct err *err)
+{
+    static char own[REPLICATE_NAME_MAX + 1];
+    struct peer_options po = y->peer;
+
+    po.ssh = po.ssh ? po.ssh : y->ssh;
+    po.remote = po.remote ? po.remote : y->remote;
+    if (y->from) {
+        replicate_own_name(own);
+        po.send = own;
+        po.anew = y->make;
+    }
+    return peer_start(y->target, &po, peer, err);
+}
+
+/* A standby that is not there yet fetches itself. */
+static void fetched(void *arg, const struct link_info *i)
+{
+    struct sync *y = arg;
+
+    y->lsn = i->durable;
+    y->met |= i->agreed;
+    out_progress("fetching", i->durable, i->peer_durable);
+}
+
+static int once_new(struct sync *y, struct err *err)
+{
+    struct link_receive_options opt = { .name = y->target, .once = !y->follow, .progress = fetched, .arg = y };
+    struct link_info info = { 0 };
+    struct peer peer;
+    int r = start_peer(y, &peer, err);
+
+    if (r == 0) {
+        r = serve_receive_new(y->p.store, peer.fd, peer.fd, &opt, &info, err);
+        y->lsn = info.durable > y->lsn ? info.durable : y->lsn;
+        if (r == 0 && !info.agreed)
+            r = err_set(err, ERR_AWAY, "the other side ended the stream");
+    }
+    out_progress_end();
+    return r < 0 && peer.pid < 0 ? r : peer_end(&peer, y->target, r, err);
+}
+
 static int once(struct sync *y, struct err *err)
 {
     struct session *ses = NULL;
-    struct peer peer = { -1, -1 };
+    struct peer peer = { -1, -1, -1 };
     struct err close_err = { 0 };
-    char host[256];
-    json_t *req;
     int r, c;
 
+    if (y->from && !y->served && !locate_is_store(y->p.store))
+        return once_new(y, err);
     /* A store that was mounted is its mount's: between two mounts of it this command waits, and does not take it. */
     r = y->served ? session_open_served(y->p.store, &ses, err) : session_open(y->p.store, SESSION_WRITE, &ses, err);
     if (r)
         return r;
     y->served = session_served(ses);
-    r = peer_start(y->target, &y->peer, &peer, err);
-    if (r == 0) {
-        req = session_request("ship");
-        session_put_bytes(req, "target", y->target);
-        json_object_set_new(req, "follow", json_boolean(y->follow));
-        json_object_set_new(req, "make", json_boolean(y->make));
-        json_object_set_new(req, "probe", json_boolean(y->probe));
-        json_object_set_new(req, "compress", json_boolean(peer_host(y->target, host, sizeof host) != NULL));
-        r = session_stream(ses, req, peer.fd, peer.fd, emit_ship, y, err);
+    r = ask_mount(y, ses, err);
+    if (r == 0 && !y->by_mount) {
+        r = start_peer(y, &peer, err);
+        if (r == 0)
+            r = session_stream(ses, stream_request(y), peer.fd, peer.fd, emit_ship, y, err);
     }
     out_progress_end();
     /* In this order: whoever serves the store has the line too, until it sees this end of the request. And the other side's last words come
@@ -97,7 +178,7 @@ static int once(struct sync *y, struct err *err)
 /* What may be over by itself: the line, a side that was restarted, one that has not noticed yet that the stream before is gone. */
 static bool passes(const struct sync *y, int code)
 {
-    if (code == ERR_AWAY || code == ERR_IO || code == ERR_TRUNCATED)
+    if (code == ERR_AWAY || code == ERR_IO || code == ERR_TRUNCATED || (y->from && code == 0))
         return true;
     return (y->met && (code == ERR_LOCKED || code == ERR_BUSY)) || (y->served && code == ERR_NOENT);
 }
@@ -105,8 +186,8 @@ static bool passes(const struct sync *y, int code)
 /* Tried again, with longer and longer pauses; what was refused for a reason that stays is not. */
 static int ship(struct sync *y, struct err *err)
 {
-    int pause_ms = BACKOFF_FIRST_MS, r;
-    uint64_t before;
+    uint64_t pause_ms = REPLICATE_FIRST_MS, before;
+    int r;
 
     for (;;) {
         before = y->lsn;
@@ -114,16 +195,18 @@ static int ship(struct sync *y, struct err *err)
         if (!y->follow || !passes(y, r) || out_interrupted)
             return r;
         if (y->lsn > before)
-            pause_ms = BACKOFF_FIRST_MS;
-        out_message("%s; trying again in %d.%d s", err->msg, pause_ms / 1000, pause_ms % 1000 / 100);
-        for (int waited = 0; waited < pause_ms && !out_interrupted; waited += 100)
+            pause_ms = REPLICATE_FIRST_MS;
+        out_message("%s; trying again in %d.%d s", r ? err->msg : "the other side ended the stream", (int)pause_ms / 1000, (int)pause_ms % 1000 / 100);
+        for (uint64_t waited = 0; waited < pause_ms && !out_interrupted; waited += 100)
             (void)poll(NULL, 0, 100);
         if (out_interrupted)
             return err_set(err, ERR_INTR, "interrupted");
-        pause_ms = pause_ms * 2 < BACKOFF_MOST_MS ? pause_ms * 2 : BACKOFF_MOST_MS;
+        pause_ms = replicate_pause_ms(r, pause_ms);
         memset(err, 0, sizeof *err);
     }
 }
+
+/* ---- from the command line ---- */
 
 /* A directory is known by its whole path. */
 static int target_of(const char *arg, char **out, struct err *err)
@@ -134,38 +217,56 @@ static int target_of(const char *arg, char **out, struct err *err)
     return *out ? 0 : err->code ? err->code : err_set(err, ERR_NOMEM, "no memory");
 }
 
-/* [STORE] TARGET */
-static int places(const char *name, int argc, char **argv, struct place *p, char **target, int *code)
+/* The store a standby that fetches is, or is to be. */
+static int place_from(const char *arg, struct place *p, struct err *err)
+{
+    int r = locate_store(arg, p, err);
+
+    if (r == 0 || arg == NULL)
+        return r;
+    memset(err, 0, sizeof *err);
+    memset(p, 0, sizeof *p);
+    p->store = locate_absolute(arg, err);
+    return p->store ? 0 : err->code ? err->code : err_set(err, ERR_NOMEM, "no memory");
+}
+
+/* [STORE] TARGET, or --from SOURCE [STORE] */
+static int places(const char *name, int argc, char **argv, struct sync *y, char **target, int *code)
 {
     struct err err = { 0 };
-    const char *store = cli_store;
-    int n = argc - optind, r;
+    const char *store = cli_store, *from = y->from ? y->target : NULL;
+    int n = argc - optind, most = from ? 1 : 2, r;
 
-    memset(p, 0, sizeof *p);
     *target = NULL;
-    if (n < 1 || n > 2 || (n == 2 && store)) {
-        *code = cli_usage(name, "expected [STORE] TARGET, found %d arguments", n);
+    if (n < most - 1 || n > most || (n == most && store)) {
+        *code = cli_usage(name, "expected %s, found %d arguments", from ? "--from SOURCE [STORE]" : "[STORE] TARGET", n);
         return ERR_USAGE;
     }
-    if (n == 2)
+    if (n == most)
         store = argv[optind];
-    r = locate_store(store, p, &err);
+    r = from ? place_from(store, &y->p, &err) : locate_store(store, &y->p, &err);
     if (r == 0)
-        r = target_of(argv[argc - 1], target, &err);
-    if (r == 0 && strcmp(*target, p->store) == 0)
+        r = target_of(from ? from : argv[argc - 1], target, &err);
+    if (r == 0 && strcmp(*target, y->p.store) == 0)
         r = err_set(&err, ERR_USAGE, "%s: expected another place, found the store itself", *target);
     if (r) {
         *code = out_error(&err, r);
-        locate_release(p);
+        locate_release(&y->p);
         free(*target);
     }
+    y->target = *target;
     return r;
 }
 
-enum { FOLLOW = OPT_FIRST, SSH, REMOTE, NEW, MOVED, COPIED, STDIO, RECEIVE_ONLY };
+static int not_fetched(const char *target, struct err *err)
+{
+    return strncmp(target, "pull:", 5) != 0 ? 0 : err_set(err, ERR_USAGE, "%s: expected a directory or HOST:STORE, found a standby that fetches; run `spare sync --from` there", target);
+}
+
+enum { FOLLOW = OPT_FIRST, SSH, REMOTE, NEW, MOVED, COPIED, FROM };
 static const struct option peer_longs[] = {
     { "ssh", required_argument, NULL, SSH }, { "remote-spare", required_argument, NULL, REMOTE }, { "moved", no_argument, NULL, MOVED },
-    { "copied", no_argument, NULL, COPIED }, { "follow", no_argument, NULL, FOLLOW }, { "new", no_argument, NULL, NEW },
+    { "copied", no_argument, NULL, COPIED }, { "follow", no_argument, NULL, FOLLOW }, { "new", no_argument, NULL, NEW }, { "from", required_argument, NULL, FROM },
 };
 enum { N_PEER_LONGS = sizeof peer_longs / sizeof peer_longs[0] };
 
@@ -175,6 +276,7 @@ static bool sync_options(int argc, char **argv, struct sync *y, int *code)
     int o;
 
     while ((o = cli_option(argc, argv, "", peer_longs, N_PEER_LONGS, code)) != -1) {
+        y->way |= o != FOLLOW && o != FROM;
         switch (o) {
         case SSH: y->peer.ssh = optarg; break;
         case REMOTE: y->peer.remote = optarg; break;
@@ -182,10 +284,19 @@ static bool sync_options(int argc, char **argv, struct sync *y, int *code)
         case COPIED: y->peer.copied = true; break;
         case FOLLOW: y->follow = true; break;
         case NEW: y->make = true; break;
+        case FROM: y->from = true; y->target = optarg; break;
         default: return false;
         }
     }
     return true;
+}
+
+static void release(struct sync *y, char *target)
+{
+    locate_release(&y->p);
+    free(target);
+    free(y->ssh);
+    free(y->remote);
 }
 
 int cmd_sync(int argc, char **argv)
@@ -195,66 +306,87 @@ int cmd_sync(int argc, char **argv)
     char *target = NULL;
     int code = 0, r;
 
-    if (!sync_options(argc, argv, &y, &code) || places("sync", argc, argv, &y.p, &target, &code))
+    if (!sync_options(argc, argv, &y, &code) || places("sync", argc, argv, &y, &target, &code))
         return code;
-    y.target = target;
-    r = ship(&y, &err);
+    r = not_fetched(target, &err);
+    if (r == 0)
+        r = ship(&y, &err);
     if (r)
         code = out_error(&err, r);
     else if (!out_json)
-        out_text("%s: holds everything up to @%llu, durably\n", out_name(target), (unsigned long long)y.lsn);
-    locate_release(&y.p);
-    free(target);
+        out_text("%s: holds everything up to @%llu, durably\n", out_name(y.from ? y.p.store : target), (unsigned long long)y.lsn);
+    release(&y, target);
     return code;
 }
 
 /* ---- standby ---- */
 
-/* The line that lets this user's key do nothing there but append to that store. */
-static void print_authorized(const char *target, const char *remote)
+/* The first line of this user's key, "KEY" where there is none. */
+static void own_key(char key[2048])
 {
     static const char *const keys[] = { "id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub" };
     const char *home = getenv("HOME");
-    char host[256], path[4200], key[2048] = "";
-    const char *store = peer_host(target, host, sizeof host);
+    char path[4200];
 
-    if (strpbrk(store, "'\"\\")) {
-        out_text("(No line for authorized_keys: a path with quotes in it cannot be written there.)\n");
-        return;
-    }
-
+    key[0] = '\0';
     for (size_t i = 0; home && i < sizeof keys / sizeof keys[0] && !*key; i++) {
         FILE *f;
 
         snprintf(path, sizeof path, "%s/.ssh/%s", home, keys[i]);
         f = fopen(path, "re");
-        if (f && !fgets(key, sizeof key, f))
+        if (f && !fgets(key, 2048, f))
             key[0] = '\0';
         if (f)
             fclose(f);
         key[strcspn(key, "\n")] = '\0';
     }
-    out_text("For a key that can only append there, this line in ~/.ssh/authorized_keys on %s:\n"
-             "  restrict,command=\"%s serve --stdio --receive-only '%s'\" %s\n", host, remote ? remote : "spare", store, *key ? key : "KEY");
+    if (!*key)
+        snprintf(key, 2048, "KEY");
 }
 
-static int ask_standby(const struct place *p, const char *action, const char *target, struct err *err)
+/* The line that lets this user's key do nothing there but append to that store, or fetch it. */
+static void print_authorized(const struct sync *y)
+{
+    const char *remote = y->peer.remote ? y->peer.remote : y->remote ? y->remote : "spare";
+    char host[256], key[2048], own[REPLICATE_NAME_MAX + 1], how[REPLICATE_NAME_MAX + 16] = "--receive-only";
+    const char *store = peer_host(y->target, host, sizeof host);
+
+    if (!store)
+        return;
+    if (strpbrk(store, "'\"\\")) {
+        out_text("(No line for authorized_keys: a path with quotes in it cannot be written there.)\n");
+        return;
+    }
+    own_key(key);
+    replicate_own_name(own);
+    if (y->from)
+        snprintf(how, sizeof how, "--send --as %s", own);
+    out_text("For a key that can only %s there, this line in ~/.ssh/authorized_keys on %s:\n"
+             "  restrict,command=\"%s serve --stdio %s '%s'\" %s\n", y->from ? "fetch from" : "append", host, remote, how, store, key);
+}
+
+static int ask_standby(const struct sync *y, const char *action, const char *target, struct err *err)
 {
     struct session *ses = NULL;
     json_t *req;
-    int r = session_open(p->store, SESSION_WRITE, &ses, err);
+    int r = session_open(y->p.store, SESSION_WRITE, &ses, err);
 
     if (r)
         return r;
     req = session_request("standby");
     session_put_bytes(req, "action", action);
     session_put_bytes(req, "target", target);
+    if (strcmp(action, "add") == 0 || strcmp(action, "from") == 0) {
+        session_put_bytes(req, "ssh", y->peer.ssh ? y->peer.ssh : y->ssh);
+        session_put_bytes(req, "remote", y->peer.remote ? y->peer.remote : y->remote);
+    }
     r = session_call(ses, req, session_emit_objects, NULL, err);
     return session_end(ses, r, err);
 }
 
 static int emit_standbys(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
+    const json_t *from = json_object_get(o, "fetches");
     json_t *b;
     size_t i;
 
@@ -266,9 +398,13 @@ static int emit_standbys(void *arg, const char *type, const json_t *o, const voi
             out_object(b);
             continue;
         }
-        out_text("%-14s %s: durable there up to @%llu\n", item_text(b, "state"), item_name(b, "target"),
-                 (unsigned long long)item_u64(b, "durable_lsn"));
+        out_text("%-14s %s: durable there up to @%llu%s\n", item_text(b, "state"), item_name(b, "target"), (unsigned long long)item_u64(b, "durable_lsn"),
+                 item_true(b, "by_itself") ? "" : strncmp(item_text(b, "target"), "pull:", 5) == 0 ? "; it fetches" : "; only when `spare sync` is run");
     }
+    if (from && out_json)
+        out_object(from);
+    else if (from)
+        out_text("Fetches from %s%s\n", item_name(from, "source"), item_true(from, "paused") ? " (paused)" : "");
     return 0;
 }
 
@@ -288,25 +424,56 @@ static int standby_list(int argc, char **argv)
     return code;
 }
 
-/* Noted only once the way there has been tried: the test is a stream that ends when both sides have agreed. */
+/* Noted only once the way there has been tried: the test is a stream that ends when both sides have agreed; of one that fetches, when it has all. */
 static int standby_add(struct sync *y, struct err *err)
 {
-    int r;
+    int r = not_fetched(y->target, err);
 
     y->probe = true;
-    r = once(y, err);
-    if (r)
-        return r;
-    r = ask_standby(&y->p, "add", y->target, err);
+    if (r == 0)
+        r = once(y, err);
+    if (r == 0)
+        r = ask_standby(y, y->from ? "from" : "add", y->target, err);
     if (r || out_json)
         return r;
-    char host[256];
-
-    out_text("%s: reached; it is a standby of this store, and holds everything up to @%llu\n", out_name(y->target), (unsigned long long)y->lsn);
-    if (peer_host(y->target, host, sizeof host))
-        print_authorized(y->target, y->peer.remote);
-    out_text("Next: spare sync --follow %s\n", out_name(y->target));
+    if (y->from)
+        out_text("%s: fetches from %s, and holds everything up to @%llu\n", out_name(y->p.store), y->target, (unsigned long long)y->lsn);
+    else
+        out_text("%s: reached; it is a standby of this store, and holds everything up to @%llu\n", out_name(y->target), (unsigned long long)y->lsn);
+    print_authorized(y);
+    if (!y->served)
+        out_text("Next: spare mount %s DIR: whoever has it mounted %s by itself\n", out_name(y->p.store), y->from ? "fetches" : "ships there");
     return 0;
+}
+
+/* pause|resume [STORE] [TARGET]: one argument is a standby of the default store, or else a store, and all of its standbys. */
+static int standby_pause(int argc, char **argv, const char *verb)
+{
+    struct sync y = { 0 };
+    struct err err = { 0 }, first = { 0 };
+    int n = argc - optind, r;
+    char *target = NULL;
+
+    if (n > 2 || (n == 2 && cli_store))
+        return cli_usage("standby", "expected %s [STORE] [TARGET], found %d arguments", verb, n);
+    r = locate_store(n == 2 ? argv[optind] : cli_store, &y.p, &err);
+    if (r == 0 && n > 0)
+        r = target_of(argv[argc - 1], &target, &err);
+    if (r == 0)
+        r = ask_standby(&y, verb, target, &err);
+    if (r && n == 1 && !cli_store) {
+        first = err;
+        memset(&err, 0, sizeof err);
+        locate_release(&y.p);
+        memset(&y.p, 0, sizeof y.p);
+        r = locate_store(argv[optind], &y.p, &err);
+        if (r)
+            err = first.code ? first : err;
+        else
+            r = ask_standby(&y, verb, NULL, &err);
+    }
+    release(&y, target);
+    return r ? out_error(&err, r) : EXIT_OK;
 }
 
 int cmd_standby(int argc, char **argv)
@@ -322,244 +489,19 @@ int cmd_standby(int argc, char **argv)
     verb = optind < argc ? argv[optind++] : "list";
     if (strcmp(verb, "list") == 0)
         return standby_list(argc, argv);
+    if (strcmp(verb, "pause") == 0 || strcmp(verb, "resume") == 0)
+        return standby_pause(argc, argv, verb);
     if (strcmp(verb, "add") != 0 && strcmp(verb, "remove") != 0)
-        return cli_usage("standby", "expected add, remove or list, found %s", verb);
-    if (places("standby", argc, argv, &y.p, &target, &code))
+        return cli_usage("standby", "expected add, remove, pause, resume or list, found %s", verb);
+    if (*verb == 'r')
+        y.from = false;
+    if (places("standby", argc, argv, &y, &target, &code))
         return code;
-    y.target = target;
-    r = *verb == 'a' ? standby_add(&y, &err) : ask_standby(&y.p, "remove", target, &err);
+    r = *verb == 'a' ? standby_add(&y, &err) : ask_standby(&y, "remove", target, &err);
     if (r)
         code = out_error(&err, r);
     else if (*verb == 'r' && !out_json)
         out_text("%s: no longer a standby of this store; what is there stays\n", out_name(target));
-    locate_release(&y.p);
-    free(target);
-    return code;
-}
-
-/* ---- serve ---- */
-
-struct made { const char *dir; struct io *io; struct store *s; struct log_recovery rec; struct svc_server *server; bool new_dir; char *beside; };
-
-/* While it receives, commands can ask the store, and a mount can have it. Without that it receives all the same. */
-static struct svc_server *answer(struct store *s, const char *dir)
-{
-    const struct svc_hooks hooks = { .yield = &out_interrupted };
-    struct svc_server *server = NULL;
-    struct err err = { 0 };
-
-    if (svc_server_start(s, dir, &hooks, &server, &err))
-        out_message("%s; commands will not find this store while it receives", err.msg);
-    return server;
-}
-
-/* What is acknowledged as durable must be found by name, too. */
-static int sync_parent(const char *dir, struct err *err)
-{
-    char *up = NULL;
-    int fd = asprintf(&up, "%s/..", dir) < 0 ? -1 : open(up, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = fd >= 0 && fsync(fd) == 0 ? 0 : err_from_errno(err, errno, "%s: syncing the directory it is in", dir);
-
-    if (fd >= 0)
-        close(fd);
-    free(up);
-    return r;
-}
-
-static int place_standby(void *arg, struct io **io, const char **dir, struct err *err)
-{
-    struct made *m = arg;
-    int r;
-
-    m->new_dir = mkdir(m->dir, 0700) == 0;
-    if (!m->new_dir && errno != EEXIST)
-        return err_from_errno(err, errno, "%s: making the standby's directory", m->dir);
-    r = sync_parent(m->dir, err);
-    if (r == 0)
-        r = io_posix_new(m->dir, io, err);
-    *dir = m->dir;
-    return r;
-}
-
-static int open_standby(void *arg, struct store **out, struct err *err)
-{
-    struct made *m = arg;
-    int r = session_open_here(m->dir, true, LOCATION_AS_IS, &m->s, &m->io, &m->rec, err);
-
-    if (r == 0) {
-        *out = m->s;
-        m->server = answer(m->s, m->dir);
-    }
-    return r;
-}
-
-/* Whether a standby can be made here: nothing is there, and the place it would be in is. */
-static int may_make(const char *dir, struct err *err)
-{
-    char *copy = strdup(dir), *slash;
-    struct stat st;
-    int r = 0;
-
-    if (!copy)
-        return err_set(err, ERR_NOMEM, "no memory");
-    slash = strrchr(copy, '/');
-    if (slash && slash > copy)
-        *slash = '\0';
-    else
-        snprintf(copy, 2, "%s", slash ? "/" : ".");
-    if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
-        r = err_set(err, ERR_NOTDIR, "%s: expected a standby, or a place for one, found a file", dir);
-    else if (stat(copy, &st))
-        r = err_set(err, ERR_AWAY, "%s: expected a standby, or a place for one; its parent directory %s is gone: %s", dir, copy, strerror(errno));
-    free(copy);
-    return r;
-}
-
-static int serve_new(const char *dir, struct err *err)
-{
-    struct link_table links;
-    struct made m = { .dir = dir };
-    struct link_receive_options opt = { .place = place_standby, .open = open_standby, .arg = &m, .stop = { -1, &out_interrupted } };
-    struct link_info info;
-    int r = may_make(dir, err);
-
-    if (r) {
-        link_refuse(0, 1, err);
-        return r;
-    }
-    link_table_init(&links);
-    r = link_receive(NULL, &links, 0, 1, &opt, &info, err);
-    if (m.s == NULL && m.new_dir)
-        (void)rmdir(m.dir);              /* if nothing is in it */
-    if (m.s) {
-        int c;
-
-        svc_server_stop(m.server);
-        c = store_close(m.s, r ? NULL : err);
-        r = r ? r : c;
-        m.io->ops->free(m.io);
-    }
-    link_table_release(&links);
-    return r;
-}
-
-static int emit_nothing(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
-{
-    (void)arg, (void)type, (void)o, (void)bin, (void)len;
-    return out_interrupted ? ERR_INTR : 0;
-}
-
-/* Back to where both part, or to what was sent anew, with nobody else in it; the index is made at once, so that the next stream finds a standby. */
-static int go_back(const char *dir, struct rewind *w, struct err *err)
-{
-    struct log_recovery rec;
-    struct store *s = NULL;
-    struct io *io = NULL;
-    int r = io_posix_new(dir, &io, err);
-
-    if (r == 0)
-        r = w->anew ? store_anew(io, dir, w->branch, err) : store_rewind(io, dir, w, err);
-    if (io)
-        io->ops->free(io);
-    if (r) {
-        out_message("%s", err->msg);
-        return r;
-    }
-    if (w->branch[0])
-        out_message("%s: %s @%llu; what it had %sis kept, for reading, as branches/%s", dir, w->anew ? "was made anew, up to" : "went back to",
-                    (unsigned long long)w->at, w->anew ? "" : "beyond ", w->branch);
-    else
-        out_message("%s: went back to @%llu; nothing that was done there had not been shipped", dir, (unsigned long long)w->at);
-    r = session_open_here(dir, true, LOCATION_AS_IS, &s, &io, &rec, err);
-    if (r == 0) {
-        r = store_close(s, err);
-        io->ops->free(io);
-    }
-    return r;
-}
-
-/* Beside a store that is there. */
-static int place_beside(void *arg, struct io **io, const char **dir, struct err *err)
-{
-    struct made *m = arg;
-    struct io *store_io = NULL;
-    int r = io_posix_new(m->dir, &store_io, err);
-
-    if (r == 0)
-        r = anew_begin(store_io, err);
-    if (store_io)
-        store_io->ops->free(store_io);
-    if (r == 0 && asprintf(&m->beside, "%s/" ANEW_DIR, m->dir) < 0) {
-        m->beside = NULL;
-        r = err_set(err, ERR_NOMEM, "no memory");
-    }
-    if (r == 0)
-        r = io_posix_new(m->beside, io, err);
-    *dir = m->beside;
-    return r;
-}
-
-/* Mounted: whoever serves it takes the stream. Else this process opens it. */
-static int serve_store(const char *dir, uint32_t location, struct err *err)
-{
-    struct rewind back = { 0 };
-    struct made m = { .dir = dir };
-    struct link_receive_options opt = { .place = place_beside, .arg = &m, .stop = { -1, &out_interrupted }, .rewind = &back };
-    struct session *ses = NULL;
-    struct svc_server *server;
-    struct link_table own;
-    struct link_info info;
-    int r = session_open_at(dir, SESSION_WRITE, location, &ses, err);
-
-    if (r) {
-        link_refuse(0, 1, err);
-        return r;
-    }
-    if (session_served(ses)) {
-        r = session_stream(ses, session_request("receive"), 0, 1, emit_nothing, NULL, err);
-    } else {
-        link_table_init(&own);
-        server = answer(session_store(ses), dir);
-        r = link_receive(session_store(ses), server ? svc_server_links(server) : &own, 0, 1, &opt, &info, err);
-        svc_server_stop(server);
-        link_table_release(&own);
-    }
-    r = session_end(ses, r, err);
-    free(m.beside);
-    return back.at ? go_back(dir, &back, err) : r;
-}
-
-int cmd_serve(int argc, char **argv)
-{
-    static const struct option longs[] = {
-        { "stdio", no_argument, NULL, STDIO }, { "receive-only", no_argument, NULL, RECEIVE_ONLY }, { "moved", no_argument, NULL, MOVED },
-        { "copied", no_argument, NULL, COPIED },
-    };
-    struct err err = { 0 };
-    uint32_t location = LOCATION_AS_IS;
-    bool stdio = false;
-    char *dir;
-    int code = 0, o, r;
-
-    while ((o = cli_option(argc, argv, "", longs, 4, &code)) != -1) {
-        switch (o) {
-        case STDIO: stdio = true; break;
-        case RECEIVE_ONLY: break;        /* there is nothing else to be served yet; a key that is bound to it stays so */
-        case MOVED: location = LOCATION_MOVED; break;
-        case COPIED: location = LOCATION_COPIED; break;
-        default: return code;
-        }
-    }
-    if (!stdio || argc - optind != 1)
-        return cli_usage("serve", "expected --stdio and a store");
-    if (isatty(0) || isatty(1))
-        return cli_usage("serve", "expected to be started by `spare sync`, found a terminal");
-    dir = locate_absolute(argv[optind], &err);
-    if (!dir)
-        return out_error(&err, ERR_NOMEM);
-    r = locate_is_store(dir) ? serve_store(dir, location, &err) : serve_new(dir, &err);
-    /* The other side says what it was; here nobody may be looking. */
-    code = r == 0 ? EXIT_OK : r == ERR_INTR ? out_error(&err, r) : err_exit(r);
-    free(dir);
+    release(&y, target);
     return code;
 }

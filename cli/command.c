@@ -57,16 +57,19 @@ const struct command commands[] = {
       "  show NAME            what was done there that is not in the store: each file, when, how large; ! what has changed in the store since, too\n"
       "  remove NAME          it goes, for good\n"
       "  A branch is a store: spare mount -o ro STORE/branches/NAME DIR; spare cat PATH --store STORE/branches/NAME\n", cmd_branch },
-    { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE",
+    { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE; or, at a standby, fetch",
+      "  --from SOURCE        no TARGET: fetch into STORE from SOURCE, a directory or HOST:STORE, which needs no way here\n"
       "  --follow             go on as more is written, until interrupted; a standby that goes away is tried again\n"
       "  --new                make a standby at TARGET though there was one before that is gone\n"
       "  --ssh COMMAND        what reaches HOST; ssh by default\n"
       "  --remote-spare PATH  the program at the other end; spare by default\n"
       "  --moved, --copied    the standby lies elsewhere now: the same one, or a copy that becomes one of its own\n"
       "  --store STORE        the store; by default that of the current directory\n", cmd_sync },
-    { "standby", "add|remove|list [STORE] [TARGET]", "the standbys of a store; add tries the way there",
+    { "standby", "add|remove|pause|resume|list [STORE] [TARGET]", "the standbys of a store, to which its mount ships by itself; add tries the way there",
       "  add [STORE] TARGET       try the way, make a standby if there is none, print the line for authorized_keys\n"
+      "  add --from SOURCE [STORE]    at a standby: its mount fetches from there by itself\n"
       "  remove [STORE] TARGET    forget it; what is there stays\n"
+      "  pause, resume [STORE] [TARGET]   no more until resumed, whatever happens; without TARGET: all\n"
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
     { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
@@ -79,9 +82,12 @@ const struct command commands[] = {
       "  --timeout TIME       the standby must be near by then (30s); changes wait at most 5 s, and go on here if it does not get there\n"
       "  --ssh, --remote-spare   as for sync\n"
       "  --store STORE        the store; by default that of the current directory\n", cmd_switchover },
-    { "serve", "--stdio STORE [--receive-only]", "the far end of sync, started by it",
+    { "serve", "--stdio STORE [--receive-only|--send]", "the far end of sync, started by it",
       "  --receive-only       for a forced command in authorized_keys: append, and nothing else\n"
-      "  --moved, --copied    as for sync\n", cmd_serve },
+      "  --send               send to who started it, a standby that fetches; in a forced command: and nothing else\n"
+      "  --as NAME            it is pull:NAME among the standbys here\n"
+      "  --moved, --copied    as for sync\n"
+      "  --new                with --send: it may be made anew\n", cmd_serve },
     { "wait", "[PATH]", "return once everything written so far is durable",
       "  --on STANDBY         ... at that standby; \"standby\" is any\n"
       "  --timeout SECONDS    give up after\n"

@@ -19,7 +19,7 @@ struct session {
     struct io *io;
     struct store *s;
     struct log_recovery rec;
-    struct link_table links;
+    struct link_table links, *shown;    /* shown: where its streams are seen; NULL: links */
 };
 
 struct caller session_caller(void)
@@ -180,7 +180,7 @@ int session_open_at(const char *store_dir, enum session_mode mode, uint32_t loca
 static int call(struct session *ses, json_t *req, const struct svc_stream *stream, svc_emit_fn *emit, void *arg, struct err *err)
 {
     struct caller who = session_caller();
-    struct svc_env env = { .s = ses->s, .recovery = &ses->rec, .links = &ses->links };
+    struct svc_env env = { .s = ses->s, .recovery = &ses->rec, .links = ses->shown ? ses->shown : &ses->links };
     int r;
 
     if (ses->fd < 0)
@@ -203,6 +203,11 @@ int session_stream(struct session *ses, json_t *req, int in, int out, svc_emit_f
     const struct svc_stream stream = { in, out, { -1, &out_interrupted } };
 
     return call(ses, req, &stream, emit, arg, err);
+}
+
+void session_use_links(struct session *ses, struct link_table *t)
+{
+    ses->shown = t;
 }
 
 int session_close(struct session *ses, struct err *err)

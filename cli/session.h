@@ -35,6 +35,9 @@ int session_call(struct session *ses, json_t *req, svc_emit_fn *emit, void *arg,
 /* session_stream(ses, req, in, out, emit, arg, err): the same for a request that runs a stream to another site over these descriptors. */
 int session_stream(struct session *ses, json_t *req, int in, int out, svc_emit_fn *emit, void *arg, struct err *err);
 
+/* session_use_links(ses, t): where its streams are seen, of a store opened here; ${t} lives longer than they. */
+void session_use_links(struct session *ses, struct link_table *t);
+
 /* session_close(ses, err): 0, or why a store opened here could not be closed cleanly. NULL is accepted. */
 int session_close(struct session *ses, struct err *err);
 /* session_end(ses, rc, err): closes it after ${rc}, whose reason is in ${err}; the failure that came first is the one returned. */

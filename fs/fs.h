@@ -35,6 +35,7 @@
 struct chores;
 struct park;
 struct past;
+struct remote;
 struct snapdir;
 
 /* Node ids of the live session: an inode of the store, or one of snapdir.h's. */
@@ -56,6 +57,7 @@ struct fs {
     struct chores *chores;
     struct snapdir *snapdir;     /* snapdir.h */
     struct past *past;           /* past.h */
+    struct remote *remote;       /* remote.h; NULL: fsync waits for no standby */
     pthread_mutex_t role_lock;   /* role.h */
     int role_wake;               /* eventfd: there may be something for role_fit to do */
     _Atomic uint32_t role;       /* role_lock; enum super_role that this mount has taken up; 0: none yet */

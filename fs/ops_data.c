@@ -1,9 +1,17 @@
 /* ops_data.c: file content. State is keyed by inode: there are no open files here (OPEN is answered ENOSYS). */
 #include "fs/fs.h"
 
+#include "fs/park.h"
+#include "fs/remote.h"
+#include "store/base/slow.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <linux/falloc.h>
+#include <poll.h>
+#include <time.h>
+
+enum { REMOTE_POLL_MS = 20 };
 
 /* COPY_FILE_RANGE answers with 32 bits; whole MiB, so that the next call continues at a block. */
 #define CLONE_MAX 0x7ff00000ull
@@ -171,11 +179,35 @@ static void do_copy(fuse_req_t req, fuse_ino_t src, off_t src_off, struct fuse_f
  * A resumed fsync is done: what was there when it came is durable. Asking again would chase a busy writer for ever.
  * A store that failed leaves by _exit before it could come here; should it not have yet, this asks it.
  */
+/* It is durable here; where a standby must have it before it is answered, it waits for that, parked. */
+static void sync_remote(struct op *op, uint64_t ino)
+{
+    struct wait w = { WAIT_REMOTE, log_durable(store_log(op->fs->store)) };
+    struct timespec t;
+    int rc;
+
+    OP_RUN(*op, rc, remote_wanted(op->fs, ino, &op->wait));
+    if (op->parked)
+        return;
+    if (rc == 1 && park_current(op->fs->park, &w)) {
+        fuse_reply_none(op->req);        /* as op_again */
+        return;
+    }
+    if (rc == 1) {                       /* no room to park: here */
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        slow_now();
+        while (!remote_ready(op->fs, &w, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000))
+            (void)poll(NULL, 0, REMOTE_POLL_MS);
+        rc = remote_result(op->fs, &w);
+    }
+    op_error(op, rc);
+}
+
 static void sync_inode(fuse_req_t req, fuse_ino_t ino)
 {
     struct op op;
     struct wait w;
-    int rc;
+    int rc = 0;
 
     op_begin(&op, req);
     if (node_is_snap(ino)) {
@@ -186,11 +218,24 @@ static void sync_inode(fuse_req_t req, fuse_ino_t ino)
         op_error(&op, ERR_IO);   /* it was writable: what the disk lost since must not be called durable */
         return;
     }
+    if (op_resumed(&op, &w) && w.kind == WAIT_REMOTE) {
+        op_error(&op, remote_result(op.fs, &w));
+        return;
+    }
     if (op_resumed(&op, &w) && w.kind == WAIT_DURABLE) {
-        op_error(&op, log_poisoned(store_log(op.fs->store)));
+        rc = log_poisoned(store_log(op.fs->store));
+        if (rc < 0)
+            op_error(&op, rc);
+        else
+            sync_remote(&op, ino);
         return;
     }
     if (op.fs->o->fsync_ordered) {
+        OP_RUN(op, rc, remote_wanted(op.fs, ino, &op.wait));
+        if (op.parked)
+            return;
+    }
+    if (op.fs->o->fsync_ordered && rc != 1) {
         store_mark_version(op.fs->store, ino);    /* and no more: the group commit comes in its own time */
         op_error(&op, log_poisoned(store_log(op.fs->store)));
         return;
@@ -198,7 +243,10 @@ static void sync_inode(fuse_req_t req, fuse_ino_t ino)
     OP_RUN(op, rc, store_fsync(op.fs->store, ino, op.nowait ? &op.wait : NULL));
     if (op.parked)
         return;
-    op_error(&op, rc);
+    if (rc < 0)
+        op_error(&op, rc);
+    else
+        sync_remote(&op, ino);
 }
 
 static void do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

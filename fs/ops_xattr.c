@@ -1,6 +1,10 @@
 /* ops_xattr.c: extended attributes and, as such, posix ACLs. */
 #include "fs/fs.h"
 
+#include "fs/remote.h"
+
+#include <string.h>
+
 static void get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
     struct op op;
@@ -60,6 +64,17 @@ static void do_setxattr(fuse_req_t req, fuse_ino_t ino, const char *unused, cons
         shim_setxattr_args(op.fs->shim, &name, &value, &len, &flags, &kill_sgid) < 0) {
         op_error(&op, node_is_snap(ino) ? ERR_ROFS : ERR_INVAL);
         return;
+    }
+    if (strcmp(name, REMOTE_XATTR) == 0) {
+        rc = remote_check(value, len);
+        if (rc == 0)
+            OP_RUN(op, rc, remote_mark(op.fs, &op.caller, ino, &op.wait));
+        if (op.parked)
+            return;
+        if (rc < 0) {
+            op_error(&op, rc);
+            return;
+        }
     }
     OP_RUN(op, rc, store_setxattr(op.fs->store, &op.caller, ino, name, value, len, flags, kill_sgid, &op.wait));
     if (op.parked)

@@ -1,5 +1,7 @@
 #include "fs/park.h"
 
+#include "fs/remote.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,6 +20,7 @@ struct item {
     size_t len;
     uint64_t unique;
     struct wait wait;
+    uint64_t since_ns;               /* of WAIT_REMOTE: CLOCK_MONOTONIC */
     uint64_t interrupted_ns;         /* CLOCK_MONOTONIC, 0 = not */
     bool ready;                      /* by store_ready, not by an interrupt */
 };
@@ -29,6 +32,7 @@ struct park {
     struct item *waiting;            /* lock: any order */
     struct item *work, **work_end;   /* lock: to be dispatched */
     unsigned n_interrupted;          /* lock: among the waiting */
+    unsigned n_remote;               /* lock: among them: these end by time, too */
     uint64_t recent[RECENT];         /* lock */
     unsigned recent_at;              /* lock */
     bool stopping;                   /* lock */
@@ -119,6 +123,11 @@ void park_buf_put(void *mem, struct shim_buf *buf)
 
 /* ---- parking ---- */
 
+static bool ready(struct park *p, const struct item *i)
+{
+    return i->wait.kind == WAIT_REMOTE ? remote_ready(p->fs, &i->wait, i->since_ns / 1000000) : store_ready(p->fs->store, &i->wait);
+}
+
 /* Where the request shall stay: its own buffer again, a small one, or the large one it came in. */
 static bool keep_bytes(struct park *p, const struct shim_req *cur, struct item *i)
 {
@@ -185,13 +194,16 @@ bool park_current(struct park *p, const struct wait *w)
     pthread_mutex_lock(&p->lock);
     /* Counted before store_ready is asked: progress after that is seen. */
     atomic_fetch_add(&p->n_waiting, 1);
-    if (w->kind == WAIT_NONE || store_ready(p->fs->store, w)) {
+    i->since_ns = w->kind == WAIT_REMOTE ? now_ns() : 0;
+    if (w->kind == WAIT_NONE || ready(p, i)) {
         atomic_fetch_sub(&p->n_waiting, 1);
         i->ready = true;
         add_work_locked(p, i);
     } else {
         i->next = p->waiting;
         p->waiting = i;
+        if (w->kind == WAIT_REMOTE && p->n_remote++ == 0)
+            pthread_cond_signal(&p->wake);
         if (was_interrupted_locked(p, i->unique)) {
             i->interrupted_ns = now_ns();
             p->n_interrupted++;
@@ -251,7 +263,7 @@ static void scan_locked(struct park *p)
     while (*at) {
         struct item *i = *at;
 
-        i->ready = store_ready(p->fs->store, &i->wait);
+        i->ready = ready(p, i);
         if (!i->ready && (i->interrupted_ns == 0 || now - i->interrupted_ns < GRACE_NS)) {
             at = &i->next;
             continue;
@@ -260,6 +272,8 @@ static void scan_locked(struct park *p)
         atomic_fetch_sub(&p->n_waiting, 1);
         if (i->interrupted_ns != 0)
             p->n_interrupted--;
+        if (i->wait.kind == WAIT_REMOTE)
+            p->n_remote--;
         add_work_locked(p, i);
     }
 }
@@ -326,7 +340,7 @@ static void *pool_main(void *arg)
             pthread_mutex_lock(&p->lock);
         } else if (atomic_exchange(&p->progressed, false)) {
             scan_locked(p);
-        } else if (p->n_interrupted) {
+        } else if (p->n_interrupted > 0 || p->n_remote > 0) {
             struct timespec t;
 
             clock_gettime(CLOCK_MONOTONIC, &t);

@@ -10,7 +10,7 @@
  * milliseconds, and an fsync or write that fails with EINTR because of some SIGALRM makes databases stop
  * and copies break off. What really hangs can be killed.
  *
- * Locking: one mutex, under which only store_ready is called. Threads: any.
+ * Locking: one mutex, under which only store_ready and remote_ready are called. Threads: any.
  */
 #ifndef FS_PARK_H
 #define FS_PARK_H

@@ -129,7 +129,7 @@ bool role_fit(struct fs *fs, struct err *why)
 
     pthread_mutex_lock(&fs->role_lock);
     was = atomic_load(&fs->role);
-    now = store_role(fs->store);
+    now = store_role_settled(fs->store);
     if (was != now && now == ROLE_PRIMARY)
         become_primary(fs);
     else if (was != now && was == ROLE_PRIMARY)
@@ -137,7 +137,7 @@ bool role_fit(struct fs *fs, struct err *why)
     atomic_store(&fs->role, now);
     fits = kernel_fits(fs, now, e);
     if (!fits && was != now)
-        fs_log("%s: %s; the mount stays %s for the kernel", fs->o->dir, e->msg, now == ROLE_PRIMARY ? "read-only" : "writable, and every change is refused");
+        fs_log("%s; the kernel goes on %s", e->msg, now == ROLE_PRIMARY ? "to refuse changes" : "to let changes through, and they are refused here");
     pthread_mutex_unlock(&fs->role_lock);
     return fits;
 }

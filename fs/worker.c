@@ -5,10 +5,12 @@
 #include "fs/park.h"
 #include "fs/past.h"
 #include "fs/recover.h"
+#include "fs/remote.h"
 #include "fs/role.h"
 #include "fs/snapdir.h"
 #include "store/maint/upkeep.h"
 #include "store/svc/server.h"
+#include "store/sync/replicate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +47,7 @@ struct worker {
     struct svc_server *server;
     struct svc_hooks svc;
     struct upkeep *upkeep;
+    struct replicate *replicate;
 };
 
 /* ---- hooks of the store ---- */
@@ -325,8 +328,11 @@ static void *control_main(void *arg)
             break;
         if ((p[1].revents & POLLIN) && read(sig, &si, sizeof si) == (ssize_t)sizeof si)
             asked_to_end(w);
-        if (p[3].revents && read(w->fs.role_wake, &n, sizeof n) == (ssize_t)sizeof n)
+        if (p[3].revents && read(w->fs.role_wake, &n, sizeof n) == (ssize_t)sizeof n) {
             (void)role_fit(&w->fs, NULL);
+            if (fs_changes(&w->fs))
+                replicate_now(w->replicate, NULL);       /* what a standby did not ship may be due */
+        }
         if (!p[2].revents)
             continue;
         if (ctl_recv(w->ctl, &m, &fd) == 1) {
@@ -349,10 +355,11 @@ static int release(struct worker *w, bool clean)
     int rc;
 
     svc_server_stop(w->server);
+    park_stop(fs->park);
+    replicate_stop(w->replicate);        /* behind the server and the parked: both ask it */
     upkeep_stop(w->upkeep);              /* it asks which moments are in use */
     past_stop(fs->past);
     fs->past = NULL;
-    park_stop(fs->park);
     chores_stop(fs->chores);
     shim_detach(fs->shim);
     if (clean && fs_changes(fs)) {
@@ -363,6 +370,7 @@ static int release(struct worker *w, bool clean)
     rc = store_close(fs->store, &err);
     if (rc < 0)
         fs_log("closing %s: %s", fs->o->store, err.msg);
+    remote_free(fs->remote);
     snapdir_free(fs->snapdir);
     fuse_session_destroy(fs->se);
     shim_free(fs->shim);
@@ -462,7 +470,7 @@ static void start_server(struct worker *w)
 {
     struct err err = { 0 };
 
-    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit };
+    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .replicate = w->replicate, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit };
     if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
         w->server = NULL;
         fs_log("commands will find this mount deaf: %s", err.msg);
@@ -504,11 +512,17 @@ static int serve(struct worker *w)
     struct err err = { 0 };
     int end, rc;
 
-    if (pipe(w->done) < 0 || park_start(w->fs.park, &err) < 0 || chores_start(w->fs.chores, &err) < 0 ||
-        pthread_create(&w->control, NULL, control_main, w) != 0) {
+    if (pipe2(w->done, O_CLOEXEC) < 0 || park_start(w->fs.park, &err) < 0 || chores_start(w->fs.chores, &err) < 0) {
         fs_log("starting threads: %s", err.msg[0] ? err.msg : strerror(errno));
         return WORKER_FATAL;
     }
+    if (!w->fs.o->read_only && replicate_start(w->fs.store, say, &w->replicate, &err) < 0)
+        fs_log("%s; nothing is shipped", err.msg);
+    if (pthread_create(&w->control, NULL, control_main, w) != 0) {
+        fs_log("starting a thread: %s", strerror(errno));
+        return WORKER_FATAL;
+    }
+    remote_attach(w->fs.remote, w->replicate);
     start_server(w);
     if (!w->fs.o->read_only && upkeep_start(w->fs.store, say, &w->upkeep, &err) < 0)
         fs_log("%s; nothing is packed", err.msg);
@@ -535,6 +549,8 @@ static int set_up(struct worker *w, struct err *err)
     began_s = monotonic_s();
     if (rc == 0)
         rc = chores_new(fs, &fs->chores, err);
+    if (rc == 0)
+        rc = remote_new(fs, &fs->remote, err);
     if (rc == 0)
         rc = open_store(w, err);
     if (rc == 0)

@@ -103,6 +103,7 @@ static int take_super(struct io *io, struct super *sb, struct err *err)
         in->current = sb->current;
         in->config_len = sb->config_len;
         memcpy(in->config, sb->config, sizeof in->config);
+        standbys_cut(in, in->durable);
         rc = super_config_set(in, anew_key, NULL, err);
         if (rc == 0)
             rc = super_config_set(in, "lacking-from", NULL, err);

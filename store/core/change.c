@@ -29,6 +29,8 @@ int change_begin(struct store *s, struct wait *wait)
             return change_abort(s, ERR_FENCED);
         if (!s->hold && run_has_room_locked(s))
             return 0;
+        if (s->hold && wait == NULL)     /* a command may hold locks that the one who holds changes needs */
+            return change_abort(s, ERR_BUSY);
         *w = (struct wait){ WAIT_BACKLOG, 0 };
         run_nudge_locked(s, WAIT_BACKLOG);
         pthread_mutex_unlock(&s->lock);

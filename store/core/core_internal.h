@@ -93,6 +93,10 @@ struct store {
     pthread_mutex_t list_lock;
     struct listing *listing[LISTINGS];   /* list_lock */
     uint64_t list_clock;                 /* list_lock */
+    pthread_mutex_t wounds_lock;         /* a leaf */
+    struct wound *wounds;                /* wounds_lock */
+    size_t n_wounds;                     /* wounds_lock */
+    uint64_t wounds_noted, wounds_healed, wounds_given_up;    /* wounds_lock */
     pthread_mutex_t lacking_lock;        /* a leaf */
     struct lack *lacking;                /* lacking_lock; by the records that name them */
     size_t n_lacking, cap_lacking;       /* lacking_lock */

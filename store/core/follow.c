@@ -19,7 +19,7 @@ static int bad_record(struct err *err, uint64_t lsn, const char *expected)
 }
 
 /* What a primary may say, however wrong it is, leaves this site able to go on by itself: epochs to begin, numbers to count on. */
-enum { ROWS_OWN = 16, NUMBERS_SKIPPED_MAX = 1000 };
+enum { ROWS_OWN = 16 };
 
 /* Whether it is the next record: asked before anything is done about it. */
 static int is_next(struct store *s, const struct record *rec, struct err *err)

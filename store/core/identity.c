@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -126,6 +127,8 @@ static int begin_epoch(struct store *s, struct err *err)
         last_number = fence.number;
     if (sb->n_epochs > 1 && sb->epochs[sb->n_epochs - 1].first_lsn >= log_head(s->log))
         sb->n_epochs--;
+    if (last_number >= INT32_MAX)
+        return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", last_number);
     if (sb->n_epochs == SUPER_EPOCHS_MAX)
         return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
     struct epoch_row *e = &sb->epochs[sb->n_epochs++];
@@ -158,23 +161,53 @@ static int append_marker(struct store *s, struct record *rec, const char *what, 
 }
 
 /*
+ * A promotion failed. Where its record was not begun (${none}) it is undone in both superblocks: else the store would follow on in memory, and be primary of somebody else's epoch at its
+ * next open. Where that fails, too, or the record was begun, nothing may go on here before the disk was read anew.
+ */
+static void take_back(struct store *s, const struct super *before, bool none)
+{
+    struct err why = { 0 };
+    uint64_t gen = s->sb.gen;
+    int current = s->sb.current, rc = none ? 0 : ERR_POISONED;
+    s->sb = *before;
+    s->sb.gen = gen;
+    s->sb.current = current;
+    if (rc == 0)
+        rc = super_write(s->io, &s->sb, &why);
+    if (rc == 0)
+        rc = super_write(s->io, &s->sb, &why);
+    history_epochs(s->history, &s->sb);
+    packs_epochs(s->packs, s->sb.epochs, s->sb.n_epochs);
+    if (rc == 0)                         /* who wrote until now goes on */
+        rc = log_set_writer(s->log, identity_epoch_held(s)->number, identity_epoch_held(s)->id, s->sb.incarnation, &why);
+    if (rc < 0)
+        store_fail(s, ERR_POISONED, &why);
+}
+
+/*
  * From here on the log may grow: who writes, and that the end is not known any more. A new row of epochs is durable before its
  * record; where a crash came between, the row points to the end of the log, and the record is made now.
  */
 int identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err)
 {
+    struct super *before = malloc(sizeof *before);
     struct record rec;
     struct whereabouts w;
     struct epoch_row other = { 0 };
     bool copied = s->opt.location == LOCATION_COPIED && s->dir != NULL && promote == NULL;
     int rc;
+    if (before == NULL)
+        return err_set(err, ERR_NOMEM, "store: out of memory");
+    *before = s->sb;
     bool fenced = role_fence_get(&s->sb, &other);                /* it took over from this one; else this one may from it */
     if (!fenced)
         other = *identity_epoch_held(s);
     s->series = s->ix.meta.series != 0;
     rc = promote != NULL || copied ? begin_epoch(s, err) : 0;
-    if (rc < 0)
+    if (rc < 0) {
+        free(before);
         return rc;
+    }
     const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
     bool new_epoch = e->first_lsn >= log_head(s->log) && memcmp(e->site, s->sb.site, 16) == 0;
     uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : identity_random(s->io);
@@ -203,6 +236,9 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
         identity_incarnation(&rec, id, &w);
         rc = append_marker(s, &rec, "incarnation", err);
     }
+    if (rc < 0 && promote != NULL)
+        take_back(s, before, log_head(s->log) == e->first_lsn);
+    free(before);
     if (rc < 0)
         return rc;
     if (promote != NULL)

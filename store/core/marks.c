@@ -120,6 +120,18 @@ int store_series(struct store *s, const struct caller *c, bool begin, const char
     return rc < 0 ? err_set(err, rc, "series: %s", err_text(rc)) : 0;
 }
 
+int store_canary(struct store *s, uint64_t value, struct err *err)
+{
+    const struct caller nobody = { 0 };
+    struct record rec = { .type = REC_CANARY };
+    int rc = change_begin(s, NULL);
+    if (rc < 0)
+        return err_set(err, rc, "canary: %s", err_text(rc));
+    rec.u.canary.nonce = value;
+    rc = change_commit(s, &nobody, &rec, NULL);
+    return rc < 0 ? err_set(err, rc, "canary: %s", err_text(rc)) : 0;
+}
+
 int store_mounted(struct store *s, uint64_t mount_id, bool mounted, const char *dir, struct err *err)
 {
     const struct caller nobody = { 0 };

@@ -420,6 +420,8 @@ int moment_resolve(struct store *s, const char *text, uint64_t *lsn, struct err 
     if (rc < 0)
         return rc;
     log_last(s->log, &last, &h);
+    if (last == 0)                       /* a standby that was never sent anything: nothing would ever be applied */
+        return err_set(err, ERR_NOMOMENT, "%.64s: expected a moment of this store, found that it holds nothing yet", text);
     switch (spec.kind) {
     case MOMENT_NOW:
         got = last;

@@ -317,6 +317,17 @@ static int zone_of(struct store *s, struct tz **tz, struct err *err)
     return tz_load(zone, tz, NULL) == 0 ? 0 : tz_load("UTC", tz, err);
 }
 
+unsigned periods_minute(struct store *s, int64_t wall_ns)
+{
+    struct tz *tz = NULL;
+    int64_t utc = div_down(wall_ns, NS), local = utc;
+
+    if (zone_of(s, &tz, NULL) == 0)
+        local += tz_offset(tz, utc);
+    tz_free(tz);
+    return (unsigned)((local - div_down(local, DAY) * DAY) / 60);
+}
+
 int periods_wanted(struct store *s, const struct policy *p, uint64_t age_ns, struct period_list *out, struct err *err)
 {
     struct walk w = { 0 };

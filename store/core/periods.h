@@ -31,6 +31,8 @@ int  periods_at_age(struct store *s, uint64_t age_ns, uint64_t *lsn, struct err 
 int periods_age_of(struct store *s, uint64_t lsn, uint64_t *age_ns, struct err *err);
 /* periods_start(s, lsn, start, err): a record at or below ${lsn}, not much before it: 64 KiB of the stream, or a quarter of an hour. NOENT: there is none. */
 int periods_start(struct store *s, uint64_t lsn, uint64_t *start, struct err *err);
+/* periods_minute(s, wall_ns): the minute of the day in the store's time zone, from 0. */
+unsigned periods_minute(struct store *s, int64_t wall_ns);
 /* periods_age(s): of the store, now. */
 uint64_t periods_age(struct store *s);
 

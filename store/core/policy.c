@@ -58,6 +58,36 @@ int policy_duration(const char *text, uint64_t *ns, struct err *err)
     return err_set(err, ERR_USAGE, "%.64s: expected a duration such as 90s, 15m, 48h, 7d or 8w", text);
 }
 
+int policy_size(const char *text, uint64_t *out, struct err *err)
+{
+    static const char units[] = "KMGTP";
+    unsigned shift = 0;
+    unsigned long long v;
+    const char *u;
+    char *end;
+
+    if (!isdigit((unsigned char)text[0]))
+        goto bad;
+    errno = 0;
+    v = strtoull(text, &end, 10);
+    if (errno)
+        goto bad;
+    if (*end && (u = strchr(units, toupper((unsigned char)*end))) != NULL) {
+        shift = 10 * (unsigned)(u - units + 1);
+        end++;
+        if (strcmp(end, "iB") == 0)
+            end += 2;
+    } else if (strcmp(end, "B") == 0) {
+        end++;
+    }
+    if (*end || (shift && v >> (63 - shift)) || v > INT64_MAX)
+        goto bad;
+    *out = (uint64_t)v << shift;
+    return 0;
+bad:
+    return err_set(err, ERR_USAGE, "%.64s: expected a size such as 1000, 512M or 20GiB", text);
+}
+
 static int find(const char *name)
 {
     for (int i = 0; i < N_SETTINGS; i++)

@@ -33,6 +33,8 @@ enum { POLICY_PERIODS = 6, POLICY_LEVELS = 17 };
 void policy_squeeze(struct policy *p, unsigned level);
 /* policy_duration(text, ns, err): "90s", "15m", "48h", "7d", "8w"; 0 has no unit. USAGE. */
 int policy_duration(const char *text, uint64_t *ns, struct err *err);
+/* policy_size(text, bytes, err): "1000", "512M", "20GiB". USAGE. */
+int policy_size(const char *text, uint64_t *bytes, struct err *err);
 
 /* The length of a period at most, and its word: "hour", ... */
 uint64_t period_ns(enum period_kind k);

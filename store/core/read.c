@@ -2,6 +2,7 @@
  * read.c: reading the live tree (rows in memory, else the index) or a past moment (the index alone).
  */
 #include "store/core/core_internal.h"
+#include "store/core/wounds.h"
 #include "store/pack/packs_supplement.h"
 
 #include "store/base/slow.h"
@@ -395,14 +396,22 @@ int read_map(struct store *s, uint64_t at, uint64_t ino, uint64_t mapgen, uint64
     return rc;
 }
 
-int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err)
+int store_try_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err)
 {
     int rc = lsn >= log_first(s->log) ? log_read_data(s->log, lsn, dstart, doff, len, out, nowait, err) : ERR_NOENT;
     if (rc != ERR_NOENT || lsn >= log_first(s->log))
         return rc;
-    rc = packs_read(s->packs, lsn, doff, len, out, nowait, err);
-    return rc != ERR_NOENT ? rc : err_set(err, ERR_DAMAGE, "data of the record at address %" PRIu64 ", [%" PRIu32 ", +%" PRIu32
-                                          "): expected in the log or in a pack, found in neither", lsn, doff, len);
+    return packs_read(s->packs, lsn, doff, len, out, nowait, err);
+}
+
+int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err)
+{
+    const struct wound w = { lsn, dstart, doff, len };
+    int rc = store_try_data(s, lsn, dstart, doff, len, out, nowait, err);
+    if (rc == ERR_DAMAGE)
+        wounds_note(s, &w);
+    return rc != ERR_NOENT || lsn >= log_first(s->log) ? rc : err_set(err, ERR_DAMAGE, "data of the record at address %" PRIu64 ", [%" PRIu32 ", +%" PRIu32
+                                                                      "): expected in the log or in a pack, found in neither", lsn, doff, len);
 }
 
 static int not_there(void *arg, uint32_t doff, uint32_t len)

@@ -215,9 +215,17 @@ static uint64_t standbys_need(struct store *s, const struct policy *p)
     if (hold == 0 && io_space(s->io, &fs, NULL) == 0)
         hold = fs.total / HOLD_LOG_PART < HOLD_LOG_MAX ? fs.total / HOLD_LOG_PART : HOLD_LOG_MAX;
     for (unsigned i = 0; i < STANDBYS_MAX; i++)
-        if (standby_get(s, i, &b) && b.acked > 0 && head - b.acked <= hold && b.acked < need)
+        if (standby_get(s, i, &b) && b.acked > 0 && (b.acked > head || head - b.acked <= hold) && b.acked < need)
             need = b.acked;
     return need;
+}
+
+uint64_t store_held_from(struct store *s)
+{
+    struct policy p;
+
+    policy_read(s, &p);
+    return standbys_need(s, &p);
 }
 
 static int new_listed(struct store *s, struct retain_plan *p, uint64_t *listed, struct err *err)

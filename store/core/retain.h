@@ -51,6 +51,9 @@ int  retain_update(struct store *s, const struct policy *policy, bool at_once, s
 int  retain_keep(struct store *s, struct keep *out, struct err *err);
 int  retain_both_copies(struct store *s, struct err *err);
 
+/* store_held_from(s): the least that a standby which is waited for (hold-log) has acknowledged as durable; UINT64_MAX: none is waited for. */
+uint64_t store_held_from(struct store *s);
+
 /*
  * store_enter(s, lsn): somebody reads at this moment until store_leave; it stays whole, if it is still listed afterwards (store_lists). To be called before
  * that is asked. AT_LIVE is ignored. NOMEM.

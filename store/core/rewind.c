@@ -12,6 +12,7 @@
 
 #include "store/core/branch.h"
 #include "store/core/core_internal.h"
+#include "store/core/standby.h"
 #include "store/log/segment.h"
 #include "store/pack/archive.h"
 #include "store/pack/base.h"
@@ -25,12 +26,12 @@
 enum { PATH_BYTES = 300 };
 static const char rewind_key[] = "rewind";
 
-bool rewind_worth_keeping(struct store *s, uint64_t at)
+static bool worth_keeping(struct history *h, uint64_t at)
 {
     struct history_iter *it = NULL;
     struct record rec;
     bool worth = false;
-    int rc = history_iter_new(store_history(s), at, UINT64_MAX, &it, NULL);
+    int rc = history_iter_new(h, at, UINT64_MAX, &it, NULL);
 
     while (rc == 0 && !worth && (rc = history_next(it, &rec, NULL, NULL)) == 1) {
         rc = 0;
@@ -43,6 +44,11 @@ bool rewind_worth_keeping(struct store *s, uint64_t at)
     }
     history_iter_free(it);
     return worth || rc < 0;
+}
+
+bool rewind_worth_keeping(struct store *s, uint64_t at)
+{
+    return worth_keeping(store_history(s), at);
 }
 
 /* ---- the store ---- */
@@ -78,8 +84,6 @@ static int cut_super(struct io *io, struct super *sb, const struct rewind *r, st
 
     while (n < sb->n_epochs && sb->epochs[n].first_lsn < r->at)
         n++;
-    if (r->has_next && n < SUPER_EPOCHS_MAX)     /* before its record: it says that files of here end there */
-        sb->epochs[n++] = r->next;
     sb->n_epochs = n;
     sb->role = ROLE_STANDBY;
     sb->clean = 1;
@@ -87,6 +91,7 @@ static int cut_super(struct io *io, struct super *sb, const struct rewind *r, st
     sb->last_lsn = r->last_lsn;
     sb->last_hash = r->last_hash;
     role_fence_clear(sb);
+    standbys_cut(sb, r->at);
     rc = super_config_set(sb, rewind_key, "begun", err);
     if (rc == 0)
         rc = super_write(io, sb, err);
@@ -133,7 +138,16 @@ static int each_behind(struct io *io, uint64_t at, int (*fn)(void *arg, const ch
     return rc == ERR_NOENT ? 0 : rc;
 }
 
-struct bases { struct io *io; uint64_t at; bool fits, remove; struct err *err; };
+struct bases { struct io *io; uint64_t at, least; const struct super *sb; bool fits, remove; struct err *err; };
+
+/* Of this timeline as far as the fork. */
+static bool of_ours(const struct super *sb, const struct base_head *h)
+{
+    for (uint32_t i = 0; sb != NULL && i < sb->n_epochs; i++)
+        if (memcmp(sb->epochs[i].id, h->epoch_id, 16) == 0 && memcmp(sb->epochs[i].lineage, h->lineage, 16) == 0)
+            return i + 1 == sb->n_epochs || h->applied <= sb->epochs[i + 1].first_lsn;
+    return false;
+}
 
 static int one_base(void *arg, uint64_t gen)
 {
@@ -143,7 +157,8 @@ static int one_base(void *arg, uint64_t gen)
     int rc = base_open(k->io, gen, &b, NULL, NULL);
     bool behind = rc == 0 && base_head(b)->applied > k->at;
 
-    k->fits |= rc == 0 && !behind;
+    /* records behind it must be there, or those it has are not all */
+    k->fits |= !k->remove && rc == 0 && !behind && base_head(b)->applied >= k->least && of_ours(k->sb, base_head(b)) && base_check(b, NULL) == 0;
     base_close(b);
     base_name(gen, name);
     return behind && k->remove ? io_unlink(k->io, name, k->err) : 0;
@@ -167,32 +182,42 @@ static int first_logged(void *arg, const char *name)
     return 0;
 }
 
-int rewind_possible(struct io *io, const struct rewind *r, struct err *err)
+/* Whether all that was there at the fork is kept. */
+static int horizon_fits(struct io *io, const struct super *sb, uint64_t at, struct err *err)
 {
-    struct bases k = { .io = io, .at = r->at, .err = err };
-    uint64_t least = UINT64_MAX;
+    struct retained r = { 0 };
+    int rc = retained_read(io, sb->lineage, &r, NULL, err);
+
+    if (rc == 0 && r.horizon > at)
+        rc = err_set(err, ERR_BOOTSTRAP, "the store parts from its primary @%" PRIu64 ", and keeps what was there from @%" PRIu64 " on only; it must be made anew", at, r.horizon);
+    retained_release(&r);
+    return rc;
+}
+
+int rewind_possible(struct io *io, const struct super *sb, const struct rewind *r, struct err *err)
+{
+    struct bases k = { .io = io, .at = r->at, .least = UINT64_MAX, .sb = sb, .err = err };
     bool straddles = false;
-    int rc = base_list(io, one_base, &k, err);
+    int rc = io_list(io, "log", first_logged, &k.least, err);
 
     if (rc == 0)
-        rc = io_list(io, "log", first_logged, &least, err);
-    if (rc == 0)
-        rc = io_list(io, "archive", first_archived, &least, err);
+        rc = io_list(io, "archive", first_archived, &k.least, err);
     if (rc == ERR_NOENT)
         rc = 0;
-    if (rc == 0 && !k.fits && least > LOG_FIRST_ADDR)
-        rc = err_set(err, ERR_BOOTSTRAP, "the store parts from its primary @%" PRIu64 ", and records before @%" PRIu64 " were let go of since; it must be made anew (what it holds can be "
-                     "read as it is)", r->at, least);
+    if (rc == 0)
+        rc = base_list(io, one_base, &k, err);
+    if (rc == 0 && !k.fits && k.least > LOG_FIRST_ADDR)
+        rc = err_set(err, ERR_BOOTSTRAP, "the store parts from its primary @%" PRIu64 ", and records before @%" PRIu64 " were let go of since; it must be made anew", r->at, k.least);
     if (rc == 0)
         rc = each_behind(io, r->at, look_behind, &straddles, err);
-    if (rc == 0 && straddles && !r->has_next)    /* without a row of epochs there nothing says where such a file ends */
-        rc = err_set(err, ERR_BOOTSTRAP, "the store parts from its primary @%" PRIu64 ", inside of what it has packed, and no epoch begins there; it must be made anew", r->at);
-    return rc;
+    if (rc == 0 && straddles)
+        rc = err_set(err, ERR_BOOTSTRAP, "the store parts from its primary @%" PRIu64 ", inside of what it has packed; it must be made anew", r->at);
+    return rc < 0 ? rc : horizon_fits(io, sb, r->at, err);
 }
 
 static int remove_rest(struct io *io, uint64_t at, struct err *err)
 {
-    struct bases k = { .io = io, .at = at, .remove = true, .err = err };
+    struct bases k = { .io = io, .at = at, .least = UINT64_MAX, .remove = true, .err = err };
     struct io_stat st;
     int rc = each_behind(io, at, remove_behind, NULL, err);
 
@@ -213,8 +238,10 @@ bool rewind_pending(const struct super *sb)
 /* The superblock says where it ends. */
 int rewind_finish(struct io *io, struct super *sb, struct err *err)
 {
-    int rc = log_end_at(io, sb, sb->durable, sb->last_lsn, &sb->last_hash, err);
+    int rc;
 
+    (void)io_unlink(io, "ballast", NULL);
+    rc = log_end_at(io, sb, sb->durable, sb->last_lsn, &sb->last_hash, err);
     if (rc == 0)
         rc = remove_rest(io, sb->durable, err);
     if (rc == 0)
@@ -239,24 +266,61 @@ static int look(struct io *io, const char *dir, const struct rewind *r, struct s
     return rc;
 }
 
-/* When its last record was made: so the branch is called. */
+struct closed { struct log *log; struct history *history; };
+
+static void closed_release(struct closed *c)
+{
+    history_close(c->history);
+    if (c->log != NULL)
+        log_close(c->log);
+}
+
+/* Records of a store that nobody has open. */
+static int closed_open(struct io *io, const struct super *sb, struct closed *c, struct err *err)
+{
+    struct log_recovery rec;
+    int rc;
+
+    memset(c, 0, sizeof *c);
+    rc = log_open(io, sb, NULL, false, 0, &c->log, &rec, err);
+    if (rc == 0)
+        rc = history_open(io, c->log, sb, &c->history, err);
+    if (rc < 0)
+        closed_release(c);
+    return rc;
+}
+
 int64_t rewind_last_clock(struct io *io, const struct super *sb)
 {
-    struct log *log = NULL;
-    struct log_recovery rec;
-    struct history *h = NULL;
+    struct closed c;
     struct record last;
     void *buf = NULL;
     int64_t ns = sb->created_wall_ns;
 
-    if (log_open(io, sb, NULL, false, 0, &log, &rec, NULL) == 0 && history_open(io, log, sb, &h, NULL) == 0 &&
-        history_record(h, sb->last_lsn, &last, &buf, NULL) == 0)
+    if (closed_open(io, sb, &c, NULL) < 0)
+        return ns;
+    if (history_record(c.history, sb->last_lsn, &last, &buf, NULL) == 0)
         ns = last.wall_ns;
     free(buf);
-    history_close(h);
-    if (log != NULL)
-        log_close(log);
+    closed_release(&c);
     return ns;
+}
+
+/* With the lock: who had the store since the stream may have done more in it. */
+static int look_again(struct io *io, const struct super *sb, struct rewind *r, struct err *err)
+{
+    struct history_place p;
+    struct closed c;
+    int rc = closed_open(io, sb, &c, err);
+
+    if (rc < 0)
+        return rc;
+    rc = history_before(c.history, r->at, &p, err);
+    if (rc == 0 && (p.end != r->at || p.lsn != r->last_lsn || !hash128_eq(&p.hash, &r->last_hash)))
+        rc = err_set(err, ERR_INVAL, "store: expected the record @%" PRIu64 " to end @%" PRIu64 ", where both part, found another there", r->last_lsn, r->at);
+    r->keep |= rc == 0 && worth_keeping(c.history, r->at);
+    closed_release(&c);
+    return rc;
 }
 
 int store_rewind(struct io *io, const char *dir, struct rewind *r, struct err *err)
@@ -269,7 +333,11 @@ int store_rewind(struct io *io, const char *dir, struct rewind *r, struct err *e
     if (rc == 0)
         rc = look(io, dir, r, sb, err);
     if (rc == 0)
-        rc = rewind_possible(io, r, err);
+        rc = rewind_possible(io, sb, r, err);
+    if (rc == 0)
+        rc = look_again(io, sb, r, err);
+    if (rc == 0)
+        (void)io_unlink(io, "ballast", NULL);    /* room for the little that is made; it comes back by itself */
     if (rc == 0 && r->keep)
         rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), r->last_lsn, r->branch, err);
     if (rc == 0)

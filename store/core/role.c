@@ -22,6 +22,16 @@ uint32_t store_role(struct store *s)
     return atomic_load(&s->role);
 }
 
+uint32_t store_role_settled(struct store *s)
+{
+    uint32_t role;
+
+    pthread_mutex_lock(&s->role_lock);
+    role = store_role(s);
+    pthread_mutex_unlock(&s->role_lock);
+    return role;
+}
+
 /* ---- what fenced it: a setting, since there is no record of that epoch here ---- */
 
 static void put_hex(char *to, const uint8_t *p)
@@ -77,6 +87,19 @@ bool store_fenced_by(struct store *s, struct epoch_row *by)
     return yes;
 }
 
+uint32_t store_epoch_known(struct store *s)
+{
+    struct epoch_row by;
+    uint32_t n;
+
+    pthread_mutex_lock(&s->mark_lock);
+    n = s->sb.epochs[s->sb.n_epochs - 1].number;
+    if (role_fence_get(&s->sb, &by) && by.number > n)
+        n = by.number;
+    pthread_mutex_unlock(&s->mark_lock);
+    return n;
+}
+
 /* ---- changes ---- */
 
 void store_hold(struct store *s, bool on)
@@ -88,6 +111,22 @@ void store_hold(struct store *s, bool on)
         run_progress(s);
 }
 
+/* No record is begun any more: those that were are written by their threads, and synced here. */
+static int all_durable(struct store *s, struct err *err)
+{
+    struct hash128 hash;
+    uint64_t last;
+    int rc;
+
+    log_last(s->log, &last, &hash);
+    rc = last != 0 ? log_wait_written(s->log, last) : 0;
+    if (rc == 0)
+        rc = store_sync(s, err);
+    if (rc == 0 && log_durable(s->log) != log_head(s->log))
+        rc = err_set(err, ERR_IO, "store: expected all of its log to be durable when it gave up its role, found @%" PRIu64 " of @%" PRIu64, log_durable(s->log), log_head(s->log));
+    return rc;
+}
+
 /* From here on no record is begun; those that were are synced. Who waits for room is refused. */
 static int stop_changes(struct store *s, uint32_t role, struct err *err)
 {
@@ -96,7 +135,7 @@ static int stop_changes(struct store *s, uint32_t role, struct err *err)
     s->hold = false;
     pthread_mutex_unlock(&s->lock);
     run_progress(s);
-    return store_sync(s, err);
+    return all_durable(s, err);
 }
 
 /* Into both copies: one that rots must not take a role with it. */
@@ -134,7 +173,11 @@ int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
     int rc = 0;
 
     pthread_mutex_lock(&s->role_lock);
-    if (store_role(s) == ROLE_PRIMARY && by->number > s->sb.epochs[s->sb.n_epochs - 1].number)
+    if (by->number > s->sb.epochs[s->sb.n_epochs - 1].number + NUMBERS_SKIPPED_MAX)
+        rc = err_set(err, ERR_BADREC, "store: somebody speaks of epoch %" PRIu32 ", and here the newest is %" PRIu32 ": that is not believed", by->number,
+                     s->sb.epochs[s->sb.n_epochs - 1].number);
+    else if ((store_role(s) == ROLE_PRIMARY || (store_role(s) == ROLE_FENCED && s->sb.role == ROLE_PRIMARY)) &&       /* (also one that could not be written down) */
+             by->number > s->sb.epochs[s->sb.n_epochs - 1].number)
         rc = leave(s, ROLE_FENCED, by, err);
     pthread_mutex_unlock(&s->role_lock);
     return rc;
@@ -147,7 +190,7 @@ int store_demote(struct store *s, struct err *err)
     pthread_mutex_lock(&s->role_lock);
     if (store_role(s) == ROLE_BRANCH)
         rc = err_set(err, ERR_ROFS, "%s: expected a store that has a role, found a branch, which is for reading", s->dir != NULL ? s->dir : "store");
-    else if (store_role(s) != ROLE_STANDBY)
+    else if (store_role(s) != ROLE_STANDBY || s->sb.role != ROLE_STANDBY)
         rc = leave(s, ROLE_STANDBY, NULL, err);
     pthread_mutex_unlock(&s->role_lock);
     return rc;

@@ -17,6 +17,9 @@
 
 #include "store/core/store.h"
 
+/* Of numbers of epochs: so many may be skipped, by whoever speaks of one. */
+enum { NUMBERS_SKIPPED_MAX = 1000 };
+
 /*
  * store_promote(s, reason, keep_orphans, err): a standby, or a primary of before, becomes the primary, in an epoch of its own above all it has heard of; what it received
  * counts. The primary of before is expected back: for it the log is held from here on, within hold-log. ${keep_orphans}: the kernel may have unlinked files open.
@@ -26,7 +29,7 @@ int store_promote(struct store *s, const char *reason, bool keep_orphans, struct
 
 /*
  * store_fence(s, by, err): another site began the epoch ${by}, above this one's: nothing is accepted any more, and nothing else is changed. Of a store that is not primary
- * nothing happens. store_fenced_by(s, by): what was said then; false: it is not so, or that epoch is known here by now.
+ * nothing happens. BADREC: a number more than NUMBERS_SKIPPED_MAX above. store_fenced_by(s, by): what was said then; false: it is not so, or that epoch is known here by now.
  * store_demote(s, err): it is a standby from now on. Nothing happens to one that is.
  * Errors: ROFS; IO, NOSPC: nothing is accepted any more all the same, but a restart would not know.
  */
@@ -34,11 +37,16 @@ int  store_fence(struct store *s, const struct epoch_row *by, struct err *err);
 bool store_fenced_by(struct store *s, struct epoch_row *by);
 int  store_demote(struct store *s, struct err *err);
 
-/* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. */
+/* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused
+ * at once (BUSY). */
 void store_hold(struct store *s, bool on);
 
-/* store_role(s): enum super_role. role_name(role): "primary", "standby", "fenced", "branch". */
+/* store_epoch_known(s): the highest number of an epoch that was heard of, with records or without. */
+uint32_t store_epoch_known(struct store *s);
+
+/* store_role(s): enum super_role. store_role_settled(s): the same, once a change that is under way is durable, or has failed. role_name(role): "primary", "standby", "fenced", "branch". */
 uint32_t store_role(struct store *s);
+uint32_t store_role_settled(struct store *s);
 const char *role_name(uint32_t role);
 
 #endif

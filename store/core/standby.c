@@ -2,81 +2,313 @@
 #include "store/core/standby.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+static pthread_mutex_t change = PTHREAD_MUTEX_INITIALIZER;      /* from reading one to writing it */
+
+/* ---- one as text ---- */
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool put_word(const char *s, char *buf, size_t cap, size_t *at)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    if (s[0] == '\0' || strcmp(s, "-") == 0) {
+        if (*at + 2 > cap)
+            return false;
+        buf[(*at)++] = '-';
+    }
+    for (; *s != '\0' && strcmp(s, "-") != 0; s++) {
+        bool plain = *s != '%' && *s != ' ';
+
+        if (*at + 4 > cap)
+            return false;
+        if (plain) {
+            buf[(*at)++] = *s;
+            continue;
+        }
+        buf[(*at)++] = '%';
+        buf[(*at)++] = digits[(unsigned char)*s >> 4];
+        buf[(*at)++] = digits[*s & 15];
+    }
+    buf[*at] = '\0';
+    return true;
+}
+
+/* The word at ${*p}, which ends at a blank; *p behind that. */
+static bool get_word(const char **p, char *out, size_t cap)
+{
+    size_t n = 0;
+    const char *s = *p;
+
+    if (s[0] == '-' && s[1] == ' ') {
+        out[0] = '\0';
+        *p = s + 2;
+        return true;
+    }
+    while (*s != '\0' && *s != ' ') {
+        int c = (unsigned char)*s++;
+
+        if (c == '%') {
+            int hi = hex_digit(s[0]), lo = hi < 0 ? -1 : hex_digit(s[1]);
+
+            if (lo < 0 || (hi == 0 && lo == 0))
+                return false;
+            c = hi << 4 | lo;
+            s += 2;
+        }
+        if (n + 1 >= cap)
+            return false;
+        out[n++] = (char)c;
+    }
+    out[n] = '\0';
+    if (n == 0 || *s != ' ')
+        return false;
+    *p = s + 1;
+    return true;
+}
+
+static bool get_more(const char **p, struct standby *b)
+{
+    const char *s = *p;
+
+    if (*s != '+')
+        return true;
+    for (s++; *s != '\0' && *s != ' '; s++) {
+        b->ships |= *s == 's';
+        b->paused |= *s == 'p';
+    }
+    if (*s != ' ')
+        return false;
+    *p = s + 1;
+    return get_word(p, b->ssh, sizeof b->ssh) && get_word(p, b->remote, sizeof b->remote);
+}
+
+bool standby_parse(const char *text, struct standby *out)
+{
+    struct standby b = { 0 };
+    char hex[33];
+    const char *p;
+    int at = 0;
+
+    if (sscanf(text, "%32s %" SCNu64 " %" SCNd64 " %n", hex, &b.acked, &b.heard_s, &at) != 3 || at == 0 || strlen(hex) != 32)
+        return false;
+    for (int k = 0; k < 16; k++) {
+        int hi = hex_digit(hex[2 * k]), lo = hex_digit(hex[2 * k + 1]);
+
+        if (hi < 0 || lo < 0)
+            return false;
+        b.site[k] = (uint8_t)(hi << 4 | lo);
+    }
+    p = text + at;
+    if (!get_more(&p, &b) || *p == '\0' || strlen(p) > STANDBY_TARGET_MAX)
+        return false;
+    memcpy(b.target, p, strlen(p) + 1);
+    *out = b;
+    return true;
+}
+
+bool standby_format(const struct standby *b, char *buf, size_t cap)
+{
+    bool more = b->ships || b->paused || b->ssh[0] != '\0' || b->remote[0] != '\0' || b->target[0] == '+';
+    size_t at = 0;
+    int n;
+
+    if (cap < 128)
+        return false;
+    for (int k = 0; k < 16; k++)
+        at += (size_t)snprintf(buf + at, cap - at, "%02x", b->site[k]);
+    at += (size_t)snprintf(buf + at, cap - at, " %" PRIu64 " %" PRId64 " ", b->acked, b->heard_s);
+    if (more) {
+        at += (size_t)snprintf(buf + at, cap - at, "+%s%s ", b->ships ? "s" : "", b->paused ? "p" : "");
+        if (!put_word(b->ssh, buf, cap - 1, &at))
+            return false;
+        buf[at++] = ' ';
+        if (!put_word(b->remote, buf, cap - 1, &at))
+            return false;
+        buf[at++] = ' ';
+    }
+    n = snprintf(buf + at, cap - at, "%s", b->target);
+    return n > 0 && (size_t)n < cap - at;
+}
+
+/* ---- among the settings ---- */
+
 static void key_of(unsigned i, char key[24])
 {
-    snprintf(key, 24, "standby-%u", i + 1);
+    if (i == STANDBY_FROM)
+        snprintf(key, 24, "standby-from");
+    else
+        snprintf(key, 24, "standby-%u", i + 1);
 }
 
 bool standby_get(struct store *s, unsigned i, struct standby *out)
 {
-    char key[24], buf[STANDBY_TARGET_MAX + 128], hex[33];
-    int at = 0;
+    char key[24], buf[STANDBY_TEXT_MAX];
 
     memset(out, 0, sizeof *out);
     key_of(i, key);
-    if (store_config_get(s, key, buf, sizeof buf) <= 0 ||
-        sscanf(buf, "%32s %" SCNu64 " %" SCNd64 " %n", hex, &out->acked, &out->heard_s, &at) != 3 || at == 0 || strlen(hex) != 32)
+    if (store_config_get(s, key, buf, sizeof buf) <= 0 || !standby_parse(buf, out))
         return false;
-    for (int k = 0; k < 16; k++) {
-        unsigned b;
-
-        if (sscanf(hex + 2 * k, "%2x", &b) != 1)
-            return false;
-        out->site[k] = (uint8_t)b;
-    }
-    snprintf(out->target, sizeof out->target, "%s", buf + at);
-    return out->target[0] != '\0';
+    out->from = i == STANDBY_FROM;
+    return true;
 }
 
 int standby_find(struct store *s, const char *target)
 {
     struct standby b;
 
-    for (unsigned i = 0; i < STANDBYS_MAX; i++)
+    for (unsigned i = 0; i <= STANDBY_FROM; i++)
         if (standby_get(s, i, &b) && strcmp(b.target, target) == 0)
+            return (int)i;
+    return -1;
+}
+
+static int put(struct store *s, unsigned i, const struct standby *b, struct err *err)
+{
+    char key[24], buf[STANDBY_TEXT_MAX];
+
+    if (!standby_format(b, buf, sizeof buf))
+        return err_set(err, ERR_TOOLONG, "%s: expected a shorter target and commands", b->target);
+    key_of(i, key);
+    return store_config_set(s, key, buf, err);
+}
+
+/* The one of that site which no target was known for ("@...", role.h): what was held for it is held for ${b}, and it goes. */
+static int adopt(struct store *s, struct standby *b, int *at, struct err *err)
+{
+    struct standby other;
+    char key[24];
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < STANDBYS_MAX && !b->from && b->target[0] != '@'; i++) {
+        if (!standby_get(s, i, &other) || other.target[0] != '@' || memcmp(other.site, b->site, 16) != 0)
+            continue;
+        b->acked = b->acked != 0 ? b->acked : other.acked;
+        key_of(i, key);
+        if (*at < 0)
+            *at = (int)i;
+        else
+            rc = store_config_set(s, key, NULL, err);
+    }
+    return rc;
+}
+
+static int place_of(struct store *s, const struct standby *b)
+{
+    int at = b->from ? STANDBY_FROM : standby_find(s, b->target);
+
+    if (!b->from && at == STANDBY_FROM)
+        at = -1;
+    return at;
+}
+
+static int free_place(struct store *s)
+{
+    struct standby other;
+
+    for (unsigned i = 0; i < STANDBYS_MAX; i++)
+        if (!standby_get(s, i, &other))
             return (int)i;
     return -1;
 }
 
 int standby_note(struct store *s, const struct standby *b, struct err *err)
 {
-    char key[24], buf[STANDBY_TARGET_MAX + 128];
-    struct standby other;
-    int at = standby_find(s, b->target), n = 0, rc;
-    uint64_t acked = b->acked;
+    struct standby own = *b;
+    int at, rc;
 
-    for (unsigned i = 0; i < STANDBYS_MAX && b->target[0] != '@'; i++)
-        if (standby_get(s, i, &other) && other.target[0] == '@' && memcmp(other.site, b->site, 16) == 0) {
-            acked = acked != 0 ? acked : other.acked;    /* what is held for it */
-            key_of(i, key);
-            if (at < 0)
-                at = (int)i;
-            else if ((rc = store_config_set(s, key, NULL, err)) < 0)
-                return rc;
-        }
-    for (unsigned i = 0; i < STANDBYS_MAX && at < 0; i++)
-        if (!standby_get(s, i, &other))
-            at = (int)i;
-    if (at < 0)
-        return err_set(err, ERR_NOSPC, "%s: expected at most %d standbys, found as many; remove one first", b->target, STANDBYS_MAX);
-    for (int k = 0; k < 16; k++)
-        n += snprintf(buf + n, sizeof buf - (size_t)n, "%02x", b->site[k]);
-    snprintf(buf + n, sizeof buf - (size_t)n, " %" PRIu64 " %" PRId64 " %s", acked, b->heard_s, b->target);
-    key_of((unsigned)at, key);
-    return store_config_set(s, key, buf, err);
+    pthread_mutex_lock(&change);
+    at = place_of(s, b);
+    rc = adopt(s, &own, &at, err);
+    if (rc == 0 && at < 0)
+        at = free_place(s);
+    if (rc == 0)
+        rc = at >= 0 ? put(s, (unsigned)at, &own, err)
+                 : err_set(err, ERR_NOSPC, "%s: expected at most %d standbys, found as many; remove one first", b->target, STANDBYS_MAX);
+    pthread_mutex_unlock(&change);
+    return rc;
+}
+
+static int none(const char *target, struct err *err)
+{
+    return err_set(err, ERR_NOENT, "%s: expected a standby of this store, found none of that name; `spare standby list` shows them", target);
+}
+
+int standby_acked(struct store *s, const char *target, const uint8_t site[16], uint64_t acked, int64_t heard_s, struct err *err)
+{
+    struct standby b;
+    int at, rc;
+
+    pthread_mutex_lock(&change);
+    at = standby_find(s, target);
+    if (at >= 0 && standby_get(s, (unsigned)at, &b)) {
+        if (site != NULL)
+            memcpy(b.site, site, 16);
+        b.acked = acked;
+        b.heard_s = heard_s;
+        rc = adopt(s, &b, &at, err);
+        if (rc == 0)
+            rc = put(s, (unsigned)at, &b, err);
+    } else {
+        rc = none(target, err);
+    }
+    pthread_mutex_unlock(&change);
+    return rc;
+}
+
+int standby_pause(struct store *s, const char *target, bool paused, struct err *err)
+{
+    struct standby b;
+    int at, rc;
+
+    pthread_mutex_lock(&change);
+    at = standby_find(s, target);
+    if (at >= 0 && standby_get(s, (unsigned)at, &b)) {
+        b.paused = paused;
+        rc = put(s, (unsigned)at, &b, err);
+    } else {
+        rc = none(target, err);
+    }
+    pthread_mutex_unlock(&change);
+    return rc;
 }
 
 int standby_forget(struct store *s, const char *target, struct err *err)
 {
     char key[24];
-    int at = standby_find(s, target);
+    int at, rc;
 
-    if (at < 0)
-        return err_set(err, ERR_NOENT, "%s: expected a standby of this store, found none of that name; `spare standby list` shows them", target);
-    key_of((unsigned)at, key);
-    return store_config_set(s, key, NULL, err);
+    pthread_mutex_lock(&change);
+    at = standby_find(s, target);
+    if (at >= 0) {
+        key_of((unsigned)at, key);
+        rc = store_config_set(s, key, NULL, err);
+    } else {
+        rc = none(target, err);
+    }
+    pthread_mutex_unlock(&change);
+    return rc;
+}
+
+void standbys_cut(struct super *sb, uint64_t at)
+{
+    char key[24], text[STANDBY_TEXT_MAX];
+    struct standby b;
+
+    for (unsigned i = 0; i < STANDBYS_MAX; i++) {
+        key_of(i, key);
+        if (super_config_get(sb, key, text, sizeof text) <= 0 || !standby_parse(text, &b) || b.acked <= at)
+            continue;
+        b.acked = at;
+        if (standby_format(&b, text, sizeof text))
+            (void)super_config_set(sb, key, text, NULL);
+    }
 }

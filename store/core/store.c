@@ -12,6 +12,7 @@
  */
 #include "store/core/core_internal.h"
 #include "store/core/lacking.h"
+#include "store/core/wounds.h"
 #include "store/core/moment_internal.h"
 
 #include "store/log/frame.h"
@@ -188,6 +189,8 @@ static void store_free(struct store *s)
         io_close(s->lock_file);          /* last: whoever waits for it opens the index next */
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->lacking_lock);
+    pthread_mutex_destroy(&s->wounds_lock);
+    free(s->wounds);
     free(s->lacking);
     pthread_mutex_destroy(&s->role_lock);
     pthread_mutex_destroy(&s->drain_lock);
@@ -221,6 +224,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
         s->opt.commit_ms = COMMIT_MS_DEFAULT;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->lacking_lock, NULL);
+    pthread_mutex_init(&s->wounds_lock, NULL);
     pthread_mutex_init(&s->role_lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutexattr_init(&again);
@@ -301,8 +305,8 @@ static int take_role(struct store *s, struct err *err)
     s->series = s->ix.meta.series != 0;
     if (!s->opt.writable)
         return 0;
-    if (s->sb.role == ROLE_BRANCH && !s->opt.fresh_index)
-        return err_set(err, ERR_ROFS, "%s: a branch is for reading; mount it -o ro, or `spare fork` makes a store of it", s->dir != NULL ? s->dir : "store");
+    if (s->sb.role == ROLE_BRANCH)       /* its index is made anew, and nothing else */
+        return 0;
     if (s->opt.promote)
         rc = role_may_promote(s, err);
     if (rc == 0 && s->sb.role != ROLE_PRIMARY && !s->opt.promote)
@@ -324,6 +328,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)
         rc = super_writable(&s->sb, err);
+    if (rc == 0 && s->sb.role == ROLE_BRANCH && s->opt.writable && !s->opt.fresh_index)
+        rc = err_set(err, ERR_ROFS, "%s: a branch is for reading; mount it -o ro, or `spare fork` makes a store of it", s->dir != NULL ? s->dir : "store");
     if (rc == 0 && anew_pending(&s->sb))
         rc = s->opt.writable ? anew_finish(io, &s->sb, err)
            : err_set(err, ERR_BUSY, "%s: being made anew was cut off; whoever opens it to write does the rest", s->dir != NULL ? s->dir : "store");

@@ -51,7 +51,8 @@ struct caller {
     uint64_t *lsn_out;        /* if not NULL: set to the LSN between append and apply (slot bookkeeping) */
 };
 
-enum wait_kind { WAIT_NONE, WAIT_APPLIED, WAIT_DURABLE, WAIT_BACKLOG };
+/* WAIT_REMOTE: until a standby has everything below addr; not the store's to know (fs/remote.h). */
+enum wait_kind { WAIT_NONE, WAIT_APPLIED, WAIT_DURABLE, WAIT_BACKLOG, WAIT_REMOTE };
 struct wait { enum wait_kind kind; uint64_t addr; };
 
 struct store_hooks {
@@ -199,6 +200,8 @@ int store_trim(struct store *s, const struct index_trim *t, struct err *err);
 int store_roll(struct store *s, struct err *err);
 /* store_read_data(s, lsn, dstart, doff, len, out, nowait, err): data of a record, wherever they are now: as log_read_data. */
 int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err);
+/* store_try_data: the same, but damage is not noted for the other side to heal (it asks itself), and what is nowhere is NOENT. */
+int store_try_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err);
 /* store_has_data(s, lsn, doff, len, had, err): whether all of these bytes of a record's data are here, damaged or not. Errors: DAMAGE the tables cannot be read; IO, NOMEM. */
 int store_has_data(struct store *s, uint64_t lsn, uint32_t doff, uint32_t len, bool *had, struct err *err);
 const char *store_dir(struct store *s);
@@ -324,6 +327,8 @@ int store_statfs(struct store *s, struct statfs_out *out);
 int store_snapshot(struct store *s, const struct caller *c, uint32_t action, const char *name, uint64_t at,
                    const char *reason, const char *person, int64_t until_ns, uint64_t *at_out, struct err *err);
 int store_series(struct store *s, const struct caller *c, bool begin, const char *text, struct err *err);
+/* store_canary(s, value, err): a CANARY record: a mark in the log that changes nothing. */
+int store_canary(struct store *s, uint64_t value, struct err *err);
 int store_mounted(struct store *s, uint64_t mount_id, bool mounted, const char *dir, struct err *err);
 /* store_config: read or change a setting; persisted in the superblock at once. */
 int store_config_get(struct store *s, const char *name, char *buf, size_t cap);

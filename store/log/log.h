@@ -203,6 +203,12 @@ int log_read_data(struct log *log, uint64_t lsn, uint32_t dstart, uint32_t doff,
                   uint8_t *out, bool nowait, struct err *err);
 
 /*
+ * log_heal_data(log, lsn, doff, bytes, len, err): whole blocks of REC_SUM_BYTES of the data of a record (the last one may be shorter), written where they lie, if they are what the record's sums say.
+ * Durable on return. Errors: DAMAGE they are not, or the record's head cannot be read; NOENT; INVAL; IO.
+ */
+int log_heal_data(struct log *log, uint64_t lsn, uint32_t doff, const uint8_t *bytes, uint32_t len, struct err *err);
+
+/*
  * Iteration in LSN order over records, with or without data:
  *   struct log_iter *it; log_iter_new(log, from, until, flags, &it, err);
  *   while ((r = log_iter_next(it, &rec, err)) == 1) ...   0 at the end, < 0 on failure

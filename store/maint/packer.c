@@ -1,4 +1,5 @@
 /* packer.c: see packer.h. The steps, in their order, are in packer_step. */
+#include "store/core/retain.h"
 #include "store/maint/pack_internal.h"
 
 #include "store/log/frame.h"
@@ -27,12 +28,16 @@ static int take_segment(void *arg, const struct log_segment_info *s)
 }
 
 /* What can leave the log: durable, in the persisted index. */
+/* So far may leave the log: durable, in the persisted index, and had by every standby that is waited for: if one takes over, this store goes back to that place or one behind it, and what holds both
+ * sides of it could not be used any more (store/core/rewind.c). */
 static uint64_t settled(struct store *s, uint64_t upto)
 {
+    uint64_t held = store_held_from(s);
     struct store_info info;
 
     store_info(s, &info);
     upto = upto < info.durable ? upto : info.durable;
+    upto = upto < held ? upto : held;
     return upto < info.persisted ? upto : info.persisted;
 }
 

@@ -144,26 +144,6 @@ static int timeline(struct history *h, const struct history_file *f, const struc
     return err_set(err, rc, "%s: offset 96: expected an epoch of this store, found one of another", name);
 }
 
-/*
- * Files made before the store went back to a fork may hold what came behind it: they end there. Only those in which an epoch of ours begins can be such; of one whose head cannot be read the
- * name counts, and who reads it finds out.
- */
-static void end_at_forks(struct history *h)
-{
-    for (size_t i = 0; i < h->n; i++) {
-        struct history_file *f = &h->file[i];
-        struct archive *a = NULL;
-        uint64_t until = UINT64_MAX;
-        bool inside = false;
-
-        for (uint32_t k = 0; k < h->n_ids; k++)
-            inside |= h->until[k] > f->first && h->until[k] < f->end;
-        if (inside && archive_open(h->io, f->first, f->own_end, f->gen, &a, NULL, NULL) == 0 && timeline(h, f, archive_head(a), &until, NULL) == 0 && until < f->end)
-            f->end = until;
-        archive_close(a);
-    }
-}
-
 int history_open(struct io *io, struct log *log, const struct super *sb, struct history **out, struct err *err)
 {
     struct names l = { 0 };
@@ -191,7 +171,6 @@ int history_open(struct io *io, struct log *log, const struct super *sb, struct 
         history_close(h);
         return rc == ERR_NOMEM ? nomem(err) : rc;
     }
-    end_at_forks(h);
     *out = h;
     return 0;
 }
@@ -356,7 +335,8 @@ int64_t history_let_go(struct history *h, uint64_t upto, struct err *err)
     pthread_mutex_lock(&h->mutex);
     n = older_locked(h, upto);
     if (n > 0) {
-        l.upto = h->file[n - 1].own_end;
+        for (size_t i = 0; i < n; i++)
+            l.upto = h->file[i].own_end > l.upto ? h->file[i].own_end : l.upto;
         h->n -= n;
         memmove(h->file, h->file + n, h->n * sizeof *h->file);
     }

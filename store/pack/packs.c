@@ -278,8 +278,10 @@ void packs_epochs(struct packs *ps, const struct epoch_row *epochs, uint32_t n)
     uint32_t have;
 
     pthread_mutex_lock(&ps->mutex);
-    have = ps->n_epochs;
-    if (n > have && n <= SUPER_EPOCHS_MAX)
+    have = ps->n_epochs < n ? ps->n_epochs : n;
+    while (have > 0 && memcmp(ps->epochs[have - 1].id, epochs[have - 1].id, 16) != 0)      /* one whose record never came gave way to another */
+        have--;
+    if (have < n && n <= SUPER_EPOCHS_MAX)
         memcpy(ps->epochs + have, epochs + have, (n - have) * sizeof *epochs);
     if (n <= SUPER_EPOCHS_MAX)
         atomic_store(&ps->n_epochs, n);      /* read without the lock */

@@ -194,6 +194,83 @@ static int copy_frames(struct supplement *u)
     return rc;
 }
 
+/* ---- what lies in a chunk ---- */
+
+struct parts { uint64_t chunk; struct packs_part *v; size_t n, cap; };
+
+static int keep_parts(struct supplement *u, void *arg, const struct cached *t)
+{
+    struct parts *p = arg;
+
+    for (uint32_t i = 0; i < t->n; i++) {
+        const struct pack_addr *a = &t->u.addr[i];
+
+        if (a->chunk != p->chunk)
+            continue;
+        if (p->n == p->cap) {
+            size_t cap = p->cap > 0 ? 2 * p->cap : 32;
+            struct packs_part *v = realloc(p->v, cap * sizeof *v);
+
+            if (v == NULL)
+                return nomem(u->err);
+            p->v = v;
+            p->cap = cap;
+        }
+        p->v[p->n++] = (struct packs_part){ a->lsn, a->doff, a->len, a->chunk_off };
+    }
+    return 0;
+}
+
+struct looked { uint64_t lsn, chunk; uint32_t doff; };
+
+static int find_entry(struct supplement *u, void *arg, const struct cached *t)
+{
+    struct looked *l = arg;
+
+    (void)u;
+    for (uint32_t i = packs_seek_addr(t, l->lsn); l->chunk == 0 && i < t->n && t->u.addr[i].lsn == l->lsn; i++)
+        if (t->u.addr[i].doff <= l->doff && l->doff - t->u.addr[i].doff < t->u.addr[i].len)
+            l->chunk = t->u.addr[i].chunk;
+    return 0;
+}
+
+int packs_chunk_parts(struct packs *ps, uint64_t lsn, uint32_t doff, uint64_t *number, uint32_t *len, struct packs_part **out, size_t *n, struct err *err)
+{
+    struct supplement u = { .ps = ps, .err = err };
+    struct looked l = { .lsn = lsn, .doff = doff };
+    struct parts p = { 0 };
+    struct chunk_place pl;
+    struct pack *first = NULL;
+    uint64_t until;
+    int rc = packs_find(ps, lsn, false, &u.p, &until, err);
+
+    first = u.p;
+    if (rc == 0 && u.p != NULL)
+        rc = gather(&u, PACK_ADDRESSES, find_entry, &l);
+    if (rc == 0 && l.chunk == 0)
+        rc = err_set(err, ERR_NOENT, "packs: byte %" PRIu32 " of the data of @%" PRIu64 " is in no pack", doff, lsn);
+    if (rc == 0)
+        rc = packs_place(ps, u.p, l.chunk, false, &pl, err);
+    if (rc == 0) {
+        *number = p.chunk = l.chunk;
+        *len = pl.chunk->len;
+        rc = gather(&u, PACK_ADDRESSES, keep_parts, &p);
+        if (rc == 0 && pl.pack != first) {      /* an older pack has it, and names it, too */
+            u.p = pl.pack;
+            rc = gather(&u, PACK_ADDRESSES, keep_parts, &p);
+        }
+        packs_place_end(ps, &pl);
+    }
+    packs_release(ps, first);
+    if (rc < 0) {
+        free(p.v);
+        return rc;
+    }
+    *out = p.v;
+    *n = p.n;
+    return 0;
+}
+
 /* ---- what is new ---- */
 
 static int check_healed(struct supplement *u)

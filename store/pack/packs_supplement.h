@@ -21,6 +21,13 @@ struct packs_healed { uint64_t number; uint32_t len; const uint8_t *bytes; };
 int packs_lacking(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int (*fn)(void *arg, uint32_t doff, uint32_t len), void *arg, struct err *err);
 
 /*
+ * packs_chunk_parts(ps, lsn, doff, number, len, out, n, err): the chunk that has byte ${doff} of the data of the record at ${lsn}: its number and length, and all that the tables of the pack that names it, and of the one it lies in, say lies in it.
+ * *${out} is malloced. Nothing of the chunk is read. Errors: NOENT no pack has the byte; DAMAGE, IO, NOMEM.
+ */
+struct packs_part { uint64_t lsn; uint32_t doff, len, chunk_off; };
+int packs_chunk_parts(struct packs *ps, uint64_t lsn, uint32_t doff, uint64_t *number, uint32_t *len, struct packs_part **out, size_t *n, struct err *err);
+
+/*
  * packs_supplement(ps, addr, h, piece, n, healed, n_healed, made, err): the pack that counts for ${addr} with these in it, too: those of the pieces, from the first on, whose addresses are
  * its own, none of which it names, rising by (lsn, doff); chunks of its own. Frames are taken over as they lie, damaged or not; but one of which each chunk is healed or whole is made anew. ${h}: lineage, site,
  * key_id, gen, retained_gen are the caller's. On return the new one is durable and counts, and the old file is gone: how many

@@ -2,6 +2,7 @@
 
 #include "store/svc/svc.h"
 #include "store/svc/wire.h"
+#include "store/sync/replicate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -291,6 +292,9 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
         srv->mount_dir = hooks->mount_dir ? strdup(hooks->mount_dir) : NULL;
         srv->env.mount_dir = srv->mount_dir;
         srv->env.recovery = hooks->recovery;
+        srv->env.replicate = hooks->replicate;
+        if (hooks->replicate)
+            srv->env.links = replicate_links(hooks->replicate);
         srv->env.yield = hooks->yield;
         srv->env.counters = hooks->counters;
         srv->env.counters_arg = hooks->arg;
@@ -319,7 +323,7 @@ out:
 
 struct link_table *svc_server_links(struct svc_server *srv)
 {
-    return &srv->links;
+    return srv->env.links;
 }
 
 void svc_server_stop(struct svc_server *srv)

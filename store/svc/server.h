@@ -15,12 +15,14 @@ enum { SVC_CLIENTS_MAX = 32, SVC_MOUNT_OPTIONS_MAX = 10000 };
 
 struct svc_server;
 struct link_table;
+struct replicate;
 
 /* What only the process that serves a mount knows. May be NULL altogether; strings must outlive the server. */
 struct svc_hooks {
     const char *mount_dir;                  /* where it is mounted, absolute */
     const struct log_recovery *recovery;    /* what opening found */
     volatile int *yield;                    /* set when a mount wants the store: this process then gives it up; NULL: it does not */
+    struct replicate *replicate;            /* who ships by itself: its streams are those of this server; NULL: nobody does */
     void *arg;
     /* counters for `status --json` and benches: call put for each. Called from any thread. May be NULL. */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);

@@ -42,9 +42,10 @@
     X(find,     false, "pattern deleted")                                                      \
     X(wait,     false, "until on timeout_ms")                                             \
     X(ship,     false, "target follow make probe compress")                                          \
-    X(receive,  false, "source")                                                               \
-    X(standby,  true,  "action target")                                                        \
+    X(receive,  false, "source once probe")                                                    \
+    X(standby,  true,  "action target ssh remote")                                             \
     X(role,     true,  "action reason target timeout_ms")                                      \
+    X(sync,     false, "target follow hold")                                                   \
     X(yield,    false, "")                                                                     \
     X(upgrade,  false, "program layout")
 
@@ -61,6 +62,7 @@ struct svc_env {
     const struct log_recovery *recovery; /* what opening found, or NULL */
     struct link_table *links;           /* streams of this process, or NULL */
     volatile int *end_receive;          /* not 0: no stream runs into this store, and one that does ends; or NULL */
+    struct replicate *replicate;        /* who ships by itself, of a mount; or NULL */
     volatile int *yield;                /* set when somebody who wants the store asks for it, where this process can give it up; or NULL */
     /* counters of whoever serves the mount, for `info`; may be NULL */
     void (*counters)(void *arg, void (*put)(void *put_arg, const char *name, uint64_t value), void *put_arg);

@@ -2,9 +2,9 @@
 #include "store/core/nohistory.h"
 #include "store/core/policy.h"
 #include "store/svc/svc_internal.h"
+#include "store/sync/rate.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +25,9 @@ const struct svc_setting svc_settings[] = {
     { "nohistory",   "patterns", "",       "names of which no history is kept: shell patterns between spaces; CACHEDIR.TAG: what is made beside such a file" },
     { "history-max", "bytes", "",          "the store may take so much beside what is in the tree today; beyond it less is kept" },
     { "keep-free",   "bytes", "",          "with less free disk than this less is kept, and status says Space low" },
+    { "bandwidth",   "rate",  "none",      "sent to a HOST:STORE at most so many bytes a second: 10M, or by the time of day 08:00-18:00=2M,else=none" },
+    { "rpo",         "time",  "10s",       "how much may be lost with this disk: status holds standbys against it" },
+    { "rpo-away",    "word",  "degrade",   "what fsync does where user.spare.rpo is 0 and no standby answers for 5 s: degrade, fail or wait" },
     { "hold-log",    "bytes", "",          "how much a standby that is away may hold back; else a tenth of the disk, at most 50 GiB" },
 };
 const size_t svc_n_settings = sizeof svc_settings / sizeof svc_settings[0];
@@ -39,32 +42,7 @@ static const struct svc_setting *find_setting(const char *name)
 
 int svc_size_parse(const char *text, uint64_t *out, struct err *err)
 {
-    static const char units[] = "KMGTP";
-    unsigned shift = 0;
-    unsigned long long v;
-    const char *u;
-    char *end;
-
-    if (!isdigit((unsigned char)text[0]))
-        goto bad;
-    errno = 0;
-    v = strtoull(text, &end, 10);
-    if (errno)
-        goto bad;
-    if (*end && (u = strchr(units, toupper((unsigned char)*end))) != NULL) {
-        shift = 10 * (unsigned)(u - units + 1);
-        end++;
-        if (strcmp(end, "iB") == 0)
-            end += 2;
-    } else if (strcmp(end, "B") == 0) {
-        end++;
-    }
-    if (*end || (shift && v >> (63 - shift)) || v > INT64_MAX)
-        goto bad;
-    *out = (uint64_t)v << shift;
-    return 0;
-bad:
-    return err_set(err, ERR_USAGE, "%.64s: expected a size such as 1000, 512M or 20GiB", text);
+    return policy_size(text, out, err);
 }
 
 /* A zone name goes into a path: only what zone names are made of. */
@@ -90,6 +68,7 @@ bad:
 int svc_setting_check(const char *name, const char *value, char *norm, size_t cap, struct err *err)
 {
     const struct svc_setting *t = find_setting(name);
+    struct rate rate;
     uint64_t v;
     int r;
 
@@ -104,6 +83,18 @@ int svc_setting_check(const char *name, const char *value, char *norm, size_t ca
         r = zone_check(value, err);
         if (r)
             return r;
+        snprintf(norm, cap, "%s", value);
+        return 0;
+    }
+    if (strcmp(t->unit, "rate") == 0 || strcmp(t->unit, "time") == 0) {
+        r = *t->unit == 'r' ? rate_parse(value, &rate, err) : policy_duration(value, &v, err);
+        if (r == 0)
+            snprintf(norm, cap, "%s", value);
+        return r;
+    }
+    if (strcmp(t->unit, "word") == 0) {
+        if (strcmp(value, "degrade") != 0 && strcmp(value, "fail") != 0 && strcmp(value, "wait") != 0)
+            return err_set(err, ERR_USAGE, "rpo-away %.64s: expected degrade, fail or wait", value);
         snprintf(norm, cap, "%s", value);
         return 0;
     }

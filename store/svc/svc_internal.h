@@ -49,8 +49,27 @@ int svc_settle(struct svc_req *q, struct err *err);
 
 /* svc_target(q, out, err): the argument "target", checked; ${out} has room for STANDBY_TARGET_MAX. USAGE. */
 int svc_target(const struct svc_req *q, char *out, struct err *err);
-/* svc_standby_state(q, list, rpo_s): the store's standbys into ${list}; the word for the best of them, and its lag, < 0: there is none. */
-const char *svc_standby_state(const struct svc_req *q, json_t *list, double *rpo_s);
+/* How all standbys are. */
+struct svc_standbys {
+    const char *word;           /* Protected, if any is; else for the one that is nearest */
+    double rpo_s;               /* its lag; < 0: there is none */
+    int exit;                   /* the exit code that says what is wrong with any that a mount ships to, 0 nothing */
+};
+/* svc_standby_state(q, list, out): the store's standbys into ${list}, and what they come to. */
+void svc_standby_state(const struct svc_req *q, json_t *list, struct svc_standbys *out);
+/* svc_rpo(s): the setting "rpo" in seconds. */
+double svc_rpo(struct store *s);
+/* svc_put_trouble(q, target, o): why there is no stream by itself to that target, and when there will be: "reason" "reason_code" "next_try"; the code, 0 none. */
+int svc_put_trouble(const struct svc_req *q, const char *target, json_t *o);
+/* svc_standby_word(v): the word for a standby as it is. Pure. */
+struct svc_standby_view {
+    bool paused, live, agreed, booting, caught, stalled, unknown, met;
+    int code;                   /* why the last stream ended, 0 */
+    double lag_s, rpo_s;
+};
+const char *svc_standby_word(const struct svc_standby_view *v);
+/* svc_word_exit(word): the exit code of `spare status` that goes with such a word. Pure. */
+int svc_word_exit(const char *word);
 /* svc_wait_standby(q, on, err): until it is durable at that standby. AWAY. */
 int svc_wait_standby(struct svc_req *q, const char *on, struct err *err);
 

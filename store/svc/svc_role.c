@@ -4,6 +4,7 @@
 #include "store/core/role.h"
 #include "store/core/standby.h"
 #include "store/svc/server.h"
+#include "store/sync/replicate.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -71,7 +72,10 @@ static bool receiving(const struct svc_req *q)
 static int end_stream(struct svc_req *q, struct err *err)
 {
     uint64_t until = now_ms() + STREAM_END_MS;
+    struct standby from;
 
+    if (q->env->replicate && standby_get(q->s, STANDBY_FROM, &from))
+        replicate_hold(q->env->replicate, from.target, STREAM_END_MS);       /* it fetches */
     while (receiving(q)) {
         if (now_ms() >= until)
             return err_set(err, ERR_BUSY, "%s: expected the stream into it to end, found it busy; end it at the other side, and promote again", store_dir(q->s));

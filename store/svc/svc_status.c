@@ -1,32 +1,57 @@
-/* Requests that say how the store is: status, info, moments, resolve, wait. */
+/* svc_status.c: requests that say how the store is: status, info, moments, resolve, wait. */
 #include "store/svc/svc_internal.h"
 
 #include "store/core/moment.h"
 #include "store/core/role.h"
+#include "store/core/standby.h"
 
 #include <stdio.h>
 #include <string.h>
 
+/* Where it fetches from, if it does: why it does not just now. 0, or the exit code that goes with it. */
+static int put_from(const struct svc_req *q, json_t *o)
+{
+    struct standby b;
+    json_t *from;
+    int code;
+
+    if (!standby_get(q->s, STANDBY_FROM, &b))
+        return 0;
+    from = json_object();
+    svc_put_text(from, "source", b.target);
+    json_object_set_new(from, "paused", json_boolean(b.paused));
+    code = svc_put_trouble(q, b.target, from);
+    json_object_set_new(o, "fetches", from);
+    return b.paused || code == 0 ? 0 : code == ERR_FENCED || code == ERR_DIVERGED ? 24 : 22;
+}
+
 /* A standby: whether somebody sends, and how far it is. */
-static const char *standby_word(const struct svc_req *q, const struct store_info *info, json_t *o)
+static const char *standby_word(const struct svc_req *q, const struct store_info *info, json_t *o, int *exit_code)
 {
     struct link_info i;
     struct row_ino root;
     bool held = store_getattr(q->s, AT_LIVE, INO_ROOT, &root, NULL) == 0;
+    double rpo = svc_rpo(q->s), age;
 
+    *exit_code = put_from(q, o);
     for (unsigned k = 0; q->env->links && k < LINKS_MAX; k++) {
         json_t *from;
 
-        if (!link_table_get(q->env->links, k, &i) || i.sends || !i.live)
+        if (!link_table_get(q->env->links, k, &i) || i.sends || !i.live || !i.agreed)
             continue;
+        age = i.behind_ns ? (double)(io_wall_ns(store_io(q->s)) - i.behind_ns) / 1e9 : 0;
+        age = age < 0 ? 0 : age;
         from = json_object();
         svc_put_hex(from, "site", i.site, sizeof i.site);
         svc_put_u64(from, "received_lsn", i.received);
         svc_put_u64(from, "durable_lsn", i.durable);
         svc_put_u64(from, "primary_durable_lsn", i.peer_durable);
         svc_put_u64(from, "behind_bytes", i.peer_head > i.durable ? i.peer_head - i.durable : 0);
+        json_object_set_new(from, "behind_seconds", json_real(age));
+        svc_put_time(from, "heard", i.heard_wall_ns);
         json_object_set_new(o, "receiving", from);
-        return !held ? "Bootstrapping" : i.peer_durable > info->durable ? "Catching up" : "Protected";
+        *exit_code = held && age <= rpo ? 0 : 20;
+        return !held ? "Bootstrapping" : age > rpo || i.peer_durable > info->durable ? "Catching up" : "Protected";
     }
     return held ? "Recovery is possible" : "Bootstrapping";
 }
@@ -59,19 +84,25 @@ int svc_op_status(struct svc_req *q, struct err *err)
     struct io_space_info sp = { 0 };
     const struct log_recovery *rec = q->env->recovery;
     json_t *o = json_object(), *list = json_array();
-    const char *word, *state;
+    struct svc_standbys all_of = { NULL, -1, 0 }, down = { NULL, -1, 0 };
+    const char *state;
+    bool standby;
     int64_t all;
-    double rpo = -1;
 
     (void)err;
     store_info(q->s, &info);
     (void)io_space(store_io(q->s), &sp, NULL);
     svc_put_text(o, "store", store_dir(q->s));
-    word = info.super.role == ROLE_STANDBY ? standby_word(q, &info, o) : svc_standby_state(q, list, &rpo);
+    standby = info.super.role == ROLE_STANDBY;
+    svc_standby_state(q, list, &down);
+    if (standby)
+        all_of.word = standby_word(q, &info, o, &all_of.exit);
+    else
+        all_of = down;
     if (store_role(q->s) == ROLE_FENCED)
-        word = "Fenced";
+        all_of = (struct svc_standbys){ "Fenced", all_of.rpo_s, 24 };
     state = state_word(q, &info, &sp);
-    svc_put_text(o, "state", state ? state : word);
+    svc_put_text(o, "state", state ? state : all_of.word);
     svc_put_text(o, "role", role_name(store_role(q->s)));
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
@@ -79,7 +110,10 @@ int svc_op_status(struct svc_req *q, struct err *err)
     svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
     svc_put_time(o, "created", info.super.created_wall_ns);
     /* Of the standby that is nearest; null: nothing but this disk has it. */
-    json_object_set_new(o, "rpo_seconds", info.super.role == ROLE_STANDBY || rpo < 0 ? json_null() : json_real(rpo));
+    json_object_set_new(o, "rpo_seconds", standby || down.rpo_s < 0 ? json_null() : json_real(down.rpo_s));
+    json_object_set_new(o, "rpo_limit_seconds", json_real(svc_rpo(q->s)));
+    /* What is wrong with any standby this store ships to, and, of a standby, with where it comes from. */
+    json_object_set_new(o, "exit_code", json_integer(down.exit > all_of.exit ? down.exit : all_of.exit));
     json_object_set_new(o, "standbys", list);
     svc_put_u64(o, "not_yet_durable_bytes", info.head > info.durable ? info.head - info.durable : 0);
     svc_put_time(o, "history_from", info.oldest_wall_ns);

@@ -1,6 +1,8 @@
 /* link.c: the table of streams, and what the loops of both directions share. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/role.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -51,11 +53,22 @@ static int take_slot(struct link_table *t, const char *name, bool sends)
 
 void link_publish(struct loop *l)
 {
-    if (l->slot < 0)
-        return;
-    pthread_mutex_lock(&l->table->lock);
-    l->table->link[l->slot] = *l->info;
-    pthread_mutex_unlock(&l->table->lock);
+    struct link_table *t = l->table;
+    void (*tell)(void *arg) = NULL;
+    void *arg;
+
+    pthread_mutex_lock(&t->lock);
+    if (l->slot >= 0)
+        t->link[l->slot] = *l->info;
+    if (l->info->sends && l->info->agreed && l->info->durable > l->durable) {
+        l->durable = l->info->durable;
+        t->acked = l->durable > t->acked ? l->durable : t->acked;
+        tell = t->on_acked;
+    }
+    arg = t->on_acked_arg;
+    pthread_mutex_unlock(&t->lock);
+    if (tell != NULL)
+        tell(arg);
 }
 
 /* ---- a loop ---- */
@@ -121,6 +134,13 @@ void link_end(struct loop *l, int rc)
     }
 }
 
+bool link_stopped(const struct link_stop *stop)
+{
+    struct pollfd p = { .fd = stop->fd, .events = POLLIN | POLLRDHUP };
+
+    return (stop->flag != NULL && *stop->flag != 0) || (stop->fd >= 0 && poll(&p, 1, 0) > 0 && p.revents != 0);
+}
+
 int link_wait(struct loop *l, int ms, struct err *err)
 {
     struct pollfd p[4] = {
@@ -142,6 +162,14 @@ int link_wait(struct loop *l, int ms, struct err *err)
     if (rc == 0)
         rc = conn_flush(&l->c, err);
     return rc;
+}
+
+int link_fence(struct store *s, const struct epoch_row *by, int rc, struct err *err)
+{
+    struct err why = { 0 };
+    int f = store_fence(s, by, &why);
+
+    return f == 0 ? rc : err_set(err, f, "another site is primary since epoch %u; writing that down here failed: %.300s", by->number, why.msg);
 }
 
 void link_last_words(struct conn *c)

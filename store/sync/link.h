@@ -28,7 +28,10 @@ struct link_info {
     uint64_t sent, received, durable, applied;      /* there (of a sender), here (of a receiver) */
     uint64_t peer_durable, peer_head;   /* of a receiver: the primary's, as it last said */
     int64_t  heard_wall_ns;             /* when the other side last acknowledged, or sent, anything, by the clock here; 0: never */
-    bool     stalled;                   /* ship_stalled */
+    bool     booting;                   /* of a sender: the standby is being made, and not there yet */
+    bool     caught;                    /* of a sender: it once acknowledged all that was durable when both sides had agreed */
+    bool     stalled;                   /* ship_stalled; not while a limit holds back what is next */
+    int64_t  behind_ns;                 /* of a receiver: since when there is more at the primary than is durable here, by the clock here; 0: there is not */
     int      end;                       /* why it ended: 0 as asked, else an err_code */
 };
 
@@ -36,6 +39,9 @@ struct link_table {
     pthread_mutex_t lock;
     struct link_info link[LINKS_MAX];   /* lock */
     bool receiving;                     /* lock */
+    uint64_t acked;                     /* lock: the highest that any standby ever acknowledged as durable */
+    void (*on_acked)(void *arg);        /* lock: called, without it, when a standby acknowledged more as durable; NULL */
+    void *on_acked_arg;                 /* lock */
 };
 
 void link_table_init(struct link_table *t);
@@ -52,6 +58,7 @@ struct link_ship_options {
     bool     probe;                     /* end once both sides have agreed where the stream begins; nothing is sent */
     bool     may_make;                  /* where nothing is, make a standby */
     bool     compress;
+    bool     limit;                     /* keep to the setting "bandwidth" */
     struct link_stop stop;
     /* the standby fits and is of that site: its last chance not to be sent anything. Not 0: the stream ends with that. May be NULL. */
     int    (*met)(void *arg, const uint8_t site[16], struct err *err);
@@ -68,8 +75,19 @@ struct link_ship_options {
  */
 int link_ship(struct store *s, struct link_table *t, int in, int out, const struct link_ship_options *opt, struct link_info *info, struct err *err);
 
+/*
+ * link_ship_standby(s, t, b, in, out, opt, info, err): link_ship, name, may_make, met and booting apart of ${opt}, to the standby ${b}, and the settings say how far it is: from the first
+ * meeting on it is one of ours (unless it was removed meanwhile), and what it acknowledged is noted each minute and at the end. ${make}: also anew.
+ */
+struct standby;
+int link_ship_standby(struct store *s, struct link_table *t, const struct standby *b, bool make, int in, int out, struct link_ship_options opt, struct link_info *info,
+                      struct err *err);
+
 struct link_receive_options {
     const char *name;
+    bool     probe;                     /* end once both sides have agreed where the stream begins */
+    bool     once;                      /* end once all that was durable at the sender when it first said so is durable here */
+    void   (*progress)(void *arg, const struct link_info *info);     /* now and then; may be NULL */
     struct link_stop stop;
     /* nothing is here yet, and a standby is to be made (or one beside the store, in incoming/, where it cannot go on; then ${open} is not called): ${place} makes the directory if need be, *${io} (the caller's to free) leads to it; ${open} opens what was
      * made there. Both NULL: none is made. */

@@ -2,6 +2,7 @@
 #ifndef STORE_SYNC_LINK_INTERNAL_H
 #define STORE_SYNC_LINK_INTERNAL_H
 
+#include "store/core/wounds.h"
 #include "store/sync/conn.h"
 #include "store/sync/link.h"
 
@@ -16,6 +17,7 @@ struct loop {
     int watch;                  /* eventfd; -1 */
     const struct link_stop *stop;
     struct link_info *info;
+    uint64_t durable;           /* of a sender: published */
 };
 
 /* link_begin(l, t, in, out, name, sends, stop, info, err): NOMEM, IO; BUSY the second receiver. link_end: gives everything back. */
@@ -30,6 +32,29 @@ void link_publish(struct loop *l);
 int  link_wait(struct loop *l, int ms, struct err *err);
 /* link_last_words(c): what is queued goes out, if the other side takes it in time. */
 void link_last_words(struct conn *c);
+
+/* link_stopped(stop): asked to end. */
+bool link_stopped(const struct link_stop *stop);
+
+/*
+ * Data that one side does not have, or has damaged, and asks of the other. link_want: the next parts: what records name that is not here (${lacking}), else the first wound: 1 *${f} is set, 0 there is
+ * nothing, < 0. link_take: they came. link_note_fetch: the other side asks; link_give: the answer to it, into the connection: ${m} has its head. link_data_release.
+ */
+struct link_data {
+    struct proto_fetch asked;   /* by the other side; its parts */
+    uint8_t *parts;             /* of what this side asked for */
+    struct heal_plan *plan;     /* of that, where it is a wound; NULL: it is lacking */
+    struct wound wound;
+    uint8_t *buf;               /* PROTO_DATA_MAX */
+};
+int  link_want(struct loop *l, struct link_data *d, bool lacking, struct proto_fetch *f, struct err *err);
+int  link_take(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err);
+int  link_note_fetch(struct link_data *d, const struct proto_fetch *f, struct err *err);
+int  link_give(struct loop *l, struct link_data *d, struct proto_msg *m, struct err *err);
+void link_data_release(struct link_data *d);
+
+/* link_fence(s, by, rc, err): whoever is above was met. Returns ${rc}, or why it could not be written down, which then is what the person has to hear. */
+int link_fence(struct store *s, const struct epoch_row *by, int rc, struct err *err);
 
 uint64_t link_now_ms(void);
 

@@ -4,15 +4,15 @@
 #include "store/core/lacking.h"
 #include "store/core/role.h"
 #include "store/log/record.h"
-#include "store/maint/supply.h"
 #include "store/pack/history.h"
-#include "store/pack/pack.h"
 #include "store/sync/boot.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
+
+enum { PROGRESS_MS = 200 };
 
 struct taking {
     struct loop l;
@@ -25,11 +25,13 @@ struct taking {
     struct io *io;              /* to its directory */
     const char *dir;
     bool installed;             /* a new store beside this one is whole */
-    uint8_t *parts;             /* of the last FETCH */
+    struct link_data data;      /* asked for, either way */
     uint8_t *wanted;            /* numbers of files, of the last WANT */
     uint8_t *plain;
     size_t plain_cap;
     ZSTD_DCtx *zstd;
+    uint64_t until;             /* of opt->once: 0 not known yet */
+    uint64_t said_ms;
 };
 
 /* What is held here: all of it durable, so that nothing is asked for that may yet be lost. */
@@ -51,6 +53,7 @@ static int fill_own(struct taking *k, struct err *err)
     memcpy(o->lineage, info->super.lineage, 16);
     memcpy(o->site, info->super.site, 16);
     o->role = info->super.role;
+    o->known = store_epoch_known(s);
     o->incarnation = info->super.incarnation;
     o->durable = log_durable(store_log(s));
     o->whole = store_lacking_from(s) < o->durable ? store_lacking_from(s) : o->durable;
@@ -216,15 +219,19 @@ static int compare(struct taking *k, struct err *err)
 static void fork_found(const struct taking *k, struct rewind *w)
 {
     *w = (struct rewind){ .at = k->m.fork.low, .last_lsn = k->m.fork.low_rec.lsn, .last_hash = k->m.fork.low_rec.hash,
-                          .has_next = k->m.fork.has_next, .next = k->m.fork.next, .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
+                          .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
 }
 
 static void judge(struct taking *k)
 {
+    struct store_info *info = malloc(sizeof *info);
     struct rewind w;
 
     fork_found(k, &w);
-    receive_judged(&k->m, rewind_possible(store_io(k->l.s), &w, NULL) == 0);
+    if (info != NULL)
+        store_info(k->l.s, info);
+    receive_judged(&k->m, info != NULL && rewind_possible(store_io(k->l.s), &info->super, &w, NULL) == 0);
+    free(info);
 }
 
 /* For the caller, who has the store. */
@@ -240,71 +247,35 @@ static void note_rewind(struct taking *k)
         fork_found(k, w);
 }
 
-/* ---- data that are lacking ---- */
-
-enum { FETCH_PARTS = 1024 };
-
-/* The first ones of what is lacking, each byte once is for the packs to see to. */
-static int ask_for_data(struct taking *k, struct err *err)
+static int give(struct taking *k, struct err *err)
 {
-    struct lack *v;
-    struct proto_fetch f = { 0 };
-    uint64_t bytes = 0;
-    size_t n;
+    int rc;
 
-    if (k->m.state != RECEIVE_STREAM || k->m.fetching || k->l.s == NULL || store_lacking_from(k->l.s) == UINT64_MAX)
-        return 0;
-    v = malloc(FETCH_PARTS * sizeof *v);
-    free(k->parts);
-    k->parts = malloc(PROTO_PART_BYTES * (size_t)FETCH_PARTS);
-    if (v == NULL || k->parts == NULL) {
-        free(v);
-        return err_set(err, ERR_NOMEM, "stream: out of memory");
-    }
-    n = store_lacking(k->l.s, v, FETCH_PARTS);
-    for (size_t i = 0; i < n; i++) {
-        struct proto_data_part p = { .lsn = v[i].lsn, .dstart = v[i].dstart, .doff = v[i].doff, .len = v[i].len < PROTO_PART_MAX ? v[i].len : PROTO_PART_MAX };
-
-        if ((bytes += p.len) > PROTO_DATA_MAX)
-            break;
-        proto_part_put(k->parts + PROTO_PART_BYTES * (size_t)f.n++, &p);
-    }
-    free(v);
-    f.p = k->parts;
-    receive_fetch(&k->m, &f);
-    return 0;
+    receive_msg(&k->m, PROTO_DATA, &k->out);
+    rc = link_give(&k->l, &k->data, &k->out, err);
+    if (rc == 0)
+        receive_gave(&k->m);
+    return rc;
 }
 
-/* What was asked for is here: into the packs. What the sender does not have either is nowhere. */
-static int take_data(struct taking *k, struct err *err)
+static int supplied(struct taking *k, struct err *err)
 {
-    const struct proto_data *d = &k->msg.u.data;
-    struct packs_piece *v = calloc(d->n, sizeof *v);
-    struct lack *gone = calloc(d->n, sizeof *gone);
-    const uint8_t *p = d->data;
-    size_t n = 0, n_gone = 0;
-    int rc = v != NULL && gone != NULL ? 0 : err_set(err, ERR_NOMEM, "stream: out of memory");
+    int rc = link_take(&k->l, &k->data, &k->msg.u.data, err);
 
-    for (uint32_t i = 0; rc == 0 && i < d->n; i++) {
-        struct proto_data_part a;
-
-        proto_data_get(d->p, i, &a);
-        if (!a.had) {
-            gone[n_gone++] = (struct lack){ .lsn = a.lsn, .doff = a.doff, .len = a.len };
-            continue;
-        }
-        v[n++] = (struct packs_piece){ a.lsn, a.ino, a.off, a.dstart, a.doff, a.len, p };
-        p += a.len;
-    }
-    if (rc == 0)
-        rc = supply(k->l.s, v, n, err);
-    if (rc == 0)
-        rc = store_lacking_again(k->l.s, gone, n_gone, err);
     if (rc == 0)
         receive_supplied(&k->m);
-    free(v);
-    free(gone);
     return rc;
+}
+
+/* What is lacking here, or damaged, of the sender. */
+static int ask_for_data(struct taking *k, struct err *err)
+{
+    struct proto_fetch f;
+    int rc = 0;
+
+    if (k->m.state == RECEIVE_STREAM && !k->m.fetching && (rc = link_want(&k->l, &k->data, true, &f, err)) == 1)
+        receive_fetch(&k->m, &f);
+    return rc < 0 ? rc : 0;
 }
 
 static void report(struct taking *k)
@@ -318,7 +289,25 @@ static void report(struct taking *k)
     i->applied = k->m.applied;
     i->peer_durable = k->m.peer_durable > k->m.received ? k->m.peer_durable : k->m.received;
     i->peer_head = k->m.peer_head > i->peer_durable ? k->m.peer_head : i->peer_durable;
+    if (i->durable >= i->peer_durable)
+        i->behind_ns = 0;
+    else if (i->behind_ns == 0 && k->l.s != NULL)
+        i->behind_ns = io_wall_ns(store_io(k->l.s));
     link_publish(&k->l);
+    if (k->opt->progress != NULL && k->m.now_ms - k->said_ms >= PROGRESS_MS) {
+        k->said_ms = k->m.now_ms;
+        k->opt->progress(k->opt->arg, i);
+    }
+}
+
+/* All that was asked for is here. */
+static bool enough(struct taking *k)
+{
+    if (k->m.state != RECEIVE_STREAM || (k->opt->once && k->m.beat == 0))
+        return false;
+    if (k->until == 0)
+        k->until = k->m.peer_durable;
+    return k->opt->probe || (k->opt->once && k->m.durable >= k->until && conn_idle(&k->l.c));
 }
 
 static int do_due(struct taking *k, struct err *err)
@@ -337,7 +326,8 @@ static int do_due(struct taking *k, struct err *err)
         case RECEIVE_APPEND:     rc = append(k, err); break;
         case RECEIVE_JUDGE:      judge(k); break;
         case RECEIVE_COMPARE:    rc = compare(k, err); break;
-        case RECEIVE_SUPPLY:     rc = take_data(k, err); break;
+        case RECEIVE_DATA:       rc = give(k, err); break;
+        case RECEIVE_SUPPLY:     rc = supplied(k, err); break;
         case RECEIVE_FAILED:
             *err = k->m.err;
             return err->code;
@@ -364,6 +354,8 @@ static int hear(struct taking *k, struct err *err)
 
     while ((rc = conn_next(&k->l.c, &k->msg, err)) == 1) {
         receive_hear(&k->m, &k->msg);
+        if (k->msg.type == PROTO_FETCH && k->m.say_data && (rc = link_note_fetch(&k->data, &k->msg.u.fetch, err)) < 0)
+            return rc;
         k->l.info->heard_wall_ns = k->l.s != NULL ? io_wall_ns(store_io(k->l.s)) : 0;
         n++;
         rc = do_due(k, err);
@@ -395,6 +387,8 @@ static int run(struct taking *k, struct err *err)
         }
         rc = do_due(k, err);
         report(k);
+        if (rc == 0 && enough(k))
+            return 0;
         if (rc < 0 && k->m.state == RECEIVE_END)
             return rc;
         if (rc == 0)
@@ -441,7 +435,7 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
         k->m.may_go_back = opt->rewind != NULL;
         rc = run(k, err);
         if (k->m.fenced && k->l.s != NULL)
-            (void)store_fence(k->l.s, &k->m.fence, NULL);
+            rc = link_fence(k->l.s, &k->m.fence, rc, err);
         note_rewind(k);
         link_last_words(&k->l.c);
         if (k->l.s != NULL && rc != ERR_POISONED && k->own.role == ROLE_STANDBY) {
@@ -460,7 +454,7 @@ int link_receive(struct store *s, struct link_table *t, int in, int out, const s
     if (k->io != NULL)
         k->io->ops->free(k->io);
     free(k->wanted);
-    free(k->parts);
+    link_data_release(&k->data);
     free(k->plain);
     free(k);
     return rc;

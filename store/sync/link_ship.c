@@ -1,6 +1,7 @@
 /* link_ship.c: a store's log to a standby. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/periods.h"
 #include "store/core/role.h"
 #include "store/log/frame.h"
 #include "store/maint/packer.h"
@@ -8,13 +9,14 @@
 #include "store/pack/history.h"
 #include "store/pack/sealed.h"
 #include "store/sync/boot.h"
+#include "store/sync/rate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
-enum { BATCH_BYTES = 1 << 20, PART_BYTES = 256 << 10, BATCH_RECORDS = 4096, ZSTD_LEVEL = 1, PROGRESS_MS = 200, SKIP = 16 };
+enum { BATCH_BYTES = 1 << 20, PART_BYTES = 256 << 10, BATCH_RECORDS = 4096, ZSTD_LEVEL = 1, PROGRESS_MS = 200, SKIP = 16, RATE_LOOK_MS = 1000, HOLD_MOST_MS = 100 };
 
 struct shipping {
     struct loop l;
@@ -30,7 +32,7 @@ struct shipping {
     uint8_t *batch, *packed;
     size_t batch_cap, packed_cap;
     ZSTD_CCtx *zstd;
-    struct proto_fetch fetch;   /* heard last, and not answered yet; its parts */
+    struct link_data data;      /* asked for, either way */
     struct proto_list list;     /* sent last; its files */
     uint64_t list_end;          /* and its position */
     uint64_t alive_ms;
@@ -40,6 +42,11 @@ struct shipping {
     struct io_file *part;       /* it, up to at */
     uint64_t at;
     bool met;                   /* opt->met was called */
+    bool made;                  /* the standby is made in this stream */
+    uint64_t agreed_durable;    /* here, when both sides had agreed */
+    struct rate_bucket bucket;
+    uint64_t bytes_s, rate_ms;  /* the limit, 0 none; when it was looked up */
+    uint64_t hold_ms;           /* so long nothing more may be sent; 0: it may */
     unsigned skip;              /* so many batches are not worth the try */
     uint64_t said_ms;
 };
@@ -109,14 +116,51 @@ static int put_record(struct shipping *h, struct proto_records *k, struct record
     return rc < 0 ? rc : 1;
 }
 
+/* ---- how fast ---- */
+
+/* The limit as the settings have it at this time of the day. What is no limit is none: a stream that stands still for a slip of the pen would be worse. */
+static void look_up_rate(struct shipping *h)
+{
+    char text[RATE_TEXT_MAX];
+    struct rate r = { 0 };
+    uint64_t now = link_now_ms();
+
+    if (!h->opt->limit || (h->rate_ms != 0 && now - h->rate_ms < RATE_LOOK_MS))
+        return;
+    h->rate_ms = now;
+    if (store_config_get(h->l.s, "bandwidth", text, sizeof text) <= 0 || rate_parse(text, &r, NULL) < 0)
+        h->bytes_s = 0;
+    else
+        h->bytes_s = rate_at(&r, r.n > 0 ? periods_minute(h->l.s, io_wall_ns(store_io(h->l.s))) : 0);
+}
+
+static bool may_send(struct shipping *h)
+{
+    look_up_rate(h);
+    h->hold_ms = rate_wait_ms(&h->bucket, h->bytes_s, link_now_ms());
+    return h->hold_ms == 0;
+}
+
+/* The message is queued. */
+static int put_counted(struct shipping *h, struct err *err)
+{
+    size_t before = h->l.c.tx_len - h->l.c.tx_at;
+    int rc = conn_put(&h->l.c, &h->msg, err);
+
+    if (rc == 0)
+        rate_took(&h->bucket, h->l.c.tx_len - h->l.c.tx_at - before);
+    return rc;
+}
+
 /* The records behind s->sent into h->batch: a batch, or up to what is durable. */
 static int read_batch(struct shipping *h, struct proto_records *k, struct err *err)
 {
     unsigned again = 3;        /* it is let go of while it is read: seldom more than once */
+    uint32_t most = rate_piece(h->bytes_s, BATCH_BYTES);
     int rc = open_iter(h, err);
 
     memset(k, 0, sizeof *k);
-    while (rc == 0 && k->n < BATCH_RECORDS && k->bytes < BATCH_BYTES) {
+    while (rc == 0 && k->n < BATCH_RECORDS && k->bytes < most) {
         struct record rec = { 0 };
         uint32_t len;
 
@@ -176,7 +220,7 @@ static int send_records(struct shipping *h, struct err *err)
     if (rc < 0)
         return rc;
     pack(h, &m->u.records);
-    rc = conn_put(&h->l.c, m, err);
+    rc = put_counted(h, err);
     if (rc == 0)
         ship_sent(&h->m, m->u.records.end);
     return rc;
@@ -197,7 +241,7 @@ static int keep_alive(void *arg)
         if (conn_put(&h->l.c, &h->msg, &h->away) < 0 || conn_flush(&h->l.c, &h->away) < 0)
             return 1;
     }
-    return h->l.stop != NULL && h->l.stop->flag != NULL && *h->l.stop->flag != 0;
+    return link_stopped(h->l.stop);
 }
 
 static int send_list(struct shipping *h, struct err *err)
@@ -212,6 +256,8 @@ static int send_list(struct shipping *h, struct err *err)
         *err = h->away;
         return err->code;
     }
+    if (rc == ERR_BUSY && link_stopped(h->l.stop))
+        return err_set(err, ERR_INTR, "interrupted");
     ship_msg(&h->m, PROTO_LIST, 0, &h->msg);
     if (rc == 0)
         rc = boot_list(h->l.s, l, &end, err);
@@ -301,7 +347,8 @@ static int send_file(struct shipping *h, struct err *err)
         }
     }
     left = w->file.size - h->at;
-    n = left < PART_BYTES ? (uint32_t)left : PART_BYTES;
+    n = rate_piece(h->bytes_s, PART_BYTES);
+    n = left < n ? (uint32_t)left : n;
     rc = room(&h->batch, &h->batch_cap, PART_BYTES, err);
     if (rc == 0)
         rc = sealed_read(h->part, w->file.name, h->batch, n, h->at, err);
@@ -309,7 +356,7 @@ static int send_file(struct shipping *h, struct err *err)
         return rc;
     ship_msg(&h->m, PROTO_FILE, h->at, &h->msg);
     h->msg.u.file = (struct proto_file){ w->index, n, h->batch };
-    rc = conn_put(&h->l.c, &h->msg, err);
+    rc = put_counted(h, err);
     h->at += n;
     if (h->at == w->file.size) {
         io_close(h->part);
@@ -351,67 +398,6 @@ static int tell(struct shipping *h, struct err *err)
     return rc;
 }
 
-/* Where a record wrote the byte at ${k}->doff of its data; by the record, or, where that was let go of, by the pack. */
-static int where_from(struct shipping *h, struct proto_data_part *k)
-{
-    struct record rec;
-    void *buf = NULL;
-    int rc = history_record(store_history(h->l.s), k->lsn, &rec, &buf, NULL);
-
-    if (rc == 0 && rec.type == REC_WRITE) {
-        k->ino = rec.ino;
-        k->off = rec.u.write.off + k->doff;
-    }
-    free(buf);
-    return rc == ERR_NOMEM || rc == ERR_IO ? rc : 0;
-}
-
-/* What the other side lacks. What is not here either (it was purged) is said so; damage here ends the stream by name. */
-static int give(struct shipping *h, struct err *err)
-{
-    struct proto_fetch *f = &h->fetch;
-    uint8_t *parts = malloc(PROTO_DATA_PART_BYTES * (size_t)f->n);
-    uint32_t bytes = 0;
-    int rc = parts != NULL ? room(&h->batch, &h->batch_cap, PROTO_DATA_MAX, err) : err_set(err, ERR_NOMEM, "stream: out of memory");
-
-    for (uint32_t i = 0; rc == 0 && i < f->n; i++) {
-        struct proto_data_part k;
-
-        proto_part_get(f->p, i, &k);
-        rc = store_has_data(h->l.s, k.lsn, k.doff, k.len, &k.had, err);
-        if (rc == 0 && k.had)
-            rc = store_read_data(h->l.s, k.lsn, k.dstart, k.doff, k.len, h->batch + bytes, false, err);
-        if (rc == 0 && k.had)
-            rc = where_from(h, &k);
-        bytes += rc == 0 && k.had ? k.len : 0;
-        if (rc == 0)
-            proto_data_put(parts + PROTO_DATA_PART_BYTES * (size_t)i, &k);
-    }
-    if (rc == 0) {
-        ship_msg(&h->m, PROTO_DATA, h->m.sent, &h->msg);
-        h->msg.u.data = (struct proto_data){ f->n, bytes, parts, h->batch };
-        rc = conn_put(&h->l.c, &h->msg, err);
-    }
-    if (rc == 0)
-        ship_gave(&h->m);
-    free(parts);
-    return rc;
-}
-
-/* It is answered when there is room; the bytes it came in are gone by then. */
-static int note_fetch(struct shipping *h, const struct proto_fetch *f, struct err *err)
-{
-    size_t len = PROTO_PART_BYTES * (size_t)f->n;
-    uint8_t *p = malloc(len);
-
-    if (p == NULL)
-        return err_set(err, ERR_NOMEM, "stream: out of memory");
-    memcpy(p, f->p, len);
-    free((void *)(uintptr_t)h->fetch.p);
-    h->fetch = (struct proto_fetch){ f->n, p };
-    return 0;
-}
-
 /* ---- the loop ---- */
 
 static void report(struct shipping *h, bool now)
@@ -424,13 +410,36 @@ static void report(struct shipping *h, bool now)
     i->received = h->m.received;
     i->durable = h->m.acked;
     i->applied = h->m.applied;
-    i->stalled = ship_stalled(&h->m);
+    i->stalled = ship_stalled(&h->m) && (h->hold_ms == 0 || h->m.acked < h->m.sent);
+    h->made |= h->m.state == SHIP_LISTED || h->m.state == SHIP_MADE;
+    i->caught |= h->met && h->m.acked >= h->agreed_durable;
+    i->booting = h->made && !i->caught;
     link_publish(&h->l);
     if (!now && h->m.now_ms - h->said_ms < PROGRESS_MS)
         return;
     h->said_ms = h->m.now_ms;
     if (h->opt->progress != NULL)
         h->opt->progress(h->opt->arg, i, h->m.durable);
+}
+
+static int give(struct shipping *h, struct err *err)
+{
+    int rc;
+
+    ship_msg(&h->m, PROTO_DATA, h->m.sent, &h->msg);
+    rc = link_give(&h->l, &h->data, &h->msg, err);
+    if (rc == 0)
+        ship_gave(&h->m);
+    return rc;
+}
+
+static int supplied(struct shipping *h, struct err *err)
+{
+    int rc = link_take(&h->l, &h->data, &h->msg.u.data, err);
+
+    if (rc == 0)
+        ship_supplied(&h->m);
+    return rc;
 }
 
 static int hear(struct shipping *h, struct err *err)
@@ -443,7 +452,9 @@ static int hear(struct shipping *h, struct err *err)
         ship_hear(&h->m, &h->msg);
         if (h->msg.type == PROTO_WANT && h->m.state == SHIP_FILES && (rc = note_want(h, &h->msg.u.want, err)) < 0)
             return rc;
-        if (h->msg.type == PROTO_FETCH && h->m.say_data && (rc = note_fetch(h, &h->msg.u.fetch, err)) < 0)
+        if (h->m.supply_due && (rc = supplied(h, err)) < 0)
+            return rc;
+        if (h->msg.type == PROTO_FETCH && h->m.say_data && (rc = link_note_fetch(&h->data, &h->msg.u.fetch, err)) < 0)
             return rc;
         h->l.info->heard_wall_ns = io_wall_ns(store_io(h->l.s));
     }
@@ -456,8 +467,25 @@ static void meet(struct shipping *h)
     struct err err = { 0 };
 
     h->met = true;
+    h->agreed_durable = h->m.durable;
     if (h->opt->met != NULL && h->opt->met(h->opt->arg, h->m.peer_site, &err) < 0)
         ship_fail(&h->m, true, &err);
+}
+
+/* Nothing more may be sent for a while: of the files the other side hears no beat else. */
+static int say_alive(struct shipping *h, struct err *err)
+{
+    if (keep_alive(h) != 0 && h->away.code != 0) {
+        *err = h->away;
+        return err->code;
+    }
+    return 0;
+}
+
+/* How long to wait for something to happen. */
+static int poll_ms(const struct shipping *h)
+{
+    return h->hold_ms > 0 && h->hold_ms < HOLD_MOST_MS ? (int)h->hold_ms : LINK_POLL_MS;
 }
 
 /* 1: done. Does what is due until the connection has enough, or there is nothing. */
@@ -473,17 +501,36 @@ static int do_due(struct shipping *h, struct err *err)
         case SHIP_DONE:    return 1;
         case SHIP_SEND:    rc = conn_put(&h->l.c, &h->msg, err); break;
         case SHIP_LIST:    rc = send_list(h, err); break;
-        case SHIP_FILE:    rc = send_file(h, err); break;
+        case SHIP_FILE:
+            if (!may_send(h))
+                return say_alive(h, err);
+            rc = send_file(h, err);
+            break;
         case SHIP_LOOK_UP: look_up(h); break;
         case SHIP_TELL:    rc = tell(h, err); break;
         case SHIP_DATA:    rc = give(h, err); break;
-        case SHIP_READ:    rc = send_records(h, err); break;
+        case SHIP_READ:
+            if (!may_send(h))
+                return 0;
+            rc = send_records(h, err);
+            break;
         case SHIP_FAILED:
             *err = h->m.err;
             return err->code;
         }
     }
     return rc;
+}
+
+/* What is damaged here, of the standby. */
+static int ask_for_data(struct shipping *h, struct err *err)
+{
+    struct proto_fetch f;
+    int rc = 0;
+
+    if (h->m.state == SHIP_STREAM && !h->m.fetching && (rc = link_want(&h->l, &h->data, false, &f, err)) == 1)
+        ship_fetch(&h->m, &f);
+    return rc < 0 ? rc : 0;
 }
 
 static int run(struct shipping *h, struct err *err)
@@ -499,7 +546,9 @@ static int run(struct shipping *h, struct err *err)
             rc = err_set(&why, ERR_POISONED, "log: %s", err_text(ERR_POISONED));
             ship_fail(&h->m, true, &why);
         }
-        rc = do_due(h, err);
+        rc = ask_for_data(h, err);
+        if (rc == 0)
+            rc = do_due(h, err);
         report(h, rc != 0);
         if (rc == 1)
             return 0;
@@ -509,7 +558,7 @@ static int run(struct shipping *h, struct err *err)
         }
         if (rc < 0)
             return rc;
-        rc = link_wait(&h->l, LINK_POLL_MS, &why);
+        rc = link_wait(&h->l, poll_ms(h), &why);
         /* Its last words first: why it does not listen any more may be in them. */
         if (rc == 0 || rc == ERR_AWAY)
             rc = hear(h, rc == 0 ? &why : &(struct err){ 0 }) < 0 && rc == 0 ? why.code : rc;
@@ -543,6 +592,7 @@ static void fill_own(struct shipping *h)
     o->incarnation = h->super.incarnation;
     o->first = store_whole_from(h->l.s);
     o->begins = LOG_FIRST_ADDR;
+    o->known = store_epoch_known(h->l.s);
     o->n_epochs = h->super.n_epochs;
     o->epochs = h->super.epochs;
     o->may_make = h->opt->may_make;
@@ -569,7 +619,7 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
         ship_init(&h->m, &h->own, durable, log_head(log), opt->probe ? 0 : opt->follow ? UINT64_MAX : durable);
         rc = h->own.n_epochs == 0 ? err_set(err, ERR_NOMEM, "stream: out of memory") : run(h, err);
         if (h->m.fenced)                 /* at once, and before anybody hears more of it; a failure to write that down is the store's to say */
-            (void)store_fence(s, &h->m.fence, NULL);
+            rc = link_fence(s, &h->m.fence, rc, err);
         link_last_words(&h->l.c);
     }
     link_end(&h->l, rc);
@@ -577,7 +627,7 @@ int link_ship(struct store *s, struct link_table *t, int in, int out, const stru
     if (h->part != NULL)
         io_close(h->part);
     free((void *)(uintptr_t)h->list.p);
-    free((void *)(uintptr_t)h->fetch.p);
+    link_data_release(&h->data);
     free(h->want);
     ZSTD_freeCCtx(h->zstd);
     free(h->batch);

@@ -95,7 +95,7 @@ static const char *hello_wrong(const struct proto_hello *h)
     if (h->part != PROTO_SENDER && h->part != PROTO_RECEIVER)
         return "neither sender nor receiver";
     if (h->role == 0)
-        return h->part != PROTO_RECEIVER || h->n_epochs != 0 || h->durable != 0 || h->whole != 0 || h->last_lsn != 0 || h->incarnation != 0 ||
+        return h->part != PROTO_RECEIVER || h->n_epochs != 0 || h->durable != 0 || h->whole != 0 || h->known != 0 || h->last_lsn != 0 || h->incarnation != 0 ||
                !none(h->lineage, 16) || !none(h->site, 16) || !none(h->last_hash.b, 16) ? "no store, and fields of one" : NULL;
     if (h->role > ROLE_FENCED)
         return "an unknown role";
@@ -110,6 +110,8 @@ static const char *hello_wrong(const struct proto_hello *h)
         if (wrong != NULL)
             return wrong;
     }
+    if (h->known < h->epochs[h->n_epochs - 1].number)
+        return "a number of an epoch that is held and not known";
     return memcmp(h->epochs[h->n_epochs - 1].lineage, h->lineage, 16) != 0 ? "its newest epoch is of another lineage" : NULL;
 }
 
@@ -128,7 +130,7 @@ static int get_hello(struct rd *r, struct proto_hello *h, struct err *err)
     h->last_lsn = rd_u64(r);
     get_bytes(r, h->last_hash.b, 16);
     h->part = rd_u32(r);
-    rd_zero(r, 4);
+    h->known = rd_u32(r);
     h->whole = rd_u64(r);
     if (h->n_epochs > SUPER_EPOCHS_MAX)
         return bad(err, PROTO_HELLO, "more epochs than a store has");
@@ -153,7 +155,7 @@ static void put_hello(struct wr *w, const struct proto_hello *h)
     wr_u64(w, h->last_lsn);
     wr_bytes(w, h->last_hash.b, 16);
     wr_u32(w, h->part);
-    wr_u32(w, 0);
+    wr_u32(w, h->known);
     wr_u64(w, h->whole);
     for (uint32_t i = 0; i < h->n_epochs && i < SUPER_EPOCHS_MAX; i++)
         epoch_row_put(w, &h->epochs[i]);
@@ -405,10 +407,23 @@ void proto_data_get(const uint8_t *p, uint32_t i, struct proto_data_part *out)
     out->off = get_u64(p + 32);
 }
 
+bool proto_answers(const struct proto_fetch *f, const struct proto_data *d)
+{
+    struct proto_data_part a, b;
+    bool same = d->n == f->n;
+
+    for (uint32_t i = 0; same && i < d->n; i++) {
+        proto_part_get(f->p, i, &a);
+        proto_data_get(d->p, i, &b);
+        same = a.lsn == b.lsn && a.dstart == b.dstart && a.doff == b.doff && a.len == b.len;
+    }
+    return same;
+}
+
 static bool part_fits(const struct proto_data_part *k)
 {
     return k->lsn != 0 && k->lsn % FRAME_ALIGN == 0 && k->lsn <= INT64_MAX && k->len > 0 && k->len <= PROTO_PART_MAX && k->doff <= REC_DATA_MAX &&
-           k->len <= REC_DATA_MAX - k->doff && k->dstart >= record_dstart(REC_HEAD_BYTES) && k->dstart <= REC_HEAD_MAX + FRAME_BYTES;
+           k->len <= REC_DATA_MAX - k->doff && (k->dstart == 0 || k->dstart >= record_dstart(REC_HEAD_BYTES)) && k->dstart <= REC_HEAD_MAX + FRAME_BYTES;
 }
 
 static int get_fetch(struct rd *r, struct proto_fetch *f, struct err *err)

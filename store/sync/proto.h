@@ -74,6 +74,7 @@ struct proto_hello {
     uint8_t  lineage[16], site[16];
     uint32_t role;             /* enum super_role; 0: there is no store here yet, all else of it is zero */
     uint32_t part;             /* enum proto_part */
+    uint32_t known;            /* the highest number of an epoch that was heard of, whether its records are held or not */
     uint64_t incarnation;
     uint64_t durable;          /* end of what is held and durable; 0 where nothing is */
     uint64_t whole;            /* below it all data that records name are held, too; durable, or a record that names what is lacking */
@@ -215,6 +216,8 @@ void proto_part_get(const uint8_t *p, uint32_t i, struct proto_data_part *out);
 void proto_part_put(uint8_t *p, const struct proto_data_part *k);
 void proto_data_get(const uint8_t *p, uint32_t i, struct proto_data_part *out);
 void proto_data_put(uint8_t *p, const struct proto_data_part *k);
+/* proto_answers(f, d): the answer has the parts that were asked for, in their order. */
+bool proto_answers(const struct proto_fetch *f, const struct proto_data *d);
 
 /* proto_bound(m): bytes proto_encode may need. proto_encode(m, buf, cap): writes head and body; returns the bytes, 0 if ${cap} is too small. */
 size_t proto_bound(const struct proto_msg *m);

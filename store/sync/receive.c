@@ -25,7 +25,7 @@ static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
     if (r->state == RECEIVE_END)
         return;
     r->state = RECEIVE_END;
-    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->supply_due = r->judge_due = r->say_boot = false;
+    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->say_data = r->supply_due = r->judge_due = r->say_boot = false;
     r->tell = tell;
     r->err.code = code;
     va_start(ap, fmt);
@@ -67,14 +67,9 @@ static void want_files(struct receive *r)
     r->state = RECEIVE_MAKE;
 }
 
-/* They part at low: the sender's next record is another one. Where it begins an epoch there, that row says from where on files of here are of a branch. */
+/* They part at low: the sender's next record is another one. */
 static void found(struct receive *r)
 {
-    for (uint32_t i = 0; i < r->n_peer_epochs; i++)
-        if (r->peer_epochs[i].first_lsn == r->fork.low) {
-            r->fork.has_next = true;
-            r->fork.next = r->peer_epochs[i];
-        }
     r->fork.found = r->judge_due = true;
 }
 
@@ -169,6 +164,14 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
     uint32_t known = o->n_epochs > 0 ? o->epochs[o->n_epochs - 1].number : 0;
     uint64_t fork;
 
+    r->fenced = o->role != 0 && memcmp(h->lineage, o->lineage, 16) == 0 && h->known > o->known;
+    r->fence = *newest;
+    if (newest->number < h->known) {
+        memset(&r->fence, 0, sizeof r->fence);
+        r->fence.number = h->known;
+        memcpy(r->fence.site, h->site, 16);
+        r->fence.first_lsn = newest->first_lsn;
+    }
     if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
         end(r, true, ERR_PEERVER, "the sender speaks protocol %" PRIu32 " to %" PRIu32 ", the standby %d to %d; bring the older one up to date",
             h->lowest, h->highest, PROTO_LOWEST, PROTO_HIGHEST);
@@ -178,18 +181,14 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
         end(r, true, ERR_NOSTORE, "here is a store of lineage %02x%02x%02x%02x..., the sender's is %02x%02x%02x%02x...", o->lineage[0], o->lineage[1],
             o->lineage[2], o->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3]);
     } else if (o->role != 0 && o->role != ROLE_STANDBY) {
-        r->fenced = newest->number > known;
-        r->fence = *newest;
         end(r, true, ERR_FENCED, "expected a standby here, found a store that %s (epoch %" PRIu32 ", the sender's %" PRIu32 ")",
             o->role == ROLE_FENCED ? "was primary, and follows nobody yet (`spare demote` here)" : "is itself writable", known, newest->number);
-    } else if (newest->number < known) {
-        end(r, true, ERR_FENCED, "the sender is of epoch %" PRIu32 ", and here epoch %" PRIu32 " is known: another site is primary", newest->number, known);
+    } else if (newest->number < o->known) {
+        end(r, true, ERR_FENCED, "the sender is of epoch %" PRIu32 ", and here epoch %" PRIu32 " is known: another site is primary", newest->number, o->known);
     } else {
         r->epoch = m->epoch;
         memcpy(r->epoch_id, m->epoch_id, 16);
         memcpy(r->peer_site, h->site, 16);
-        r->n_peer_epochs = h->n_epochs;
-        memcpy(r->peer_epochs, h->epochs, h->n_epochs * sizeof *h->epochs);
         r->state = o->role == 0 ? RECEIVE_MAKE : RECEIVE_START;
         fork = o->role == 0 ? 0 : epoch_fork(h->epochs, h->n_epochs, h->durable, o->epochs, o->n_epochs, o->durable);
         r->may_part = o->role != 0 && newest->number > known;
@@ -274,21 +273,17 @@ void receive_supplied(struct receive *r)
     r->fetching = r->supply_due = false;
 }
 
-/* The answer has the parts that were asked for, in their order. */
 static void hear_data(struct receive *r, const struct proto_data *d)
 {
-    struct proto_data_part a, b;
-    bool same = d->n == r->fetch.n;
-
-    for (uint32_t i = 0; same && i < d->n; i++) {
-        proto_part_get(r->fetch.p, i, &a);
-        proto_data_get(d->p, i, &b);
-        same = a.lsn == b.lsn && a.dstart == b.dstart && a.doff == b.doff && a.len == b.len;
-    }
-    if (same)
+    if (proto_answers(&r->fetch, d))
         r->supply_due = true;
     else
         end(r, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
+}
+
+void receive_gave(struct receive *r)
+{
+    r->say_data = false;
 }
 
 /* ---- the stream ---- */
@@ -376,6 +371,8 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_start(r, m->position);
     else if (m->type == PROTO_RECORDS && r->state == RECEIVE_STREAM && !r->append_due)
         hear_records(r, m->position);
+    else if (m->type == PROTO_FETCH && r->state == RECEIVE_STREAM && !r->say_data)
+        r->say_data = true;
     else if (m->type == PROTO_DATA && r->state == RECEIVE_STREAM && r->fetching && !r->say_fetch && !r->supply_due)
         hear_data(r, &m->u.data);
     else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
@@ -423,6 +420,7 @@ static void fill_hello(const struct receive *r, struct proto_msg *m)
     memcpy(h->lineage, o->lineage, 16);
     memcpy(h->site, o->site, 16);
     h->role = o->role;
+    h->known = o->known;
     h->part = PROTO_RECEIVER;
     h->incarnation = o->incarnation;
     h->durable = o->durable;
@@ -440,6 +438,11 @@ static void fill_ack(struct receive *r, struct proto_msg *m)
     m->u.ack.applied = r->applied;
     m->u.ack.beat = r->beat;
     r->say_ack = false;
+}
+
+void receive_msg(const struct receive *r, uint16_t type, struct proto_msg *m)
+{
+    begin_msg(r, m, type);
 }
 
 enum receive_due receive_due(struct receive *r, struct proto_msg *out)
@@ -489,6 +492,8 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
     }
     if (r->supply_due)
         return RECEIVE_SUPPLY;
+    if (r->say_data)
+        return RECEIVE_DATA;
     if (r->append_due)
         return RECEIVE_APPEND;
     if (r->say_fetch) {

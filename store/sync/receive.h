@@ -26,6 +26,7 @@ enum receive_due {
     RECEIVE_LIST,              /* a list of files was heard: receive_wants tells which of them are not here */
     RECEIVE_FILE,              /* the part of one that was just heard: receive_filed, once it is written */
     RECEIVE_INSTALL,           /* all files are here, and the retained set just heard: make a standby of them: receive_made tells */
+    RECEIVE_DATA,              /* the parts that were asked for last (FETCH): a message DATA for receive_gave, or receive_fail */
     RECEIVE_SUPPLY,            /* the DATA just heard: receive_supplied, once they are here */
     RECEIVE_JUDGE,             /* where both part is known (r->fork): receive_judged tells whether this side can go back to there */
     RECEIVE_COMPARE,           /* whether the record r->told is held here: receive_compared tells */
@@ -40,6 +41,7 @@ struct receive_own {
     uint64_t incarnation;
     uint64_t durable;          /* end of what is held, all of it durable; 0 where nothing is here */
     uint64_t whole;            /* below it all data that records name are here, too */
+    uint32_t known;            /* proto_hello */
     uint64_t last_lsn;
     struct hash128 last_hash;
     uint32_t n_epochs;
@@ -64,19 +66,15 @@ struct receive {
         uint64_t low, high;    /* what ends at or below low is the same at both; they part at or below high */
         uint64_t asked;
         struct proto_tell low_rec;      /* the record that ends at low */
-        bool     has_next;     /* the sender's epoch that begins where they part */
-        struct epoch_row next;
         bool     found;        /* low is where they part, and what this side is to go back to */
     } fork;
     struct proto_tell told;
     bool     compare_due, say_ask, judge_due, say_boot;
     bool     fetching, supply_due;      /* a FETCH was said, and not answered yet; the answer is here */
     struct proto_fetch fetch;  /* borrowed from who said receive_fetch */
-    bool     say_fetch;
+    bool     say_fetch, say_data;
     bool     fenced;           /* the sender is above: this side is primary no more */
     struct epoch_row fence;
-    struct epoch_row peer_epochs[SUPER_EPOCHS_MAX];
-    uint32_t n_peer_epochs;
     uint64_t peer_durable, peer_head;   /* as of the last BEAT */
     int64_t  peer_wall_ns;
     uint64_t beat;
@@ -100,6 +98,9 @@ void receive_filed(struct receive *r);
 /* receive_fetch(r, f): these parts are lacking; ${f} lives until it was sent. Nothing where one is on its way already, or there is no stream. receive_supplied(r): what came is here, or never will be. */
 void receive_fetch(struct receive *r, const struct proto_fetch *f);
 void receive_supplied(struct receive *r);
+/* receive_msg(r, type, m): head of a DATA; the caller fills in the rest. receive_gave(r): it is on its way. */
+void receive_msg(const struct receive *r, uint16_t type, struct proto_msg *m);
+void receive_gave(struct receive *r);
 
 /* receive_judged(r, possible): else it is made anew, of files. receive_installed(r): those of a store that is there already: a new one beside it is whole. */
 void receive_judged(struct receive *r, bool possible);

@@ -55,15 +55,21 @@ void ship_fail(struct ship *s, bool tell, const struct err *err)
 
 /* ---- the first words ---- */
 
-/* Whoever is above is primary, whatever else is wrong. */
+/* Whoever is above is primary, whatever else is wrong; by its own records, or by what it heard of. */
 static void look_for_fence(struct ship *s, const struct proto_hello *h)
 {
-    const struct epoch_row *e = &h->epochs[h->n_epochs - 1];
+    const struct epoch_row *e = h->role != 0 ? &h->epochs[h->n_epochs - 1] : NULL;
 
-    if (e->number <= newest(s)->number)
+    if (e == NULL || memcmp(h->lineage, s->own->lineage, 16) != 0 || h->known <= newest(s)->number)
         return;
     s->fenced = true;
     s->fence = *e;
+    if (e->number < h->known) {
+        memset(&s->fence, 0, sizeof s->fence);
+        s->fence.number = h->known;
+        memcpy(s->fence.site, h->site, 16);      /* who said so */
+        s->fence.first_lsn = e->first_lsn;
+    }
 }
 
 /* What the other side is, whether or not it has a store. */
@@ -84,11 +90,9 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
     } else if (memcmp(h->site, s->own->site, 16) == 0) {
         end(s, true, ERR_USAGE, "expected a standby, found this store itself, or a copy of it that was not told so (mount it with --copied)");
     } else if (h->role == ROLE_FENCED) {
-        look_for_fence(s, h);
         end(s, true, ERR_FENCED, "expected a standby, found a primary of before (epoch %" PRIu32 ", here %" PRIu32 "), which has stopped; once it shall follow, `spare "
             "demote` there: what it has that nobody else has is kept", h->epochs[h->n_epochs - 1].number, newest(s)->number);
     } else if (h->role == ROLE_PRIMARY) {
-        look_for_fence(s, h);
         end(s, true, ERR_FENCED, "expected a standby, found a store that is itself writable (epoch %" PRIu32 ", here %" PRIu32 ")",
             h->epochs[h->n_epochs - 1].number, newest(s)->number);
     } else {
@@ -115,7 +119,6 @@ static bool may_part(const struct ship *s, const struct proto_hello *h)
 /* The store there holds what is not ours. */
 static void apart(struct ship *s, const struct proto_hello *h, uint64_t fork)
 {
-    look_for_fence(s, h);
     if (s->fenced)
         end(s, true, ERR_FENCED, "the standby follows another primary, of epoch %" PRIu32 "; this store is of epoch %" PRIu32
             ". They part at @%" PRIu64 " at the latest", s->fence.number, newest(s)->number, fork);
@@ -157,9 +160,12 @@ static void meet(struct ship *s, const struct proto_hello *h)
 
 static void hear_hello(struct ship *s, const struct proto_hello *h)
 {
+    look_for_fence(s, h);
     if (!peer_fits(s, h))
         return;
-    if (h->role != 0) {
+    if (s->fenced) {
+        apart(s, h, epoch_fork(s->own->epochs, s->own->n_epochs, s->durable, h->epochs, h->n_epochs, h->durable));
+    } else if (h->role != 0) {
         meet(s, h);
     } else if (s->state == SHIP_MADE) {
         end(s, true, ERR_BADREC, "expected the standby that was made, found none");
@@ -237,6 +243,27 @@ static void hear_ask(struct ship *s, uint64_t position)
     s->say_told = true;
 }
 
+void ship_fetch(struct ship *s, const struct proto_fetch *f)
+{
+    if (s->state != SHIP_STREAM || s->fetching)
+        return;
+    s->fetch = *f;
+    s->fetching = s->say_fetch = true;
+}
+
+void ship_supplied(struct ship *s)
+{
+    s->fetching = s->supply_due = false;
+}
+
+static void hear_data(struct ship *s, const struct proto_data *d)
+{
+    if (proto_answers(&s->fetch, d))
+        s->supply_due = true;
+    else
+        end(s, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
+}
+
 void ship_gave(struct ship *s)
 {
     s->say_data = false;
@@ -265,6 +292,8 @@ void ship_hear(struct ship *s, const struct proto_msg *m)
         end(s, false, m->u.refuse.code, "%s", m->u.refuse.text);
     else if (!of_our_epoch(s, m))
         return;
+    else if (m->type == PROTO_DATA && s->state == SHIP_STREAM && s->fetching && !s->say_fetch && !s->supply_due)
+        hear_data(s, &m->u.data);
     else if (m->type == PROTO_FETCH && s->state == SHIP_STREAM && !s->say_data)
         s->say_data = true;
     else if (m->type == PROTO_BOOT && s->state == SHIP_FORK && !s->say_told) {
@@ -336,6 +365,7 @@ static void fill_hello(const struct ship *s, struct proto_msg *m)
     memcpy(h->lineage, s->own->lineage, 16);
     memcpy(h->site, s->own->site, 16);
     h->role = s->own->role;
+    h->known = s->own->known;
     h->part = PROTO_SENDER;
     h->incarnation = s->own->incarnation;
     h->durable = h->whole = s->durable;
@@ -403,7 +433,13 @@ static enum ship_due due_in_stream(struct ship *s, struct proto_msg *out)
     }
     if (s->say_data)
         return SHIP_DATA;
-    if (s->acked >= s->until)
+    if (s->say_fetch) {
+        begin_msg(s, out, PROTO_FETCH, s->sent);
+        out->u.fetch = s->fetch;
+        s->say_fetch = false;
+        return SHIP_SEND;
+    }
+    if (s->acked >= s->until && !s->fetching)
         return SHIP_DONE;
     if (s->beat_ms >= SYNC_BEAT_MS) {
         fill_beat(s, out);

@@ -52,6 +52,7 @@ struct ship_own {
     struct hash128 last_hash;
     uint64_t first;            /* lowest address from which on every record is held with its data */
     uint64_t begins;           /* where a log begins */
+    uint32_t known;            /* proto_hello */
     uint32_t n_epochs;
     const struct epoch_row *epochs;
     uint8_t  key[32];
@@ -72,6 +73,8 @@ struct ship {
     struct hash128 look_hash;
     uint8_t  peer_site[16];
     bool     say_hello, say_make, say_list, say_start, say_told, say_data, tell;
+    bool     fetching, say_fetch, supply_due;    /* a FETCH was said, and not answered yet; is to be sent; the answer was just heard: ship_supplied, before anything else is */
+    struct proto_fetch fetch;  /* borrowed from who said ship_fetch */
     bool     booted;           /* it was sent files */
     uint64_t ask_at;
     bool     may_part;         /* the other side is of an older epoch: where it parts from this one it goes back */
@@ -106,6 +109,9 @@ void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t
 /* ship_told(s): a TELL is on its way; ship_gave(s): the DATA. */
 void ship_told(struct ship *s);
 void ship_gave(struct ship *s);
+/* ship_fetch(s, f): these parts are damaged here; ${f} lives until it was answered. Nothing where one is on its way already, or there is no stream. ship_supplied(s): what came is here. */
+void ship_fetch(struct ship *s, const struct proto_fetch *f);
+void ship_supplied(struct ship *s);
 
 /* ship_beat(s, m): a BEAT, for who is at something long in between. */
 void ship_beat(struct ship *s, struct proto_msg *m);

@@ -81,7 +81,7 @@ sent_away() { wait "$FOLLOW"; same 24 $? && grep -q "is being promoted" follow.e
 check "the stream into it ended in order, and the sender learns that another is primary" sent_away
 FOLLOW=
 fenced() {
-	until_true refused m && role_is m fenced && exits 0 "$SPARE" status m && prints "state +Fenced" || return 1
+	until_true refused m && role_is m fenced && exits 24 "$SPARE" status m && prints "state +Fenced" || return 1
 	echo no 2>&1 >&8 | grep -q "Read-only" || ! echo no >&8 || return 1
 	python3 -c 'import os; os.fsync(8)' && same "one answered" "$(tr '\n' ' ' <m/f | sed 's/ $//')" && ls m/d >/dev/null && same 1 "$(grep -c "fenced: another site is the primary since epoch 2" daemon.log)"
 }
@@ -137,14 +137,19 @@ no_pair
 
 # ---- the worker dies around it
 
+killing() { # killing PID SECONDS COMMAND...: runs it, and kills that process at some time within so long; its messages are in kill.out
+	python3 -c 'import os, random, subprocess, sys, time
+c = subprocess.Popen(sys.argv[3:], stdout=open("kill.out", "w"), stderr=subprocess.STDOUT)
+time.sleep(random.random() * float(sys.argv[2]))
+os.kill(int(sys.argv[1]), 9)
+done = c.poll() is not None
+sys.exit(0 if c.wait() == 0 and done else 1)' "$@"
+}
 new_worker() { local w; w=$(worker "$1"); [ -n "$w" ] && [ "$w" != "$2" ]; }
 killed() { # killed VERB: m2's worker is killed at some time around it; then the command is given again where it failed
-	local w pid
+	local w
 	w=$(worker daemon2.log) && [ -n "$w" ] || return 1
-	"$SPARE" "$1" m2 >kill.out 2>&1 & pid=$!
-	python3 -c "import random, time; time.sleep(random.random() * ${KILL_WITHIN:-0.03})"
-	kill -9 "$w"
-	wait "$pid"
+	killing "$w" "${KILL_WITHIN:-0.04}" "$SPARE" "$1" m2 || echo during >>kills
 	until_true new_worker daemon2.log "$w" && until_true "$SPARE" status m2 || return 1
 	role_is m2 "$([ "$1" = promote ] && echo primary || echo standby)" >/dev/null || "$SPARE" "$1" m2 || { cat kill.out; return 1; }
 	same one "$(cat m2/f)" || return 1
@@ -157,7 +162,9 @@ kills() { # five deaths in ten seconds are too many for one mount
 		killed promote && killed demote && { [ $((i % 2)) = 1 ] || { "$SPARE" umount m2 && mount_2 ""; }; } || { tail -n 20 daemon2.log; return 1; }
 	done
 }
+: >kills
 check "kill -9 around promotion and demotion: one role or the other, and a mount that fits" kills
+echo "# killed during it: $(wc -l <kills) of 8 times"
 still_standby() { "$SPARE" umount m2 && exits 0 "$SPARE" check st2 && prints "No damage" && role_is st2 standby; }
 check "and no damage" still_standby
 no_pair
@@ -193,6 +200,26 @@ there_and_back() {
 }
 check "there and back, twice, under a client: no number is missing, none is there twice" there_and_back
 sed 's/^/# /' client.out
+killed_over() { # the worker dies around it: one primary, or none and one command makes it so again
+	local i w roles
+	for i in 1 2 3; do
+		follow st "$WORK/st2" && w=$(worker daemon.log) && echo "round $i" >m/round || return 1
+		killing "$w" "${KILL_WITHIN:-0.15}" "$SPARE" switchover m "$WORK/st2"
+		until_true new_worker daemon.log "$w" && until_true "$SPARE" status m || return 1
+		roles="$("$SPARE" status --json m | python3 -c 'import json, sys; print(json.load(sys.stdin)["role"])') $("$SPARE" status --json m2 | python3 -c 'import json, sys; print(json.load(sys.stdin)["role"])')"
+		echo "# $roles: $(tail -n 1 kill.out)"
+		stop_follow
+		case $roles in
+		"primary standby") ;;
+		"standby standby") exits 0 "$SPARE" promote m || return 1 ;;
+		"standby primary") exits 0 "$SPARE" switchover m2 "$WORK/st" || return 1 ;;
+		*) cat kill.out; return 1 ;;
+		esac
+		until_true takes m && refused m2 && same "round $i" "$(cat m/round)" || return 1
+	done
+}
+check "kill -9 of the primary's worker around it: one primary or none, and nothing is missing" killed_over
+grep '^# ' check.out
 both_same() { "$SPARE" sync st "$WORK/st2" >/dev/null && diff -r m m2 && "$SPARE" umount m && "$SPARE" umount m2 && exits 0 "$SPARE" check st && prints "No damage" && exits 0 "$SPARE" check st2 && prints "No damage"; }
 check "and both are the same" both_same
 at_rest() { exits 0 "$SPARE" switchover st "$WORK/st2" && role_is st standby && mount_2 "" && takes m2 && mount_it "" && refused m; }

@@ -79,7 +79,7 @@ if [ -n "${SSHD-}" ]; then
 	}
 	check "standby add tries the way and prints the line for authorized_keys" added
 	only_append() {
-		ship st "there:$WORK/st3" --ssh "$SSH" --remote-spare "$SPARE" || return 1
+		"$SPARE" standby remove st "there:$WORK/st3" && ship st "there:$WORK/st3" --ssh "$SSH" --remote-spare "$SPARE" || return 1
 		# whatever that key asks for, it gets the receiving end
 		exits 0 $SSH there "rm -rf $WORK/st3" && [ -e st3/super.0 ] && grep -aq SPWM "$WORK/out"
 	}

@@ -1,6 +1,6 @@
 # sshd.sh: sourced behind tap.sh: a real ssh server on loopback, in a mount namespace of its own, for as long as the script runs.
 # Needs SSHD: the server's program, unpacked by scripts/lib/common.sh (fetch_sshd); root.
-# sshd_start sets SSH, what --ssh takes: it reaches this machine as host "there". sshd_stop ends it.
+# sshd_start sets SSH, what --ssh takes: it reaches this machine as host "there". sshd_stop ends it; sshd_run begins it again, as it was.
 
 sshd_start() {
 	local dir=$WORK/sshd port extra=
@@ -33,6 +33,11 @@ sshd_start() {
 		StrictHostKeyChecking no
 		LogLevel ERROR
 	END
+	SSH="ssh -F $dir/client"
+	sshd_run
+}
+sshd_run() {
+	local dir=$WORK/sshd
 	# The user it gives its rights up to exists in its own view of /etc/passwd only. It must not hold on to what spare has mounted: so it is
 	# started before, and lets go of what others have. (In a chroot the root is no mount point, and nothing can be said of propagation.)
 	local how=slave
@@ -42,7 +47,6 @@ sshd_start() {
 		mount --bind "$1/passwd" /etc/passwd && mkdir -p /run/sshd && mount -t tmpfs -o mode=755 tmpfs /run/sshd && exec "$2" -D -f "$1/config" -E "$1/log"
 	' - "$dir" "$SSHD" $how &
 	SSHD_PID=$!
-	SSH="ssh -F $dir/client"
 	until_true $SSH -oBatchMode=yes there true || { cat "$dir/log"; return 1; }
 }
 sshd_stop() {

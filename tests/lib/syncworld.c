@@ -192,6 +192,7 @@ static void own_of_a(struct world *w)
     if (n > 0)
         o->last_hash = w->a.rec[n - 1].hash;
     o->n_epochs = w->n_epochs;
+    o->known = w->epochs[w->n_epochs - 1].number;
     o->epochs = w->epochs;
     o->may_make = true;
 }
@@ -469,6 +470,7 @@ static void own_of_b(struct world *w, struct receive_own *o)
     for (uint32_t i = 0; i < w->n_epochs; i++)
         if (i == 0 || w->epochs[i].first_lsn < o->durable)
             o->epochs[o->n_epochs++] = w->epochs[i];
+    o->known = o->epochs[o->n_epochs - 1].number;
     w->b_promised = w->b_promised > o->durable ? w->b_promised : o->durable;
 }
 
@@ -565,6 +567,7 @@ static void run_receive(struct world *w)
         case RECEIVE_LIST: break;
         case RECEIVE_FILE: take_file(w); break;
         case RECEIVE_INSTALL: install(w); break;
+        case RECEIVE_DATA: receive_gave(r); break;
         case RECEIVE_SUPPLY: receive_supplied(r); break;
         case RECEIVE_JUDGE: receive_judged(r, true); break;
         case RECEIVE_COMPARE: receive_compared(r, false); break;
@@ -638,7 +641,7 @@ static void nonsense(struct world *w)
     m->position = below(w, 2) ? BEGINS + 8 * (uint64_t)below(w, 64) : w->receive->received;
     switch (m->type) {
     case PROTO_HELLO:
-        m->u.hello = (struct proto_hello){ .lowest = 1 + below(w, 3), .highest = 3, .part = 1 + below(w, 2), .role = 1 + below(w, 2), .n_epochs = 1 };
+        m->u.hello = (struct proto_hello){ .lowest = 1 + below(w, 3), .highest = 3, .part = 1 + below(w, 2), .role = 1 + below(w, 2), .n_epochs = 1, .known = 1 + below(w, 3) };
         m->u.hello.lineage[0] = m->u.hello.epochs[0].lineage[0] = (uint8_t)(7 + below(w, 2));
         m->u.hello.site[0] = m->u.hello.epochs[0].site[0] = 9;
         m->u.hello.epochs[0].id[0] = 5;

@@ -5,6 +5,7 @@
 #include "store/core/moment.h"
 #include "store/core/rewind.h"
 #include "store/core/role.h"
+#include "store/core/standby.h"
 #include "store/core/version.h"
 #include "store/log/frame.h"
 #include "store/maint/upkeep.h"
@@ -52,7 +53,17 @@ static void pack(struct teststore *t)
     ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
 }
 
-/* ${packed} bit 0: the primary of before packed all it had, past the fork; bit 1: before the fork, too; bit 2: the other one has packed. */
+/* The other one is a standby of it, so that nothing leaves the log which that one has not got; but not where ${forgotten}. */
+static void waited_for(bool forgotten)
+{
+    struct standby b_of_a = { .target = "/b", .acked = log_head(store_log(b.s)), .heard_s = 1 };
+
+    memcpy(b_of_a.site, twosites_info(b.s)->super.site, 16);
+    if (!forgotten)
+        ck_assert_int_eq(standby_note(a.s, &b_of_a, NULL), 0);
+}
+
+/* ${packed} bit 0: the primary of before packed all it had, past the fork; bit 1: before the fork, too; bit 2: the other one has packed; bit 3: it is no standby of the other any more. */
 static void apart(int packed)
 {
     struct err err = { 0 };
@@ -68,6 +79,7 @@ static void apart(int packed)
     ts_save(&a, "later", "of both, in the log");
     twosites_standby(&a, &b);
     ck_assert_msg(send_all(&a, &b, &err) == 0, "%s", err.msg);
+    waited_for(packed & 8);
     ts_save(&a, "both1", "changed there alone");
     ts_save(&a, "mine", "was never shipped");
     ck_assert_int_eq(store_sync(a.s, NULL), 0);
@@ -89,7 +101,7 @@ static void apart(int packed)
 
 static struct rewind to_fork(void)
 {
-    struct rewind r = { .at = fork_at, .has_next = true, .next = next };
+    struct rewind r = { .at = fork_at };
     struct history_place p;
 
     ck_assert_int_eq(history_before(store_history(b.s), fork_at, &p, NULL), 0);
@@ -314,19 +326,17 @@ START_TEST(cut_off_at_any_call)
 }
 END_TEST
 
-/* One that only a fork inside an epoch parts: files that hold both sides of it would have no end. */
+/* What was packed holds both sides of the fork: nothing is done, and it is made anew instead (check_anew). */
 START_TEST(refused_where_nothing_is_left_to_go_back_with)
 {
     struct rewind r;
     struct err err = { 0 };
 
-    apart(1);
+    apart(1 + 8);
     r = to_fork();
     r.keep = true;
-    r.has_next = false;
     ck_assert_int_eq(store_close(a.s, &err), 0);
     ck_assert_int_eq(store_rewind(simio_io(a.sim), NULL, &r, &err), ERR_BOOTSTRAP);
-    r.has_next = true;
     r.at = tail_end;
     ck_assert_int_eq(store_rewind(simio_io(a.sim), NULL, &r, &err), ERR_INVAL);
     open_it(&a);

@@ -1,0 +1,25 @@
+/*
+ * wounds.h: data that are here and damaged: noted where a read finds it, for whoever has another copy (store/maint/heal.h). In memory only: who reads again finds it again.
+ *
+ * Locking: internal, a leaf. Threads: any.
+ */
+#ifndef STORE_CORE_WOUNDS_H
+#define STORE_CORE_WOUNDS_H
+
+#include "store/core/store.h"
+
+enum { WOUNDS_MAX = 4096 };
+
+/* Bytes [doff, doff + len) of the data of the record at lsn; dstart as in pieces, 0 not known. */
+struct wound { uint64_t lsn; uint32_t dstart, doff, len; };
+
+/* wounds_note(s, w): more than WOUNDS_MAX are not noted. wounds_first(s, w): the one noted first; false: none. wounds_done(s, w, healed): it is healed, or cannot be. */
+void wounds_note(struct store *s, const struct wound *w);
+bool wounds_first(struct store *s, struct wound *w);
+void wounds_done(struct store *s, const struct wound *w, bool healed);
+
+/* Since the store was opened. */
+struct wounds_count { uint64_t noted, healed, given_up; };
+void wounds_count(struct store *s, struct wounds_count *n);
+
+#endif

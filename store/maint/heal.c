@@ -1,0 +1,157 @@
+/* heal.c: see heal.h. */
+#include "store/maint/heal.h"
+
+#include "store/pack/history.h"
+#include "store/pack/packs.h"
+#include "store/pack/packs_supplement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PARTS_MAX = 4096 };
+
+void heal_plan_free(struct heal_plan *p)
+{
+    if (p == NULL)
+        return;
+    free(p->part);
+    free(p->at);
+    free(p);
+}
+
+/* In the log: the blocks of its sums. */
+static int plan_log(struct store *s, struct heal_plan *p, struct err *err)
+{
+    struct record rec;
+    void *buf = NULL;
+    uint32_t from = p->w.doff / REC_SUM_BYTES * REC_SUM_BYTES, to = p->w.doff + p->w.len;
+    int rc = log_read_record(store_log(s), p->w.lsn, false, &rec, &buf, err);
+
+    if (rc < 0)
+        return rc;
+    to = (to + REC_SUM_BYTES - 1) / REC_SUM_BYTES * REC_SUM_BYTES;
+    to = to < rec.data_len ? to : rec.data_len;
+    free(buf);
+    if (from >= to)
+        return err_set(err, ERR_NOENT, "heal: no such data");
+    p->part[p->n++] = (struct wound){ p->w.lsn, record_dstart(rec.head_len), from, to - from };
+    p->bytes = to - from;
+    return 0;
+}
+
+static int by_place(const void *x, const void *y)
+{
+    const struct packs_part *a = x, *b = y;
+
+    return (a->chunk_off > b->chunk_off) - (a->chunk_off < b->chunk_off);
+}
+
+/* In a pack: all that its tables name of the chunk, which must be all of it. */
+static int plan_pack(struct store *s, struct heal_plan *p, struct err *err)
+{
+    struct packs_part *v = NULL;
+    uint32_t covered = 0;
+    size_t n = 0;
+    int rc = packs_chunk_parts(store_packs(s), p->w.lsn, p->w.doff, &p->chunk, &p->chunk_len, &v, &n, err);
+
+    if (rc == 0 && n > 1)
+        qsort(v, n, sizeof *v, by_place);
+    for (size_t i = 0; rc == 0 && i < n && covered < p->chunk_len; i++) {
+        uint32_t skip;
+
+        if (v[i].chunk_off > covered)
+            break;
+        if (v[i].chunk_off + v[i].len <= covered)
+            continue;
+        if (p->n == PARTS_MAX)
+            break;
+        skip = covered - v[i].chunk_off;
+        p->at[p->n] = covered;
+        p->part[p->n++] = (struct wound){ v[i].lsn, 0, v[i].doff + skip, v[i].len - skip };
+        covered = v[i].chunk_off + v[i].len;
+    }
+    free(v);
+    if (rc == 0 && covered < p->chunk_len)
+        rc = err_set(err, ERR_NOENT, "heal: of the chunk with the data of @%llu only a part is named by anybody", (unsigned long long)p->w.lsn);
+    p->bytes = p->chunk_len;
+    return rc;
+}
+
+/* Whether it is still damaged: somebody else may have healed it, or what it is in. */
+static bool still(struct store *s, const struct wound *w)
+{
+    uint8_t *buf = malloc(w->len);
+    bool bad = buf != NULL && store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL) == ERR_DAMAGE;
+
+    free(buf);
+    return bad;
+}
+
+int heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out, struct err *err)
+{
+    struct heal_plan *p = calloc(1, sizeof *p);
+    int rc = p != NULL ? 0 : err_set(err, ERR_NOMEM, "heal: out of memory");
+
+    *out = NULL;
+    if (rc == 0) {
+        p->w = *w;
+        p->part = calloc(PARTS_MAX, sizeof *p->part);
+        p->at = calloc(PARTS_MAX, sizeof *p->at);
+        if (p->part == NULL || p->at == NULL)
+            rc = err_set(err, ERR_NOMEM, "heal: out of memory");
+    }
+    if (rc == 0 && !still(s, w))
+        rc = err_set(err, ERR_NOENT, "heal: it is whole");
+    if (rc == 0)
+        rc = w->lsn >= log_first(store_log(s)) ? plan_log(s, p, err) : plan_pack(s, p, err);
+    if (rc < 0) {
+        heal_plan_free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+static int into_pack(struct store *s, const struct heal_plan *p, const uint8_t *chunk, struct err *err)
+{
+    const struct packs_healed h = { p->chunk, p->chunk_len, chunk };
+    struct store_info *info = malloc(sizeof *info);
+    struct pack_head head = { .retained_gen = store_retained_gen(s) };
+    int64_t rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "heal: out of memory");
+
+    if (rc < 0)
+        return (int)rc;
+    store_info(s, info);
+    memcpy(head.lineage, info->super.lineage, 16);
+    memcpy(head.site, info->super.site, 16);
+    head.key_id = info->super.key_id;
+    free(info);
+    store_maint_begin(s);
+    head.gen = packs_next_gen(store_packs(s));
+    rc = names_free_gen(store_io(s), "packs", pack_parse, &head.gen, err);
+    if (rc == 0)
+        rc = packs_supplement(store_packs(s), p->chunk, &head, NULL, 0, &h, 1, NULL, err);
+    store_maint_end(s);
+    return rc < 0 ? (int)rc : 0;
+}
+
+int heal_apply(struct store *s, const struct heal_plan *p, const uint8_t *bytes, struct err *err)
+{
+    uint8_t *chunk;
+    int rc = 0;
+
+    if (p->chunk == 0)
+        return log_heal_data(store_log(s), p->part[0].lsn, p->part[0].doff, bytes, p->part[0].len, err);
+    chunk = malloc(p->chunk_len);
+    if (chunk == NULL)
+        return err_set(err, ERR_NOMEM, "heal: out of memory");
+    for (size_t i = 0; i < p->n; i++) {  /* a part may reach over the end of what was lacking behind the one before */
+        uint32_t room = p->chunk_len - p->at[i], len = p->part[i].len < room ? p->part[i].len : room;
+
+        memcpy(chunk + p->at[i], bytes, len);
+        bytes += p->part[i].len;
+    }
+    rc = into_pack(s, p, chunk, err);
+    free(chunk);
+    return rc;
+}

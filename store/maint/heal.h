@@ -1,0 +1,21 @@
+/*
+ * heal.h: damaged data made whole with the bytes that another site has.
+ *
+ * Threads: any; takes store_maint_begin where a pack is made anew.
+ */
+#ifndef STORE_MAINT_HEAL_H
+#define STORE_MAINT_HEAL_H
+
+#include "store/core/wounds.h"
+
+/*
+ * What is needed for a wound: parts of the data of records which together are what is damaged (a chunk of a pack may be made of the data of many), each once.
+ * heal_plan_new(s, w, out, err): NOENT it is not damaged any more (or not there), or its parts are not known to be all of it; DAMAGE, IO, NOMEM.
+ * heal_apply(s, plan, bytes, err): the bytes of its parts, one behind the other: verified by the sums or the hash that are here; durable on return. DAMAGE they are not those; NOSPC, IO, NOMEM.
+ */
+struct heal_plan { struct wound w; struct wound *part; size_t n; uint64_t bytes; uint64_t chunk; uint32_t chunk_len, *at; };
+int  heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out, struct err *err);
+int  heal_apply(struct store *s, const struct heal_plan *p, const uint8_t *bytes, struct err *err);
+void heal_plan_free(struct heal_plan *p);
+
+#endif

@@ -1,0 +1,224 @@
+/* link_data.c: data that one side does not have, or has damaged, and the other one may have. */
+#include "store/sync/link_internal.h"
+
+#include "store/core/lacking.h"
+#include "store/maint/heal.h"
+#include "store/maint/supply.h"
+#include "store/pack/history.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FETCH_PARTS = 1024, TRIES = 16 };
+
+static int nomem(struct err *err)
+{
+    return err_set(err, ERR_NOMEM, "stream: out of memory");
+}
+
+void link_data_release(struct link_data *d)
+{
+    free((void *)(uintptr_t)d->asked.p);
+    free(d->parts);
+    free(d->buf);
+    heal_plan_free(d->plan);
+}
+
+/* ---- asking ---- */
+
+static int want_lacking(struct loop *l, struct link_data *d, struct proto_fetch *f, struct err *err)
+{
+    struct lack *v = malloc(FETCH_PARTS * sizeof *v);
+    uint64_t bytes = 0;
+    size_t n = v != NULL ? store_lacking(l->s, v, FETCH_PARTS) : 0;
+
+    if (v == NULL)
+        return nomem(err);
+    for (size_t i = 0; i < n; i++) {
+        struct proto_data_part p = { .lsn = v[i].lsn, .dstart = v[i].dstart, .doff = v[i].doff, .len = v[i].len < PROTO_PART_MAX ? v[i].len : PROTO_PART_MAX };
+
+        if ((bytes += p.len) > PROTO_DATA_MAX)
+            break;
+        proto_part_put(d->parts + PROTO_PART_BYTES * (size_t)f->n++, &p);
+    }
+    free(v);
+    return f->n > 0;
+}
+
+/* The first wound of which all that is needed is known. */
+static int want_wound(struct loop *l, struct link_data *d, struct proto_fetch *f, struct err *err)
+{
+    for (int i = 0; i < TRIES && wounds_first(l->s, &d->wound); i++) {
+        struct err why = { 0 };
+        int rc = heal_plan_new(l->s, &d->wound, &d->plan, &why);
+
+        if (rc == ERR_NOMEM)
+            return nomem(err);
+        if (rc < 0 || d->plan->bytes > PROTO_DATA_MAX || d->plan->n > PROTO_PARTS_MAX) {
+            heal_plan_free(d->plan);
+            d->plan = NULL;
+            wounds_done(l->s, &d->wound, false);
+            continue;
+        }
+        for (size_t k = 0; k < d->plan->n; k++) {
+            const struct wound *w = &d->plan->part[k];
+            const struct proto_data_part p = { .lsn = w->lsn, .dstart = w->dstart, .doff = w->doff, .len = w->len };
+
+            proto_part_put(d->parts + PROTO_PART_BYTES * (size_t)f->n++, &p);
+        }
+        return 1;
+    }
+    return 0;
+}
+
+int link_want(struct loop *l, struct link_data *d, bool lacking, struct proto_fetch *f, struct err *err)
+{
+    struct wound w;
+
+    memset(f, 0, sizeof *f);
+    if (l->s == NULL || ((!lacking || store_lacking_from(l->s) == UINT64_MAX) && !wounds_first(l->s, &w)))
+        return 0;
+    if (d->parts == NULL && (d->parts = malloc(PROTO_PART_BYTES * (size_t)PROTO_PARTS_MAX)) == NULL)
+        return nomem(err);
+    f->p = d->parts;
+    return lacking && store_lacking_from(l->s) != UINT64_MAX ? want_lacking(l, d, f, err) : want_wound(l, d, f, err);
+}
+
+/* ---- what came ---- */
+
+/* Into the packs. What the other side does not have either is nowhere. */
+static int take_lacking(struct loop *l, const struct proto_data *data, struct err *err)
+{
+    struct packs_piece *v = calloc(data->n, sizeof *v);
+    struct lack *gone = calloc(data->n, sizeof *gone);
+    const uint8_t *p = data->data;
+    size_t n = 0, n_gone = 0;
+    int rc = v != NULL && gone != NULL ? 0 : nomem(err);
+
+    for (uint32_t i = 0; rc == 0 && i < data->n; i++) {
+        struct proto_data_part a;
+
+        proto_data_get(data->p, i, &a);
+        if (!a.had) {
+            gone[n_gone++] = (struct lack){ .lsn = a.lsn, .doff = a.doff, .len = a.len };
+            continue;
+        }
+        v[n++] = (struct packs_piece){ a.lsn, a.ino, a.off, a.dstart, a.doff, a.len, p };
+        p += a.len;
+    }
+    if (rc == 0)
+        rc = supply(l->s, v, n, err);
+    if (rc == 0)
+        rc = store_lacking_again(l->s, gone, n_gone, err);
+    free(v);
+    free(gone);
+    return rc;
+}
+
+/* A wound that the other side cannot heal stays, and is no reason to end the stream. */
+static void take_wound(struct loop *l, struct link_data *d, const struct proto_data *data)
+{
+    bool all = true, healed;
+
+    for (uint32_t i = 0; i < data->n; i++) {
+        struct proto_data_part a;
+
+        proto_data_get(data->p, i, &a);
+        all = all && a.had;
+    }
+    healed = all && heal_apply(l->s, d->plan, data->data, NULL) == 0;
+    wounds_done(l->s, &d->wound, healed);
+    heal_plan_free(d->plan);
+    d->plan = NULL;
+}
+
+int link_take(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err)
+{
+    if (d->plan == NULL)
+        return take_lacking(l, data, err);
+    take_wound(l, d, data);
+    return 0;
+}
+
+/* ---- giving ---- */
+
+/* It is answered when there is room; the bytes it came in are gone by then. */
+int link_note_fetch(struct link_data *d, const struct proto_fetch *f, struct err *err)
+{
+    size_t len = PROTO_PART_BYTES * (size_t)f->n;
+    uint8_t *p = malloc(len);
+
+    if (p == NULL)
+        return nomem(err);
+    memcpy(p, f->p, len);
+    free((void *)(uintptr_t)d->asked.p);
+    d->asked = (struct proto_fetch){ f->n, p };
+    return 0;
+}
+
+/* Where the record wrote the byte at ${k}->doff of its data, if the record is had; and where its data begin, if nobody said. */
+static int where_from(struct store *s, struct proto_data_part *k, uint32_t *dstart)
+{
+    struct record rec;
+    void *buf = NULL;
+    int rc = history_record(store_history(s), k->lsn, &rec, &buf, NULL);
+
+    if (rc == 0) {
+        *dstart = record_dstart(rec.head_len);
+        if (rec.type == REC_WRITE) {
+            k->ino = rec.ino;
+            k->off = rec.u.write.off + k->doff;
+        }
+    }
+    free(buf);
+    return rc == ERR_NOMEM || rc == ERR_IO ? rc : 0;
+}
+
+/* What is not here either, or is damaged here, too, is said so. */
+static int give_part(struct store *s, struct proto_data_part *k, uint8_t *to, struct err *err)
+{
+    uint32_t dstart = k->dstart;
+    int rc = store_has_data(s, k->lsn, k->doff, k->len, &k->had, err);
+
+    if (rc == 0 && k->had)
+        rc = where_from(s, k, &dstart);
+    if (rc == 0 && k->had)
+        rc = store_try_data(s, k->lsn, dstart, k->doff, k->len, to, false, err);
+    if (rc == ERR_DAMAGE || rc == ERR_INVAL || rc == ERR_NOENT) {
+        if (err != NULL)
+            *err = (struct err){ 0 };
+        k->had = false;
+        rc = 0;
+    }
+    if (!k->had)
+        k->ino = k->off = 0;
+    return rc;
+}
+
+int link_give(struct loop *l, struct link_data *d, struct proto_msg *m, struct err *err)
+{
+    const struct proto_fetch *f = &d->asked;
+    uint8_t *parts = malloc(PROTO_DATA_PART_BYTES * (size_t)f->n);
+    uint32_t bytes = 0;
+    int rc = 0;
+
+    if (d->buf == NULL)
+        d->buf = malloc(PROTO_DATA_MAX);
+    if (parts == NULL || d->buf == NULL)
+        rc = nomem(err);
+    for (uint32_t i = 0; rc == 0 && i < f->n; i++) {
+        struct proto_data_part k;
+
+        proto_part_get(f->p, i, &k);
+        rc = give_part(l->s, &k, d->buf + bytes, err);
+        bytes += rc == 0 && k.had ? k.len : 0;
+        if (rc == 0)
+            proto_data_put(parts + PROTO_DATA_PART_BYTES * (size_t)i, &k);
+    }
+    if (rc == 0) {
+        m->u.data = (struct proto_data){ f->n, bytes, parts, d->buf };
+        rc = conn_put(&l->c, m, err);
+    }
+    free(parts);
+    return rc;
+}

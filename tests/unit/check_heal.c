@@ -1,0 +1,217 @@
+/*
+ * check_heal: data that went bad at one site, in its log or in a pack, are made whole with what the other one has, whichever of them is the primary.
+ */
+#include "store/core/version.h"
+#include "store/core/wounds.h"
+#include "store/maint/heal.h"
+#include "store/maint/upkeep.h"
+#include "store/pack/history.h"
+#include "store/pack/packs.h"
+#include "tests/lib/twosites.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILES = 12, SIZE = 90000 };
+
+static struct teststore a, b;
+
+static void content(unsigned i, uint8_t *p)
+{
+    uint64_t x = (i % 5 + 1) * 0x9e3779b97f4a7c15u;      /* some files are the same, and share chunks */
+
+    for (size_t k = 0; k < SIZE; k++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        p[k] = i % 2 ? (uint8_t)x : (uint8_t)("some text, again and again. "[k % 28] + (k % 4096 == 0 ? (int)(x & 7) : 0));
+    }
+}
+
+static void both(void)
+{
+    static uint8_t buf[SIZE];
+    char name[16];
+
+    ts_new(&a, "UTC");
+    for (unsigned i = 0; i < FILES; i++) {
+        snprintf(name, sizeof name, "f%u", i);
+        ts_save(&a, name, "");
+        content(i, buf);
+        for (size_t off = 0; off < SIZE; off += 30000)
+            ts_write(&a, ts_ino(&a, name), off, buf + off, 30000);
+    }
+    twosites_standby(&a, &b);
+    twosites_ship(&a, &b, NULL);
+}
+
+static void neither(void)
+{
+    ts_free(&b);
+    ts_free(&a);
+}
+
+/* Files that read as they were, of both stores' FILES; the others are damage, and nothing else. */
+static unsigned whole(struct teststore *t)
+{
+    static uint8_t buf[SIZE], want[SIZE];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < FILES; i++) {
+        struct err err = { 0 };
+        struct row_ino row;
+        char name[16];
+        uint64_t ino;
+        int64_t rc;
+
+        snprintf(name, sizeof name, "f%u", i);
+        ck_assert_int_eq(store_walk(t->s, AT_LIVE, name, &ino, &row, NULL), 0);
+        content(i, want);
+        rc = store_read(t->s, AT_LIVE, ino, 0, buf, SIZE, false, NULL, &err);
+        ck_assert(rc == SIZE || rc == ERR_DAMAGE);
+        if (rc == SIZE)
+            ck_assert_mem_eq(buf, want, SIZE);
+        n += rc == SIZE;
+    }
+    return n;
+}
+
+struct spots { struct teststore *t; unsigned n; uint64_t x; };
+
+/* Bytes of frames: what lies between the head and the tables. */
+static int hurt_pack(void *arg, const struct packs_info *i)
+{
+    struct spots *p = arg;
+
+    for (unsigned k = 0; k < 6; k++) {
+        p->x = p->x * 6364136223846793005u + 1442695040888963407u;
+        ck_assert(simio_flip(p->t->sim, i->name, 256 + (p->x >> 20) % (i->bytes / 2), 0x10));
+        p->n++;
+    }
+    return 0;
+}
+
+/* The data of a record, wherever its segment is. */
+static int hurt_record(void *arg, const struct log_segment_info *i)
+{
+    struct spots *p = arg;
+
+    if (p->x >= i->first && p->x < i->end)
+        ck_assert(simio_flip(p->t->sim, i->name, 4096 + p->x - i->first, 0x20));
+    return 0;
+}
+
+static void hurt_log(struct spots *p)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+
+    ck_assert_int_eq(history_iter_new(store_history(p->t->s), LOG_FIRST_ADDR, UINT64_MAX, &it, NULL), 0);
+    while (history_next(it, &rec, NULL, NULL) == 1) {
+        if (rec.type != REC_WRITE || rec.data_len < 30000 || ++p->n % 3 != 0)
+            continue;
+        p->x = rec.lsn + record_dstart(rec.head_len) + 1000 * p->n % rec.data_len;
+        ck_assert_int_eq(log_segments(store_log(p->t->s), hurt_record, p), 0);
+    }
+    history_iter_free(it);
+}
+
+static void hurt(struct teststore *t, bool packed)
+{
+    struct spots p = { t, 0, 7 };
+    struct err err = { 0 };
+
+    if (packed) {
+        ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+        ck_assert_int_eq(packs_list(store_packs(t->s), hurt_pack, &p, &err), 0);
+    } else {
+        hurt_log(&p);
+    }
+    ck_assert_uint_gt(p.n, 2);
+    ts_reopen(t, false);                 /* nothing of it is in memory */
+}
+
+/* ${_i} bit 0: the standby is hurt, else the primary; bit 1: in its packs, else in its log; bit 2: both are packed, each in its own way. */
+START_TEST(what_is_damaged_at_one_site_is_healed_by_the_other)
+{
+    struct teststore *t = _i & 1 ? &b : &a;
+    struct wounds_count n;
+    struct err err = { 0 };
+    unsigned before;
+
+    if (_i & 4)
+        ck_assert_int_eq(upkeep_pack(_i & 1 ? a.s : b.s, NULL, NULL, NULL, NULL, &err), 0);
+    hurt(t, _i & 2);
+    before = whole(t);
+    ck_assert_uint_lt(before, FILES);
+    for (int i = 0; i < 60 && whole(t) < FILES; i++) {
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        twosites_ship(&a, &b, NULL);
+    }
+    wounds_count(t->s, &n);
+    ck_assert_msg(whole(t) == FILES, "%u of %u files; %lu noted, %lu healed, %lu given up", whole(t), FILES, (unsigned long)n.noted, (unsigned long)n.healed,
+                  (unsigned long)n.given_up);
+    ck_assert_uint_eq(whole(t == &a ? &b : &a), FILES);
+    ts_reopen(t, true);
+    ck_assert_uint_eq(whole(t), FILES);
+}
+END_TEST
+
+/* At both sites, in the same file: nobody can heal it, and nothing else comes of it. */
+START_TEST(what_nobody_has_stays_damage)
+{
+    unsigned x, y;
+
+    hurt(&a, false);
+    hurt(&b, false);
+    x = whole(&a);
+    y = whole(&b);
+    ck_assert_uint_lt(x, FILES);
+    for (int i = 0; i < 10; i++) {
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        twosites_ship(&a, &b, NULL);
+    }
+    ck_assert_uint_eq(whole(&a), x);
+    ck_assert_uint_eq(whole(&b), y);
+}
+END_TEST
+
+START_TEST(wrong_bytes_heal_nothing)
+{
+    struct wound w;
+    struct heal_plan *p = NULL;
+    struct err err = { 0 };
+    uint8_t *wrong;
+
+    hurt(&a, _i);
+    ck_assert_uint_lt(whole(&a), FILES);
+    ck_assert(wounds_first(a.s, &w));
+    ck_assert_msg(heal_plan_new(a.s, &w, &p, &err) == 0, "%s", err.msg);
+    wrong = calloc(1, p->bytes + (1 << 20));
+    ck_assert_int_eq(heal_apply(a.s, p, wrong, &err), ERR_DAMAGE);
+    free(wrong);
+    heal_plan_free(p);
+    ck_assert_uint_lt(whole(&a), FILES);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("heal");
+    TCase *t = tcase_create("heal");
+    SRunner *sr = srunner_create(s);
+    int failed;
+
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, both, neither);
+    tcase_add_loop_test(t, what_is_damaged_at_one_site_is_healed_by_the_other, 0, 8);
+    tcase_add_test(t, what_nobody_has_stays_damage);
+    tcase_add_loop_test(t, wrong_bytes_heal_nothing, 0, 2);
+    suite_add_tcase(s, t);
+    srunner_run_all(sr, CK_ENV);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
