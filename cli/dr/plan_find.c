@@ -331,8 +331,12 @@ int plan_find(const char *arg, struct plan_source *src, struct err *err)
         r = locate_store(arg, &p, err);
         if (r == 0)
             r = read_store(p.store, src, err);
-        if (r == ERR_NOENT)
-            err_set(err, r, "%s: expected a plan at " PLAN_PATH " in this store, found none", p.store);
+        if (r == ERR_NOENT) {
+            char why[300];
+
+            snprintf(why, sizeof why, "%.299s", err->msg);
+            err_set(err, r, "%s: expected a plan at " PLAN_PATH " in this store, found none (%s)", p.store, why);
+        }
         locate_release(&p);
         return r;
     }
