@@ -1,8 +1,9 @@
 #!/bin/bash
 # dr.sh: the disaster recovery plan with two directories as sites: the order, failover, what refuses, commit and rollback, switchover and the way back, killed at every step and resumed, people
-# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; KILLS (7), every so many-th line of the record is a kill point.
+# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (7), every so many-th line of the record is a kill point.
 set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
+. "$SPARE_SRC/tests/lib/sshd.sh"
 need_root
 need_fuse
 export SPARE_DR_STATE=$WORK/state PATH=$WORK/bin:$PATH
@@ -10,10 +11,13 @@ mkdir -p bin a.m b.m state svc
 ln -s "$SPARE" bin/spare
 cleanup() {
 	local f m
+	sshd_stop
 	for f in "$WORK"/svc/*.pid "$WORK"/hook.pid; do [ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null; done
 	for m in a.m b.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
 }
 trap cleanup EXIT
+
+[ -z "${SSHD-}" ] || check "an ssh server" sshd_start     # before anything is mounted
 
 # ---- what there is: two systems, each a process with its data in the mount
 
@@ -169,6 +173,28 @@ branch_kept() { "$SPARE" sync a.st "$WORK/b.st" || exits 0 "$SPARE" sync a.st "$
 check "and what was done at the other site is kept there as a branch" branch_kept
 not_begun() { fresh && lost && exits 23 "$SPARE" dr failover b.st --site b && exits 0 "$SPARE" dr rollback && prints "closed"; }
 check "rollback of a run that has done nothing closes it" not_begun
+
+# ---- a site that is reached by ssh
+
+if [ -n "${SSHD-}" ]; then
+	# (The server has a mount name space of its own, in which a later mount may not be seen: what it runs comes back to this one.)
+	plan_ssh() { plan && sed -i "s!^  a:!  a:\n    host: there\n    ssh: $SSH\n    spare: nsenter -t $$ -m env SPARE_DR_STATE=$WORK/state PATH=$PATH $SPARE!; s!svc \(db\|web\|mail\) !nsenter -t $$ -m $WORK/bin/svc \1 !g" plan.yaml; }
+	there_and_back() {
+		fresh && exits 0 "$SPARE" dr switchover b.st && serves b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" && grep -q "^a db stop" svc/calls && exits 0 "$SPARE" dr commit &&
+			exits 0 "$SPARE" dr switchover b.st && serves a && grep -q "^b db stop" svc/calls && exits 0 "$SPARE" dr report --json && prints '"countersigned_by":"a"'
+	}
+	plan_ssh
+	check "switchover from a site that is reached by ssh, and back to it" there_and_back
+	ssh_ready() { exits 3 "$SPARE" dr plan check b.st && prints "ok +site +a, store data: primary" && prints "ok +drift" && fails grep -q PROBLEM out; }
+	check "plan check asks it" ssh_ready
+	ssh_alive() { fresh && exits 23 "$SPARE" dr failover b.st && says "site a answers"; }
+	check "a primary that answers by ssh is not failed over from" ssh_alive
+	ssh_gone() { sshd_stop; until_true fails $SSH -oBatchMode=yes there true && exits 0 "$SPARE" dr rollback && fresh && lost && exits 0 "$SPARE" dr failover b.st --accept-loss any && serves b && exits 0 "$SPARE" dr report && prints "witness +none: site a: not reached"; }
+	check "a site that is not reached any more is" ssh_gone
+	plan
+else
+	skip "a site that is reached by ssh" "no ssh server"
+fi
 
 # ---- people: anna by mail; bert's pager is down, so by a webhook; carla by a command
 
