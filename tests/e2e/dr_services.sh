@@ -116,14 +116,14 @@ site() { # site NAME COMMAND...: on that host, as the plan's commands run
 begin() {
 	kill_host a; kill_host b
 	for m in a.m b.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
-	for h in a b; do host $h ip addr del $NET.10/24 dev eth0 2>/dev/null; done
+	for h in a b; do host $h ip addr del $NET.10/24 dev eth0 2>/dev/null; host $h ip link set eth0 up; done
 	rm -rf a.st a.gone b.st state/*
 	"$SPARE" init a.st >/dev/null && host a "$SPARE" mount a.st a.m -o "allow_other,log=$WORK/a.log" || return 1
 	mkdir -p a.m/.spare a.m/www a.m/pg && cp plan.yaml a.m/.spare/ && echo right >a.m/www/page && sqlite3 a.m/app.db 'create table t (n integer)' && chown postgres a.m/pg && chmod 700 a.m/pg &&
 		setpriv --reuid postgres --regid postgres --clear-groups "$PG/initdb" -D "$WORK/a.m/pg" -A trust --no-sync >initdb.out 2>&1 && echo "host all all 0.0.0.0/0 trust" >>a.m/pg/pg_hba.conf || { cat initdb.out; return 1; }
 	for s in pg app web; do site a svc $s start || { echo "$s"; cat /tmp/pg.a.$ID.log; return 1; }; done
-	psql -h $NET.2 -U postgres -qc "create table seed (v text); insert into seed values ('right'); create table t (n bigint primary key)" postgres || return 1
-	host a ip addr add $NET.10/24 dev eth0 && "$SPARE" sync a.st "$WORK/b.st" >/dev/null || return 1
+	until_true psql -h $NET.2 -U postgres -qc 'select 1' postgres && psql -h $NET.2 -U postgres -qc "create table seed (v text); insert into seed values ('right'); create table t (n bigint primary key)" postgres || return 1
+	host a ip addr add $NET.10/24 dev eth0 && host a python3 bin/announce.py $NET.10 && "$SPARE" sync a.st "$WORK/b.st" >/dev/null || return 1
 	host a "$SPARE" sync --follow a.st "$WORK/b.st" >follow.out 2>&1 &
 	for s in pg app web; do until_true site a svc $s health || { echo "$s"; return 1; }; done
 }
