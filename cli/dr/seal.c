@@ -145,13 +145,15 @@ int seal_sign(const struct seal *s, const void *p, size_t len, char sig[SEAL_SIG
 /* Exactly ${bytes} of base64. */
 static bool decode(const char *text, unsigned char *out, size_t bytes)
 {
-    unsigned char buf[96];
+    unsigned char buf[96], again[132];
     size_t len = 4 * ((bytes + 2) / 3);
 
     if (!text || strlen(text) != len || EVP_DecodeBlock(buf, (const unsigned char *)text, (int)len) < (int)bytes)
         return false;
     memcpy(out, buf, bytes);
-    return true;
+    /* The last character has bits that say nothing: there is one way to write them. */
+    EVP_EncodeBlock(again, buf, (int)bytes);
+    return strcmp((char *)again, text) == 0;
 }
 
 bool seal_verify(const char *public, const void *p, size_t len, const char *sig)
