@@ -38,6 +38,7 @@ struct filler {
     struct pack_writer *pack;
     struct packer_result *res;
     struct filled *f;
+    bool older_chunks, older_places; /* the index has hints of them at all */
     uint8_t *buf;                    /* data of the run, CHUNKER_MAX + a record's */
     size_t have;                     /* bytes in it */
     uint8_t *base, *other;           /* CHUNKER_MAX each */
@@ -184,13 +185,48 @@ static int hint(struct filler *k, const uint8_t *key, size_t klen, uint64_t *num
     return rc == ERR_NOENT ? 0 : rc;
 }
 
+static int any_row(struct kv *kv, const uint8_t *lo, const uint8_t *hi, size_t len, bool *any, struct err *err)
+{
+    struct kv_iter *it = kv->ops->iter_new(kv, NULL, lo, len, hi, len);
+    int rc;
+
+    if (it == NULL)
+        return nomem(err);
+    kv->ops->iter_seek(it, lo, len);
+    *any = kv->ops->iter_valid(it);
+    rc = kv->ops->iter_err(it, err);
+    kv->ops->iter_free(it);
+    return rc;
+}
+
+/* Whether there are hints at all: those of a store's first pack would be looked for in vain, one by one, and that is a fifteenth of what it takes. */
+static int look_for_hints(struct filler *k)
+{
+    struct hash128 none, last;
+    uint8_t lo[KV_KEY_MAX], hi[KV_KEY_MAX];
+    struct kv *kv = store_kv(k->s);
+    int rc;
+
+    memset(&none, 0, sizeof none);
+    memset(&last, 0xff, sizeof last);
+    (void)key_chunk(hi, &last);
+    rc = any_row(kv, lo, hi, key_chunk(lo, &none), &k->older_chunks, k->err);
+    if (rc < 0)
+        return rc;
+    (void)key_place(hi, UINT64_MAX);
+    return any_row(kv, lo, hi, key_place(lo, 0), &k->older_places, k->err);
+}
+
 /* An older chunk with these bytes: its number, else 0. */
 static int known_before(struct filler *k, const struct hash128 *h, const uint8_t *p, uint32_t len, uint64_t *number)
 {
     uint8_t key[KV_KEY_MAX], depth;
     uint32_t n = 0;
-    int rc = hint(k, key, key_chunk(key, h), number);
+    int rc = 0;
 
+    *number = 0;
+    if (k->older_chunks)
+        rc = hint(k, key, key_chunk(key, h), number);
     if (rc < 0 || *number == 0)
         return rc;
     rc = packs_chunk(store_packs(k->s), *number, k->other, &n, &depth, NULL);
@@ -234,7 +270,7 @@ static int base_of(struct filler *k, uint64_t path, uint64_t off, struct pack_ba
     }
     if (at != NULL)
         number = at->number;
-    if (number == 0)
+    if (number == 0 && k->older_places)
         rc = hint(k, key, key_place(key, place), &number);
     if (rc == 0 && number != 0) {
         *base = (struct pack_base){ .number = number, .bytes = k->base };
@@ -473,6 +509,8 @@ int fill_pack(struct store *s, const struct packer_options *opt, const struct wi
     }
     if (k == NULL || f == NULL || k->buf == NULL || k->base == NULL || k->other == NULL || k->group == NULL)
         rc = nomem(err);
+    if (rc == 0)
+        rc = look_for_hints(k);
     if (rc == 0)
         rc = pack_all(k);
     if (k != NULL) {

@@ -110,23 +110,28 @@ int told_to_stop(const struct packer_options *opt, struct err *err)
 }
 
 /*
- * The records of the window. It ends early, in the middle of a segment, where it has become large enough (unless it is ${fixed}): what a step takes in memory
- * is for each write, and a segment may hold a quarter of a million. The segment goes when all of it was packed.
+ * The records of the window, read once: what is packed of them is noted, and they go into ${arc} (NULL: it has them already). The window ends early, in the middle
+ * of a segment, where it has become large enough (unless the archive says where): what a step takes in memory is for each write, and a segment may hold a quarter of
+ * a million. The segment goes when all of it was packed.
  */
-static int collect(struct store *s, const struct packer_options *opt, struct window *w, bool fixed, struct err *err)
+static int collect(struct store *s, const struct packer_options *opt, struct window *w, struct archive_writer *arc, struct err *err)
 {
     struct history_iter *it = NULL;
     struct record rec;
+    const uint8_t *head;
     uint32_t epoch = 0;
     int rc = history_iter_new(store_history(s), w->first, w->end, &it, err);
 
-    while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1) {
-        if (w->n >= WINDOW_EXTENTS && !fixed) {
+    while (rc == 0 && (rc = history_next(it, &rec, &head, err)) == 1) {
+        if (w->n >= WINDOW_EXTENTS && arc != NULL) {
             w->end = rec.lsn;
+            rc = archive_cut(arc, w->end, err);
             break;
         }
         epoch = rec.epoch;
         rc = window_add(w, &rec, opt->needed == NULL || needed_has(opt->needed, rec.lsn)) < 0 ? err_set(err, ERR_NOMEM, "packing: out of memory") : 0;
+        if (rc == 0 && arc != NULL)
+            rc = archive_add(arc, &rec, head, err);
         if (rc == 0 && w->records % ASK_RECORDS == 0)
             rc = told_to_stop(opt, err);
     }
@@ -137,23 +142,7 @@ static int collect(struct store *s, const struct packer_options *opt, struct win
 
 /* ---- the steps ---- */
 
-static int copy_records(struct store *s, const struct packer_options *opt, const struct window *w, struct archive_writer *arc, struct err *err)
-{
-    struct history_iter *it = NULL;
-    struct record rec;
-    const uint8_t *head;
-    int rc = history_iter_new(store_history(s), w->first, w->end, &it, err);
-
-    for (uint64_t n = 1; rc == 0 && (rc = history_next(it, &rec, &head, err)) == 1; n++) {
-        rc = archive_add(arc, &rec, head, err);
-        if (rc == 0 && n % ASK_RECORDS == 0)
-            rc = told_to_stop(opt, err);
-    }
-    history_iter_free(it);
-    return rc < 0 ? rc : 0;
-}
-
-static int write_archive(struct store *s, const struct packer_options *opt, const struct window *w, struct packer_result *res, struct err *err)
+static int write_archive(struct store *s, const struct packer_options *opt, struct window *w, struct packer_result *res, struct err *err)
 {
     struct archive_writer *arc = NULL;
     struct archive_head h = { .gen = history_next_gen(store_history(s)), .first = w->first, .end = w->end, .retained_gen = store_retained_gen(s) };
@@ -169,7 +158,7 @@ static int write_archive(struct store *s, const struct packer_options *opt, cons
     if (rc == 0)
         rc = archive_new(store_io(s), &h, &arc, err);
     if (rc == 0)
-        rc = copy_records(s, opt, w, arc, err);
+        rc = collect(s, opt, w, arc, err);
     if (rc < 0) {
         archive_drop(arc);
         return rc;
@@ -244,9 +233,9 @@ int packer_step(struct store *s, const struct packer_options *opt, uint64_t upto
     more = choose(s, upto, &w, &archived, err);
     rc = more < 0 ? more : 0;
     if (more > 0) {
-        rc = collect(s, o, &w, archived, err);
-        if (rc == 0)                     /* an archive that was there when the store was opened may have a name that does not last */
-            rc = archived ? io_syncdir(store_io(s), "archive", err) : write_archive(s, o, &w, r, err);
+        rc = archived ? collect(s, o, &w, NULL, err) : write_archive(s, o, &w, r, err);
+        if (rc == 0 && archived)         /* it was there when the store was opened: its name may not last */
+            rc = io_syncdir(store_io(s), "archive", err);
         if (rc == 0)
             rc = write_pack(s, o, &w, r, err);
         r->first = w.first;

@@ -71,12 +71,15 @@ bool archive_parse(const char *name, uint64_t *first, uint64_t *end, uint64_t *g
  *   (rec->head_len of them). The first one's LSN is at or above h->first, each one's at or above the end of the one before and its chain fields say so.
  *   Errors: INVAL out of order, or beyond h->end: ${w} is unchanged; IO, NOSPC, NOMEM. A frame is read back before it is written: INVAL too where a record
  *   and its head bytes are not the same, then or at the end.
+ * archive_cut: the file ends at ${end}, with the records it has: a writer that sees only on the way where to stop gives archive_new the most. INVAL: records
+ *   lie beyond, or it is more than that.
  * archive_finish: ${epoch_id} of the last record's epoch. Frees ${w} in any case. On failure there is no file under its name, or (a sync of the
  *   directory that failed) nobody knows. INVAL: no record was added; EXIST: the name is there.
  */
 struct archive_writer;
 int  archive_new(struct io *io, const struct archive_head *h, struct archive_writer **out, struct err *err);
 int  archive_add(struct archive_writer *w, const struct record *rec, const uint8_t *head, struct err *err);
+int  archive_cut(struct archive_writer *w, uint64_t end, struct err *err);
 int  archive_finish(struct archive_writer *w, const uint8_t epoch_id[16], struct err *err);
 void archive_drop(struct archive_writer *w);
 

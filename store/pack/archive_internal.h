@@ -10,7 +10,6 @@
 #include "store/pack/columns.h"
 
 enum { ARCHIVE_FRAME_RECORDS_MAX = 65536,       /* as any program may write them */
-       ARCHIVE_LEVEL = 12,                      /* of zstd: 15 is 1 % smaller, and a fifth of the time that packing takes */
        ARCHIVE_RECORD_SPAN_MIN = 176 };         /* addresses that a record takes, at least */
 
 #define ARCHIVE_FRAME_MAGIC 0x46415053u         /* "SPAF" */

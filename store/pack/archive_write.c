@@ -112,7 +112,7 @@ static int flush(struct archive_writer *w, struct err *err)
     rc = check_readable(w, len, err);
     if (rc != 0)
         return rc;
-    n = squeeze(w->squeeze, ARCHIVE_LEVEL, w->raw, len, NULL, 0, w->out + ARCHIVE_FRAME_HEAD_BYTES, w->out_cap - ARCHIVE_FRAME_HEAD_BYTES);
+    n = squeeze(w->squeeze, SQUEEZE_COLUMNS, w->raw, len, NULL, 0, w->out + ARCHIVE_FRAME_HEAD_BYTES, w->out_cap - ARCHIVE_FRAME_HEAD_BYTES);
     if (n < 0)
         return err_set(err, (int)n, "archive: frame of %zu bytes at LSN %" PRIu64 " not compressed: %s", len, f->first_lsn,
                        err_text((int)n));
@@ -192,6 +192,14 @@ static int seal(struct archive_writer *w, struct err *err)
     archive_name(w->head.first, w->head.end, w->head.gen, name);
     w->file = NULL;
     return sealed_finish(file, head, name, err);
+}
+
+int archive_cut(struct archive_writer *w, uint64_t end, struct err *err)
+{
+    if (end < w->before.end || end > w->head.end)
+        return err_set(err, ERR_INVAL, "archive: expected an end between %" PRIu64 " and %" PRIu64 ", found %" PRIu64, w->before.end, w->head.end, end);
+    w->head.end = end;
+    return 0;
 }
 
 int archive_finish(struct archive_writer *w, const uint8_t epoch_id[16], struct err *err)

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_LEVEL = 9 };
-
 struct pack_writer {
     struct sealed *file;
     struct pack_head h;
@@ -307,7 +305,7 @@ static int add_block(struct pack_writer *w, struct pack_block b, const uint8_t *
         rc = body_room(w, squeeze_bound(len), err);
     if (rc)
         return rc;
-    got = squeeze(w->z, BLOCK_LEVEL, p, len, NULL, 0, w->body + w->body_len, w->body_cap - w->body_len);
+    got = squeeze(w->z, SQUEEZE_COLUMNS, p, len, NULL, 0, w->body + w->body_len, w->body_cap - w->body_len);
     if (got > PACK_BLOCK_BYTES_MAX)
         got = ERR_TOOLONG;
     if (got < 0)

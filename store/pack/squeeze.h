@@ -14,7 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SQUEEZE_MAX = 16 << 20 };         /* bytes of source and prefix together, at most: what the window may be */
+enum { SQUEEZE_MAX = 16 << 20,           /* bytes of source and prefix together, at most: what the window may be */
+       SQUEEZE_COLUMNS = 1000 };         /* in place of a level of zstd's: for columns of small numbers */
 
 struct squeeze;                          /* both directions; what one of them needs is made when it is first used */
 
@@ -26,7 +27,7 @@ void squeeze_free(struct squeeze *z);
 size_t squeeze_bound(size_t n);
 
 /*
- * squeeze(z, level, src, n, prefix, prefix_len, dst, cap): one frame at ${dst}; ${prefix} NULL: none (not the same as one of no bytes).
+ * squeeze(z, level, src, n, prefix, prefix_len, dst, cap): one frame at ${dst}; ${level}: one of zstd's, or SQUEEZE_COLUMNS. ${prefix} NULL: none (not the same as one of no bytes).
  * Returns its bytes. Errors: RANGE it takes more than ${cap}; TOOLONG more than SQUEEZE_MAX; NOMEM.
  */
 int64_t squeeze(struct squeeze *z, int level, const void *src, size_t n, const void *prefix, size_t prefix_len, void *dst, size_t cap);

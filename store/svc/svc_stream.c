@@ -1,6 +1,7 @@
 /* svc_stream.c: requests that run a stream to another site (ship, receive), and the one that waits for a standby. */
 #include "store/svc/svc_internal.h"
 
+#include "store/core/role.h"
 #include "store/core/standby.h"
 #include "store/sync/replicate.h"
 
@@ -144,12 +145,16 @@ int svc_op_sync(struct svc_req *q, struct err *err)
 {
     struct standby b = { 0 };
     struct replicate_state st;
+    struct epoch_row by;
     bool follow, hold, by_mount;
     char target[STANDBY_TARGET_MAX + 1];
     int at, r;
 
     if ((r = svc_target(q, target, err)) || (r = svc_arg_bool(q, "follow", &follow, err)) || (r = svc_arg_bool(q, "hold", &hold, err)) || (r = svc_sync(q, err)))
         return r;
+    if (store_fenced_by(q->s, &by) && store_role(q->s) == ROLE_FENCED)
+        return err_set(err, ERR_FENCED, "%s: another site is the primary since epoch %u: nothing is shipped from here; `spare demote` makes this one its standby, `spare promote` takes over again",
+                       store_dir(q->s), by.number);
     at = standby_find(q->s, target);
     if (at >= 0)
         (void)standby_get(q->s, (unsigned)at, &b);

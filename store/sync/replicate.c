@@ -29,6 +29,7 @@ struct pump {
     unsigned failed;                    /* lock */
     struct err why;                     /* lock */
     int64_t next_wall_ns;               /* lock */
+    uint32_t role;                      /* of the thread: the store's, when it looked last */
     int told;                           /* of the thread: what was said last: 0 nothing, 1 in touch, < 0 that code, as said_as has it */
 };
 
@@ -297,6 +298,7 @@ static bool due(struct pump *p, struct standby *b, int *wait_ms)
     struct replicate *r = p->r;
     char target[STANDBY_TARGET_MAX + 1];
     uint64_t until, now = now_ms();
+    uint32_t role = store_role(r->s);
     int at;
 
     snprintf(target, sizeof target, "%s", p->b.target);
@@ -305,7 +307,10 @@ static bool due(struct pump *p, struct standby *b, int *wait_ms)
         return false;
     p->b = *b;
     until = claimed_until(r, target);
-    if (b->paused || until == UINT64_MAX || (b->from && !may_fetch(r->s)) || (!b->from && store_role(r->s) != ROLE_PRIMARY))
+    if (p->role != role)                 /* what was refused in another role may not be in this one; a standby ships on to its own */
+        p->next_ms = 0;
+    p->role = role;
+    if (b->paused || until == UINT64_MAX || (b->from && !may_fetch(r->s)) || (!b->from && role != ROLE_PRIMARY && role != ROLE_STANDBY))
         *wait_ms = -1;
     else if (now < until)
         *wait_ms = (int)(until - now);

@@ -64,7 +64,7 @@ while not os.path.exists(stop):
 print(rounds, "rounds")
 P
 in_place() {
-	new_pair && follow st "$WORK/st2" && echo held >m/held && "$SPARE" wait --on standby m || return 1
+	new_pair && follow st "$WORK/st2" && echo held >m/held && exec 8>>m/answered && echo answered >&8 && "$SPARE" wait --on standby m || return 1
 	python3 reader.py m2 "$WORK/stop.reader" >reader.out 2>&1 & READER=$!
 	until_true [ -e stop.reader.reads ] && rm m/held && "$SPARE" wait --on standby m && [ ! -e m2/held ] && refused m2 || return 1
 	"$SPARE" mount -o ro,nonempty st2 m2 2>/dev/null    # refused: something is mounted there
@@ -75,22 +75,20 @@ goes_on() { takes m2 && mkdir m2/d/e && mv m2/on m2/d/on && ln m2/f m2/d/f && se
 check "who was reading there sees no error, and all kinds of changes are taken" goes_on
 flags() { grep -q " $WORK/m2 rw,relatime" /proc/self/mountinfo && grep -c "is the primary now" daemon2.log | grep -qx 1; }
 check "its mount is as one made now would be" flags
-exec 8>>m/f
-echo answered >&8
 sent_away() { wait "$FOLLOW"; same 24 $? && grep -q "is being promoted" follow.err; }
 check "the stream into it ended in order, and the sender learns that another is primary" sent_away
 FOLLOW=
 fenced() {
 	until_true refused m && role_is m fenced && exits 24 "$SPARE" status m && prints "state +Fenced" || return 1
 	echo no 2>&1 >&8 | grep -q "Read-only" || ! echo no >&8 || return 1
-	python3 -c 'import os; os.fsync(8)' && same "one answered" "$(tr '\n' ' ' <m/f | sed 's/ $//')" && ls m/d >/dev/null && same 1 "$(grep -c "fenced: another site is the primary since epoch 2" daemon.log)"
+	python3 -c 'import os; os.fsync(8)' && same answered "$(cat m/answered)" && ls m/d >/dev/null && same 1 "$(grep -c "fenced: another site is the primary since epoch 2" daemon.log)"
 }
 check "the old primary is fenced: changes are refused, what was answered stays, looks go on" fenced
 exec 8>&-
 ends_fenced() {
 	local before
 	before=$(head_of m) && "$SPARE" umount m && same "$before" "$(head_of st)" && exits 0 "$SPARE" mount st m -o "log=$WORK/daemon.log" && says "is fenced" && refused m && grep -q " $WORK/m ro" /proc/self/mountinfo &&
-		same "one answered" "$(tr '\n' ' ' <m/f | sed 's/ $//')" && "$SPARE" umount m && exits 0 "$SPARE" check st && prints "No damage"
+		same answered "$(cat m/answered)" && "$SPARE" umount m && exits 0 "$SPARE" check st && prints "No damage"
 }
 check "it is unmounted without a record, and mounted read-only with a word why" ends_fenced
 once_only() { exits 2 "$SPARE" promote m2 && says "is primary already" && takes m2; }

@@ -112,6 +112,13 @@ uint64_t ts_create(struct teststore *t, const char *path, uint32_t mode)
     return make(t, path, mode, NULL);
 }
 
+int ts_try_create(struct teststore *t, const char *name)
+{
+    uint64_t ino;
+    struct row_ino row;
+    return store_create_node(t->s, &t->who, INO_ROOT, name, strlen(name), S_IFREG | 0644, 0, NULL, &ino, &row, NULL);
+}
+
 uint64_t ts_symlink(struct teststore *t, const char *path, const char *target)
 {
     return make(t, path, S_IFLNK | 0777, target);

@@ -29,6 +29,7 @@ void ts_clock(struct teststore *t, int64_t sec);
 uint64_t ts_last(struct teststore *t);                         /* LSN of the last record */
 uint64_t ts_ino(struct teststore *t, const char *path);        /* 0: none */
 uint64_t ts_create(struct teststore *t, const char *path, uint32_t mode);      /* S_IFREG, S_IFDIR... */
+int ts_try_create(struct teststore *t, const char *name);                     /* a file in the root, or why not */
 uint64_t ts_symlink(struct teststore *t, const char *path, const char *target);
 void ts_write(struct teststore *t, uint64_t ino, uint64_t off, const void *buf, size_t len);
 void ts_truncate(struct teststore *t, uint64_t ino, uint64_t size);

@@ -2,11 +2,16 @@
 #include "tests/lib/twosites.h"
 
 #include "store/core/anew.h"
+#include "store/core/standby.h"
+#include "store/log/frame.h"
+#include "store/pack/history.h"
 #include "tests/lib/subio.h"
 
 #include <check.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,6 +26,7 @@ struct store_info *twosites_info(struct store *s)
 
 void twosites_standby(struct teststore *of, struct teststore *t)
 {
+    static uint64_t luck = 9;
     struct store_seed seed = { .timezone = "UTC" };
     const struct store_info *i = twosites_info(of->s);
     struct err err = { 0 };
@@ -29,7 +35,7 @@ void twosites_standby(struct teststore *of, struct teststore *t)
     memcpy(seed.lineage, i->super.lineage, 16);
     memcpy(seed.key, i->super.key, 32);
     seed.epoch = i->super.epochs[0];
-    t->sim = simio_new(9);
+    t->sim = simio_new(luck++);
     t->who = of->who;
     t->now_ns = of->now_ns;
     simio_set_wall(t->sim, t->now_ns);
@@ -38,6 +44,49 @@ void twosites_standby(struct teststore *of, struct teststore *t)
     ck_assert_msg(store_create_standby(simio_io(t->sim), NULL, &seed, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(kv_twin_open(t->disk, &t->opt.kv, &err), 0);
     ck_assert_msg(store_open(simio_io(t->sim), NULL, &t->opt, &t->s, NULL, &err) == 0, "%s", err.msg);
+}
+
+void twosites_both(struct teststore *a, struct teststore *b)
+{
+    struct err err = { 0 };
+
+    ts_new(a, "UTC");
+    ts_save(a, "one", "one");
+    twosites_standby(a, b);
+    ck_assert_msg(twosites_send(a, b, &err) == 0, "%s", err.msg);
+}
+
+void twosites_wait_for(struct teststore *of, struct teststore *t)
+{
+    struct standby b = { .acked = log_head(store_log(t->s)), .heard_s = 1 };
+    struct err err = { 0 };
+
+    memcpy(b.site, twosites_info(t->s)->super.site, 16);
+    snprintf(b.target, sizeof b.target, "/standby-%02x%02x", b.site[0], b.site[1]);
+    ck_assert_msg(standby_note(of->s, &b, &err) == 0, "%s", err.msg);
+}
+
+int twosites_send(struct teststore *from, struct teststore *to, struct err *err)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+    const uint8_t *head;
+    uint8_t *buf = NULL;
+    int rc = 0;
+
+    ck_assert_int_eq(store_sync(from->s, NULL), 0);
+    ck_assert_int_eq(history_iter_new(store_history(from->s), log_head(store_log(to->s)), UINT64_MAX, &it, NULL), 0);
+    while (rc == 0 && (rc = history_next(it, &rec, &head, err)) == 1) {
+        buf = realloc(buf, (size_t)rec.head_len + rec.data_len);
+        ck_assert_ptr_nonnull(buf);
+        memcpy(buf, head, rec.head_len);
+        rc = rec.data_len > 0 ? store_read_data(from->s, rec.lsn, record_dstart(rec.head_len), 0, rec.data_len, buf + rec.head_len, false, err) : 0;
+        if (rc == 0)
+            rc = store_follow(to->s, buf, (size_t)rec.head_len + rec.data_len, err);
+    }
+    history_iter_free(it);
+    free(buf);
+    return rc < 0 ? rc : store_sync(to->s, err);
 }
 
 /* Beside a store that is there, on its disk. */

@@ -244,10 +244,11 @@ static void put_part(struct io *io, const struct row *r, size_t i, size_t to, ui
 
     head_for(&h, r, gen);
     h.first = r->rec[i].lsn;
-    h.end = end;
+    h.end = r->end;                 /* the most */
     ck_assert_msg(archive_new(io, &h, &w, &err) == 0, "%s", err.msg);
     for (; i < to; i++)
         ck_assert_msg(archive_add(w, &r->rec[i], r->head[i], &err) == 0, "%s", err.msg);
+    ck_assert_msg(archive_cut(w, end, &err) == 0, "%s", err.msg);
     ck_assert_msg(archive_finish(w, epoch_id, &err) == 0, "%s", err.msg);
 }
 
@@ -309,6 +310,8 @@ START_TEST(what_does_not_fit_is_not_taken)
     ck_assert_int_eq(archive_add(w, &bad, r.head[1], &err), ERR_INVAL);
     ck_assert_int_eq(archive_add(w, &r.rec[1], r.head[1], &err), 0);                    /* unharmed by these */
     ck_assert_int_eq(archive_add(w, &r.rec[2], r.head[2], &err), ERR_INVAL);            /* ends behind the end */
+    ck_assert_int_eq(archive_cut(w, r.rec[1].lsn, &err), ERR_INVAL);                    /* in front of what it has */
+    ck_assert_int_eq(archive_cut(w, r.end, &err), ERR_INVAL);                           /* behind what was said */
     archive_drop(w);
     ck_assert_int_eq(put_row(io, &r, 1, &err), 0);
     ck_assert_int_eq(put_row(io, &r, 1, &err), ERR_EXIST);                              /* a generation is given out once */
@@ -881,6 +884,15 @@ START_TEST(squeezed_with_and_without_prefix)
     ck_assert_int_eq(unsqueeze(z, out, 0, NULL, 0, back, N), ERR_DAMAGE);
     out[with] = 0;
     ck_assert_int_eq(unsqueeze(z, out, (size_t)with + 1, a, N, back, N), ERR_DAMAGE);
+    for (size_t i = 0; i < N; i++)
+        b[i] = (uint8_t)(i % 4 == 0 ? a[i] & 3 : i >> 16);
+    plain = squeeze(z, SQUEEZE_COLUMNS, b, N, NULL, 0, out, squeeze_bound(N));
+    ck_assert_int_gt(plain, 0);
+    ck_assert_int_eq(unsqueeze(z, out, (size_t)plain, NULL, 0, back, N), 0);
+    ck_assert_mem_eq(back, b, N);
+    with = squeeze(z, 3, a, N, NULL, 0, out, squeeze_bound(N));      /* and nothing of it stays */
+    ck_assert_int_eq(unsqueeze(z, out, (size_t)with, NULL, 0, back, N), 0);
+    ck_assert_mem_eq(back, a, N);
     squeeze_free(z);
     squeeze_free(NULL);
     free(a);

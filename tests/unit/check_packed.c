@@ -85,6 +85,50 @@ START_TEST(what_was_packed_last_is_known_after_a_clean_stop)
 }
 END_TEST
 
+/* In the order of their inodes and against it, near each other and far, removed, and renamed: each is known by the name it had last. */
+START_TEST(each_file_is_known_by_its_name)
+{
+    enum { N = 40, LEN = 9000 };
+    uint8_t *buf[N];
+    char name[32];
+
+    packrig_start(&a, &past, 7, 1 << 20);
+    ts_create(&a, "d", S_IFDIR | 0755);
+    for (unsigned i = 0; i < N; i++)
+        buf[i] = some(LEN, 0);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned k = 0; k < N; k++) {
+            unsigned i = round == 1 ? N - 1 - k : k * 7 % N;
+
+            buf[i][past_random(&past, LEN)] ^= 1;
+            sprintf(name, i % 5 == 1 ? "moved%u" : "d/f%u", i);
+            if (ts_ino(&a, name) != 0)
+                ts_unlink(&a, name);
+            save(i % 5 == 1 ? "d/new" : name, buf[i], LEN);
+            if (i % 5 == 1)
+                ts_rename(&a, "d/new", name);
+            for (unsigned gap = 0; k % 9 == 0 && gap < 30; gap++) {
+                sprintf(name, "e%u.%u.%u", round, k, gap);
+                ts_create(&a, name, S_IFREG | 0644);
+            }
+        }
+        for (unsigned i = 0; i < N; i += 4) {    /* its last name is of the past when it is packed */
+            sprintf(name, i % 5 == 1 ? "moved%u" : "d/f%u", i);
+            ts_unlink(&a, name);
+        }
+        past.m[past.n].lsn = ts_last(&a);
+        past.m[past.n++].digest = past_digest(a.s, AT_LIVE);
+        packrig_pack(a.s, &sum);
+        ck_assert_uint_eq(sum.r.chunks, N);
+        ck_assert_uint_eq(sum.r.deltas, round == 0 ? 0 : N);
+    }
+    packrig_well(&past, a.s, "packed");
+    for (unsigned i = 0; i < N; i++)
+        free(buf[i]);
+    ts_free(&a);
+}
+END_TEST
+
 /* Each version of a file by one name: a difference, in chains that end. */
 static void versions(unsigned n, size_t len, bool each_packed)
 {
@@ -273,6 +317,7 @@ int main(void)
 
     tcase_add_test(t, a_second_copy_adds_no_chunk);
     tcase_add_test(t, what_was_packed_last_is_known_after_a_clean_stop);
+    tcase_add_test(t, each_file_is_known_by_its_name);
     tcase_add_loop_test(t, versions_of_a_name_are_differences_in_bounded_chains, 0, 4);
     tcase_add_test(t, noise_is_stored_as_it_is);
     tcase_add_test(t, a_window_of_many_small_writes_ends_early);

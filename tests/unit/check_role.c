@@ -3,7 +3,6 @@
  */
 #include "store/core/role.h"
 #include "store/core/standby.h"
-#include "store/log/frame.h"
 #include "tests/lib/twosites.h"
 
 #include <check.h>
@@ -14,42 +13,15 @@
 static struct teststore a;                       /* the primary */
 static struct teststore b;                       /* its standby */
 
-/* Everything the one has and the other has not. */
-static int send_all(struct teststore *from, struct teststore *to, struct err *err)
-{
-    struct log_iter *it = NULL;
-    struct record rec;
-    int rc = 0;
-
-    ck_assert_int_eq(store_sync(from->s, NULL), 0);
-    ck_assert_int_eq(log_iter_new(store_log(from->s), log_head(store_log(to->s)), log_head(store_log(from->s)), LOG_ITER_DATA, &it, NULL), 0);
-    while (rc == 0 && log_iter_next(it, &rec, NULL) == 1)
-        rc = store_follow(to->s, log_iter_raw(it) + FRAME_BYTES, (size_t)rec.head_len + rec.data_len, err);
-    log_iter_free(it);
-    return rc;
-}
-
 static void both(void)
 {
-    ts_new(&a, "UTC");
-    ts_save(&a, "one", "one");
-    twosites_standby(&a, &b);
-    ck_assert_int_eq(send_all(&a, &b, NULL), 0);
-    ck_assert_int_eq(store_sync(b.s, NULL), 0);
+    twosites_both(&a, &b);
 }
 
 static void neither(void)
 {
     ts_free(&b);
     ts_free(&a);
-}
-
-static int try_save(struct teststore *t, const char *name)
-{
-    uint64_t ino;
-    struct row_ino row;
-
-    return store_create_node(t->s, &t->who, INO_ROOT, name, strlen(name), S_IFREG | 0644, 0, NULL, &ino, &row, NULL);
 }
 
 START_TEST(promoted_in_place)
@@ -59,19 +31,19 @@ START_TEST(promoted_in_place)
     struct err err = { 0 };
     uint64_t head = log_head(store_log(b.s));
 
-    ck_assert_int_eq(try_save(&b, "two"), ERR_FENCED);
+    ck_assert_int_eq(ts_try_create(&b, "two"), ERR_FENCED);
     ck_assert_msg(store_promote(b.s, "a test", false, &err) == 0, "%s", err.msg);
     ck_assert_uint_eq(store_role(b.s), ROLE_PRIMARY);
     ck_assert_uint_eq(twosites_info(b.s)->super.n_epochs, 2);
     ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].first_lsn, head);
-    ck_assert_int_eq(try_save(&b, "two"), 0);
+    ck_assert_int_eq(ts_try_create(&b, "two"), 0);
     ts_is(&b, "one", "one");
     /* what the primary of before lacks is held for it */
     ck_assert(standby_get(b.s, 0, &back));
     ck_assert_mem_eq(back.site, old.site, 16);
     ck_assert_uint_eq(back.acked, head);
     ck_assert_int_eq(store_promote(b.s, "again", false, &err), ERR_INVAL);
-    ck_assert_int_eq(send_all(&a, &b, &err), 0);         /* it has nothing more */
+    ck_assert_int_eq(twosites_send(&a, &b, &err), 0);         /* it has nothing more */
     ts_reopen(&b, true);
     ck_assert_uint_eq(store_role(b.s), ROLE_PRIMARY);
     ts_is(&b, "one", "one");
@@ -136,12 +108,12 @@ START_TEST(fenced_at_once_and_for_good)
     by = twosites_info(b.s)->super.epochs[1];
     ts_save(&a, "late", "work that was not shipped");
     ck_assert_msg(store_fence(a.s, &by, &err) == 0, "%s", err.msg);
-    ck_assert_int_eq(try_save(&a, "no"), ERR_FENCED);
+    ck_assert_int_eq(ts_try_create(&a, "no"), ERR_FENCED);
     ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
     for (int cut = 0; cut < 2; cut++) {
         ts_reopen(&a, cut);
         ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
-        ck_assert_int_eq(try_save(&a, "no"), ERR_FENCED);
+        ck_assert_int_eq(ts_try_create(&a, "no"), ERR_FENCED);
         ck_assert(store_fenced_by(a.s, &said));
         ck_assert_uint_eq(said.number, 2);
         ck_assert_mem_eq(said.id, by.id, 16);
@@ -155,7 +127,7 @@ START_TEST(fenced_at_once_and_for_good)
     ck_assert_msg(store_promote(a.s, "rolled back", false, &err) == 0, "%s", err.msg);
     ck_assert_uint_eq(twosites_info(a.s)->super.epochs[1].number, 3);
     ck_assert(!store_fenced_by(a.s, &said));
-    ck_assert_int_eq(try_save(&a, "yes"), 0);
+    ck_assert_int_eq(ts_try_create(&a, "yes"), 0);
     ts_is(&a, "late", "work that was not shipped");
     struct standby back;
     ck_assert(standby_get(a.s, 0, &back));
@@ -170,7 +142,7 @@ START_TEST(an_older_epoch_fences_nobody)
     struct err err = { 0 };
 
     ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
-    ck_assert_int_eq(try_save(&a, "yes"), 0);
+    ck_assert_int_eq(ts_try_create(&a, "yes"), 0);
     by.number = 9;
     ck_assert_int_eq(store_fence(b.s, &by, &err), 0);    /* a standby has nothing to stop */
     ck_assert_uint_eq(store_role(b.s), ROLE_STANDBY);
@@ -186,11 +158,11 @@ START_TEST(handed_over_and_back)
 
         ck_assert_msg(store_demote(from->s, &err) == 0, "%s", err.msg);
         ck_assert_int_eq(store_demote(from->s, &err), 0);
-        ck_assert_int_eq(try_save(from, "no"), ERR_FENCED);
-        ck_assert_msg(send_all(from, to, &err) == 0, "%s", err.msg);
+        ck_assert_int_eq(ts_try_create(from, "no"), ERR_FENCED);
+        ck_assert_msg(twosites_send(from, to, &err) == 0, "%s", err.msg);
         ck_assert_msg(store_promote(to->s, "switched over", false, &err) == 0, "%s", err.msg);
         ts_save(to, "one", i % 2 ? "from a" : "from b");
-        ck_assert_msg(send_all(to, from, &err) == 0, "%s", err.msg);
+        ck_assert_msg(twosites_send(to, from, &err) == 0, "%s", err.msg);
         ts_is(from, "one", i % 2 ? "from a" : "from b");
     }
     ck_assert_uint_eq(twosites_info(a.s)->super.epochs[3].number, 4);
@@ -240,9 +212,9 @@ START_TEST(cut_off_at_any_call)
         if (!done) {
             ts_reopen(t, true);
             if (_i == 2)
-                ck_assert(store_role(t->s) == ROLE_STANDBY || try_save(t, "new") == 0);
+                ck_assert(store_role(t->s) == ROLE_STANDBY || ts_try_create(t, "new") == 0);
             else
-                ck_assert(store_role(t->s) == ROLE_PRIMARY ? try_save(t, "new") == 0 : try_save(t, "new") == ERR_FENCED);
+                ck_assert(store_role(t->s) == ROLE_PRIMARY ? ts_try_create(t, "new") == 0 : ts_try_create(t, "new") == ERR_FENCED);
             ts_is(t, "one", "one");
         }
         simio_cut_at(t->sim, 0);
