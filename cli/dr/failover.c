@@ -117,10 +117,10 @@ static int resume(const char *site, const char *id, enum run_kind kind, const st
     if ((*out)->kind != kind || (*out)->back)
         return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", id, run_kind_name(*out), run_state_name(*out));
     if ((*out)->state == RUN_UP) {
-        if (!(*out)->told[MESSAGE_UP] && kind != RUN_REJOIN) {
+        if (!(*out)->told[MESSAGE_UP] && kind != RUN_REJOIN)
             run_tell(*out, MESSAGE_UP, "", "");      /* it was killed before it did */
+        if (kind != RUN_REJOIN)
             run_keeper(*out);
-        }
         return settle(*out, err);
     }
     opt = json_object();

@@ -269,6 +269,20 @@ by_command() { people 20s && fresh && lost && exits 0 "$SPARE" dr failover b.st 
 check "a command acknowledges; what comes later goes to who did" by_command
 first_mail_down() { people && fresh && lost && : >mail.down && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true [ -e shouted ] && same 0 "$(mails)" && same 1 "$(grep -c '"event":"begun"' hooks)"; }
 check "the first person cannot be reached: the second is told at once" first_mail_down
+keeper() { local p; for p in /proc/[0-9]*; do tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "dr keep --run .* --site b" && grep -qz "^SPARE_DR_STATE=$SPARE_DR_STATE$" "$p/environ" 2>/dev/null && echo "${p#/proc/}"; done; return 0; }
+nothing_twice() { # the process that tells people is killed again and again, and started again by the command
+	people && fresh && lost || return 1
+	local i p killed=0
+	for i in $(seq 25); do
+		exits 0 "$SPARE" dr failover b.st --site b --accept-loss any || return 1
+		read -r -t "0.$((RANDOM % 3))$((RANDOM % 10))" _ <> <(:)
+		for p in $(keeper); do kill -9 "$p" && killed=$((killed + 1)); done
+	done
+	exits 0 "$SPARE" dr failover b.st --site b && until_true eval 'events silence | grep -q n2' && until_true eval '[ -z "$(keeper)" ]' && [ $killed -gt 5 ] || return 1
+	same "" "$(grep '^Subject' mails | sort | uniq -d)" && same "" "$(sort shouted 2>/dev/null | uniq -d)" && same "" "$(grep -o '"event":"[a-z]*"' hooks | sort | uniq -d)" &&
+		same "" "$(events sending | sort | uniq -d)"
+}
+check "killed at any time and started again, nothing is sent twice" nothing_twice
 by_hand() {
 	plan 's/health: {command: svc web health, timeout: 3s, interval: 50ms}/manual: [{name: cable, text: Plug it in., when: before-start}]/'
 	fresh && lost || return 1
