@@ -21,12 +21,13 @@ static const struct { const char *verb, *noun; int (*run)(const struct dr_option
 };
 enum { N_WORDS = sizeof words / sizeof words[0] };
 
-enum { SITE = OPT_FIRST, HTML, RUN, ACCEPT_LOSS, SINCE, PREFER, UNFENCED, STEP, BY, REASON, FAILED, NEW, QUICK };
+enum { SITE = OPT_FIRST, HTML, RUN, ACCEPT_LOSS, SINCE, PREFER, UNFENCED, STEP, BY, REASON, FAILED, NEW, QUICK, KEEP };
 static const struct option longs[] = {
     { "site", required_argument, NULL, SITE }, { "html", no_argument, NULL, HTML }, { "run", required_argument, NULL, RUN },
     { "accept-loss", required_argument, NULL, ACCEPT_LOSS }, { "since", required_argument, NULL, SINCE }, { "prefer", required_argument, NULL, PREFER },
     { "unfenced", no_argument, NULL, UNFENCED }, { "step", required_argument, NULL, STEP }, { "by", required_argument, NULL, BY },
     { "reason", required_argument, NULL, REASON }, { "failed", no_argument, NULL, FAILED }, { "new", no_argument, NULL, NEW }, { "quick", no_argument, NULL, QUICK },
+    { "keep", no_argument, NULL, KEEP },
 };
 
 static int options(int argc, char **argv, struct dr_options *d, int *code)
@@ -47,6 +48,7 @@ static int options(int argc, char **argv, struct dr_options *d, int *code)
         case REASON: d->reason = optarg; break;
         case FAILED: d->failed = true; break;
         case NEW: d->again = true; break;
+        case KEEP: d->keep = true; break;
         case QUICK: d->quick = true; break;
         default: return ERR_USAGE;
         }

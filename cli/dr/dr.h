@@ -19,6 +19,7 @@ struct dr_options {
     const char *reason;         /* --reason */
     bool unfenced;              /* --unfenced */
     bool html;                  /* --html */
+    bool keep;                  /* --keep: the runbook into the store */
     bool failed;                /* --failed: ack of a manual step that could not be done */
     bool quick;                 /* --quick: plan check without hooks and notices */
     bool again;                 /* --new: a run of its own, though one is open */

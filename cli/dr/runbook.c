@@ -4,11 +4,16 @@
  */
 #include "cli/dr/dr.h"
 #include "cli/dr/env.h"
+#include "fs/mount.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct book { FILE *f; bool html; const struct plan *p; const char *from; unsigned step; };
 
@@ -471,6 +476,58 @@ static void whole(struct book *b)
         fputs("</body></html>\n", b->f);
 }
 
+/* The page, malloced. */
+static int make_page(const struct plan *p, const char *from, bool html, char **page, size_t *len, struct err *err)
+{
+    struct book b = { .html = html, .p = p, .from = from };
+
+    b.f = open_memstream(page, len);
+    if (!b.f)
+        return err_set(err, ERR_NOMEM, "no memory");
+    whole(&b);
+    return fclose(b.f) ? err_set(err, ERR_NOMEM, "no memory") : 0;
+}
+
+static int write_page(const char *dir, const char *name, const char *page, size_t len, struct err *err)
+{
+    char path[PATH_MAX], tmp[PATH_MAX + 8];
+    FILE *f;
+    bool ok;
+
+    if (snprintf(path, sizeof path, "%s/.spare/%s", dir, name) >= (int)sizeof path)
+        return err_set(err, ERR_NAMETOOLONG, "%s: too long", dir);
+    snprintf(tmp, sizeof tmp, "%s.new", path);
+    f = fopen(tmp, "we");
+    if (!f)
+        return err_from_errno(err, errno, "%s", tmp);
+    ok = fwrite(page, 1, len, f) == len && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    if (fclose(f) || !ok || rename(tmp, path))
+        return err_from_errno(err, errno, "%s", path);
+    out_text("%s\n", out_name(path));
+    return 0;
+}
+
+/* Both forms beside the plan, in the store it protects: so they are at every standby as soon as they are here. */
+static int keep_pages(const struct plan *p, const struct plan_source *src, struct err *err)
+{
+    struct fs_mounted *m = malloc(sizeof *m);
+    char *page = NULL;
+    size_t len = 0;
+    int r = m ? 0 : ERR_NOMEM;
+
+    if (r == 0 && (!src->store || fs_mounted_store(src->store, m)))
+        r = err_set(err, ERR_NOENT, "%s: expected a plan in a store that is mounted here, found none", src->from);
+    for (int html = 0; r == 0 && html < 2; html++) {
+        r = make_page(p, src->from, html, &page, &len, err);
+        if (r == 0)
+            r = write_page(m->dir, html ? "runbook.html" : "runbook.txt", page, len, err);
+        free(page);
+        page = NULL;
+    }
+    free(m);
+    return r;
+}
+
 int dr_plan_runbook(const struct dr_options *o)
 {
     struct plan_source src = { 0 };
@@ -478,18 +535,14 @@ int dr_plan_runbook(const struct dr_options *o)
     struct err err = { 0 };
     char *page = NULL;
     size_t len = 0;
-    struct book b = { .html = o->html };
     int r = plan_load(o->plan, &src, &p, &err);
 
-    if (r == 0 && !(b.f = open_memstream(&page, &len)))
-        r = err_set(&err, ERR_NOMEM, "no memory");
-    if (r == 0) {
-        b.p = p;
-        b.from = src.from;
-        whole(&b);
-        if (fclose(b.f))
-            r = err_set(&err, ERR_NOMEM, "no memory");
+    if (r == 0 && o->keep) {
+        r = keep_pages(p, &src, &err);
+        goto out;
     }
+    if (r == 0)
+        r = make_page(p, src.from, o->html, &page, &len, &err);
     if (r == 0 && out_json) {
         json_t *j = json_object();
 
@@ -500,6 +553,7 @@ int dr_plan_runbook(const struct dr_options *o)
     } else if (r == 0) {
         r = out_bytes(page, len, &err);
     }
+out:
     free(page);
     plan_free(p);
     plan_source_release(&src);

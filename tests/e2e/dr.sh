@@ -422,10 +422,12 @@ typed() {
 	return $rc
 }
 check "the runbook's commands, typed as printed, recover the site without dr" typed
+kept() { fresh && exits 0 "$SPARE" dr plan runbook a.st --keep && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && "$SPARE" cat --store b.st .spare/runbook.txt | grep -q "^## Failover: a is gone" && "$SPARE" cat --store b.st .spare/runbook.html | grep -q "^<!DOCTYPE html>"; }
 typed_back() {
 	returns && printed "The way back" "nothing more" >back.sh && bash -e back.sh >back.out 2>&1 && serves a && ! grep -q NOT back.out && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"; local rc=$?
 	[ $rc = 0 ] || { cat back.sh back.out; }
 	return $rc
 }
 check "and the way back, too" typed_back
+check "kept in the store it is at the standby, too" kept
 finish
