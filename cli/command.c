@@ -109,6 +109,25 @@ const struct command commands[] = {
     { "check", "[STORE] [--read-data]", "verify; never changes anything",
       "  --read-data          also read and verify every byte of file data\n", cmd_check },
     { "dump", "FILE", "print a log segment, a pack, an archive file, a base, a superblock or a retained set", "", cmd_dump },
+    { "dr", "plan|failover|switchover|commit|rollback|rejoin|ack|list|report [PLAN]", "disaster recovery: the plan, and what is done by it",
+      "  PLAN                 its name, a store that has it at .spare/plan.yaml, or a file; by default the only one of this machine\n"
+      "  plan check           whether it would work: sites, versions, hooks, contacts, objectives, drift; changes nothing; --quick: no contacts\n"
+      "  plan show            systems in the order in which they come back\n"
+      "  plan runbook         the plan as commands to be typed, with whom to call; --html: as a page to print;\n"
+      "                       --keep: both beside the plan, in the store, so that every standby has them\n"
+      "  failover             the primary is gone: carry on here; what was stopped or killed goes on by the same command\n"
+      "    --accept-loss BOUND    so much may be lost: a time, or any; without it nothing may\n"
+      "    --prefer rpo|rto       rto: as much as the plan's RPO may be lost without asking\n"
+      "    --since TIME           when the primary went away\n"
+      "    --unfenced             go on though nothing confirms that the other site writes no more\n"
+      "    --new                  a run of its own, though one is not over\n"
+      "  switchover           planned, nothing lost; also the way back\n"
+      "  commit, rollback     make it final, or undo it (of a failover: --accept-loss says how much of what was done since may be lost)\n"
+      "  rejoin               the other site's store becomes a standby of the one here\n"
+      "  ack                  acknowledge what you were told; --step STEP: a step by hand is done, --failed: cannot be\n"
+      "  list                 the runs of this machine\n"
+      "  report               what a run took against what was promised, from its record, which is proven first\n"
+      "  --site NAME          which site of the plan this machine is; --run RUN: which run is meant; --by NAME, --reason TEXT\n", cmd_dr },
     { "version", "", "the version of this program and of the format it writes", "", cmd_version },
     { "help", "[COMMAND]", "this, or the options of a command", "", cmd_help },
 };

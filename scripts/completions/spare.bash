@@ -22,6 +22,8 @@ _spare() {
 	case $cmd in
 	snapshot) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "create list delete hold release" -- "$cur"); return; } ;;
 	standby) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "add remove pause resume list" -- "$cur"); return; } ;;
+	dr) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "plan failover switchover commit rollback rejoin ack list report" -- "$cur"); return; }
+		[ "$COMP_CWORD" -gt 3 ] || [ "$prev" != plan ] || { mapfile -t COMPREPLY < <(compgen -W "check show runbook" -- "$cur"); return; } ;;
 	config) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "show set" -- "$cur"); return; } ;;
 	help) mapfile -t COMPREPLY < <(compgen -W "$(command spare help --json 2>/dev/null | sed -n 's/.*"command":"\([a-z]*\)".*/\1/p')" -- "$cur"); return ;;
 	esac

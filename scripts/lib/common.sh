@@ -6,8 +6,8 @@ JOBS=${JOBS:-$(nproc 2>/dev/null || echo 2)}
 
 # What it takes to build and mount, and what the tests use besides.
 PACKAGES_BUILD=(autoconf automake make gcc libc6-dev pkgconf fuse3 libfuse3-dev librocksdb-dev
-	libzstd-dev libxxhash-dev libjansson-dev check)
-PACKAGES_TEST=(acl attr git openssh-client procps python3 sqlite3 strace util-linux)
+	libzstd-dev libxxhash-dev libjansson-dev libyaml-dev libssl-dev libcurl4-openssl-dev libmicrohttpd-dev check)
+PACKAGES_TEST=(acl attr git iproute2 openssh-client openssl procps python3 sqlite3 strace util-linux)
 
 say() { printf '%s\n' "$*" >&2; }
 die() {

@@ -1,0 +1,426 @@
+/* failover.c: failover, switchover, rejoin; commit, rollback, ack; list. */
+#include "cli/dr/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EXIT_RPO = 20, EXIT_RTO = 21 };
+
+/* ---- what is printed ---- */
+
+static void seconds(int64_t ms, char buf[32])
+{
+    snprintf(buf, 32, "%lld.%03lld s", (long long)(ms / 1000), (long long)(ms % 1000));
+}
+
+static json_t *summary(const struct run *r)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "run", json_string(r->id));
+    json_object_set_new(o, "plan", json_string(r->plan->h.name));
+    json_object_set_new(o, "kind", json_string(run_kind_name(r)));
+    json_object_set_new(o, "state", json_string(run_state_name(r)));
+    json_object_set_new(o, "site", json_string(r->here->h.name));
+    json_object_set_new(o, "to", json_string(r->to->h.name));
+    json_object_set_new(o, "from", json_string(r->from->h.name));
+    if (r->up_wall_ms >= 0)
+        json_object_set_new(o, "rto_ms", json_integer(r->up_wall_ms - r->began_wall_ms));
+    if (r->loss_ms >= 0 && r->loss_ms < INT64_MAX)
+        json_object_set_new(o, "loss_at_most_ms", json_integer(r->loss_ms));
+    if (r->state == RUN_STOPPED) {
+        json_object_set_new(o, "stopped_at", json_string(r->stop_step));
+        json_object_set_new(o, "reason", json_string(r->stop_reason));
+    }
+    return o;
+}
+
+static const char *against(int64_t is, int64_t objective, char buf[64])
+{
+    char a[32];
+
+    if (objective < 0)
+        return strcpy(buf, "no objective");
+    snprintf(buf, 64, "objective %s, %s", plan_duration(objective, a), is <= objective ? "met" : "MISSED");
+    return buf;
+}
+
+static void print_summary(const struct run *r)
+{
+    char a[32], b[32], c[64], d[64];
+
+    if (out_json) {
+        json_t *o = summary(r);
+
+        out_object(o);
+        json_decref(o);
+        return;
+    }
+    out_text("%s: %s %s, %s -> %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, r->from->h.name, r->to->h.name, run_state_name(r));
+    if (r->state == RUN_UP && r->kind != RUN_REJOIN) {
+        seconds(r->up_wall_ms - r->began_wall_ms, a);
+        out_text("RTO         %s (%s)\n", a, against(r->up_wall_ms - r->began_wall_ms, r->plan->objectives.rto_ms, c));
+        if (r->kind == RUN_FAILOVER && r->loss_ms >= 0 && r->loss_ms < INT64_MAX) {
+            seconds(r->loss_ms, b);
+            out_text("RPO         at most %s (%s)\n", b, against(r->loss_ms, r->plan->objectives.rpo_ms, d));
+        }
+        out_text("Next: spare dr commit, or spare dr rollback\n");
+    }
+}
+
+/* Up: whether what was promised was kept. */
+static int kept(const struct run *r)
+{
+    if (r->kind == RUN_FAILOVER && r->plan->objectives.rpo_ms >= 0 && r->loss_ms > r->plan->objectives.rpo_ms)
+        return EXIT_RPO;
+    if (r->kind != RUN_REJOIN && r->plan->objectives.rto_ms >= 0 && r->up_wall_ms - r->began_wall_ms > r->plan->objectives.rto_ms)
+        return EXIT_RTO;
+    return EXIT_OK;
+}
+
+/* ---- going ---- */
+
+/* A run of a plan that is no fail-over has nothing left to be decided. */
+static int settle(struct run *r, struct err *err)
+{
+    return r->state == RUN_UP && r->kind != RUN_FAILOVER && r->kind != RUN_SWITCHOVER ? run_note(r, "closed", "", NULL, err) : 0;
+}
+
+static int go(struct run *r, struct err *err)
+{
+    int rc;
+
+    if (r->kind != RUN_REJOIN)
+        run_keeper(r);
+    rc = run_go(r, err);
+    if (rc == 0)
+        rc = settle(r, err);
+    return rc;
+}
+
+/* Where it stands after it began, or was resumed: people hear of a beginning once. */
+static int begin(struct run *r, struct err *err)
+{
+    if (r->kind != RUN_REJOIN && r->notices == 0)
+        run_tell(r, MESSAGE_BEGUN, "", "");
+    return go(r, err);
+}
+
+static int resume(const char *site, const char *id, enum run_kind kind, const struct dr_options *o, struct run **out, struct err *err)
+{
+    json_t *opt;
+    int rc = run_open(site, id, true, out, err);
+
+    if (rc)
+        return rc;
+    if ((*out)->kind != kind || (*out)->back)
+        return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", id, run_kind_name(*out), run_state_name(*out));
+    if ((*out)->state == RUN_UP) {
+        if (!(*out)->told[MESSAGE_UP] && kind != RUN_REJOIN)
+            run_tell(*out, MESSAGE_UP, "", "");      /* it was killed before it did */
+        if (kind != RUN_REJOIN)
+            run_keeper(*out);
+        return settle(*out, err);
+    }
+    opt = json_object();
+    (void)run_options(o, opt, NULL);
+    out_message("going on with %s", id);
+    rc = run_note(*out, "resumed", "", opt, err);
+    return rc ? rc : begin(*out, err);
+}
+
+static const struct plan_site *other_site(const struct plan *p, const struct plan_site *here)
+{
+    const struct plan_site *primary = plan_site(p, p->primary);
+
+    if (primary != here)
+        return primary;
+    for (unsigned i = 0; i < p->sites.n; i++)
+        if (&p->sites.v[i] != here)
+            return &p->sites.v[i];
+    return NULL;
+}
+
+/* From where to where: a failover comes here; a switchover goes to where the primary is not; what rejoins is the other one. */
+static void direction(enum run_kind kind, const struct plan *p, const struct plan_site *here, const struct plan_site **to, const struct plan_site **from)
+{
+    const struct site_view v = { p, here, NULL, &out_interrupted };
+    struct site_store seen;
+
+    *to = here;
+    *from = other_site(p, here);
+    if (kind == RUN_REJOIN) {
+        *to = *from;
+        *from = here;
+        return;
+    }
+    if (kind != RUN_SWITCHOVER)
+        return;
+    site_look(&v, here, &here->stores.v[0], &seen);
+    if (seen.reached && strcmp(seen.role, "primary") == 0) {
+        *to = *from;
+        *from = here;
+    }
+}
+
+static int start(enum run_kind kind, const struct dr_options *o, struct run **out, struct err *err)
+{
+    struct plan_source src = { 0 };
+    struct plan *p = NULL;
+    const struct plan_site *here = NULL, *to, *from;
+    json_t *opt = json_object();
+    char id[80];
+    int rc = run_options(o, opt, err);
+
+    json_decref(opt);
+    if (rc == 0)
+        rc = plan_load(o->plan, &src, &p, err);
+    if (rc == 0)
+        rc = run_site(p, o, &here, err);
+    if (rc)
+        goto out;
+    if (src.store)
+        plan_note(src.store);
+    if (o->run || (!o->again && run_find(p->h.name, here->h.name, true, id, err) == 0)) {
+        rc = resume(here->h.name, o->run ? o->run : id, kind, o, out, err);
+        goto out;
+    }
+    memset(err, 0, sizeof *err);
+    direction(kind, p, here, &to, &from);
+    rc = run_new(kind, &src, o, here, to, from, out, err);
+    if (rc == 0)
+        rc = begin(*out, err);
+out:
+    plan_free(p);
+    plan_source_release(&src);
+    return rc;
+}
+
+static int run_command(enum run_kind kind, const struct dr_options *o)
+{
+    struct run *r = NULL;
+    struct err err = { 0 };
+    int rc = start(kind, o, &r, &err), code;
+
+    if (r && out_json)
+        print_summary(r);
+    else if (r && rc == 0)
+        print_summary(r);
+    code = rc ? out_error(&err, rc) : kept(r);
+    run_close(r);
+    return code;
+}
+
+int dr_failover(const struct dr_options *o)
+{
+    return run_command(RUN_FAILOVER, o);
+}
+
+int dr_switchover(const struct dr_options *o)
+{
+    return run_command(RUN_SWITCHOVER, o);
+}
+
+int dr_rejoin(const struct dr_options *o)
+{
+    return run_command(RUN_REJOIN, o);
+}
+
+/* ---- deciding ---- */
+
+/* The run a command means: --run, or the one of the plan (or of any) that is not over. */
+struct meant { const struct dr_options *o; enum run_state also; char site[80], id[80]; unsigned n; char also_site[80], also_id[80]; };
+
+static int is_meant(void *arg, const char *site, const char *id)
+{
+    struct meant *m = arg;
+    struct run *r = NULL;
+    struct err why = { 0 };
+
+    if ((m->o->site && strcmp(site, m->o->site) != 0) || (m->o->run && strcmp(id, m->o->run) != 0))
+        return 0;
+    if (run_open(site, id, false, &r, &why) == 0 && (m->o->run || (!run_over(r) && (!m->o->plan || strcmp(m->o->plan, r->plan->h.name) == 0)))) {
+        snprintf(m->site, sizeof m->site, "%s", site);
+        snprintf(m->id, sizeof m->id, "%s", id);
+        m->n++;
+    } else if (r && r->state == m->also && (!m->o->plan || strcmp(m->o->plan, r->plan->h.name) == 0)) {
+        snprintf(m->also_site, sizeof m->also_site, "%s", site);
+        snprintf(m->also_id, sizeof m->also_id, "%s", id);
+    }
+    run_close(r);
+    return 0;
+}
+
+/* ${also}: where none is left that is not over, the last one in this state: the command was given before. */
+static int open_meant(const struct dr_options *o, bool work, enum run_state also, struct run **out, struct err *err)
+{
+    struct meant m = { .o = o, .also = also };
+
+    (void)run_each(is_meant, &m);
+    if (m.n == 0 && m.also_id[0])
+        return run_open(m.also_site, m.also_id, work, out, err);
+    if (m.n == 0)
+        return err_set(err, ERR_NOENT, "expected a run that is not over, found none on this machine; `spare dr list` shows what there was");
+    if (m.n > 1 && !o->run)
+        return err_set(err, ERR_USAGE, "expected one run that is not over, found %u: say which one, --run RUN", m.n);
+    return run_open(m.site, m.id, work, out, err);
+}
+
+static json_t *decided(const struct dr_options *o)
+{
+    json_t *j = json_object();
+    const char *user = getenv("SUDO_USER") ? getenv("SUDO_USER") : getenv("LOGNAME");
+
+    json_object_set_new(j, "by", json_string(o->person ? o->person : user ? user : ""));
+    if (o->reason)
+        json_object_set_new(j, "reason", json_string(o->reason));
+    return j;
+}
+
+/* Once, also where the command that should have was killed before it did. */
+static void tell_end(struct run *r, enum message_event e)
+{
+    if (r->told[e])
+        return;
+    run_tell(r, e, "", "");
+    run_keeper(r);
+}
+
+static bool touched(const struct run *r)
+{
+    for (unsigned i = 0; i < r->n_steps; i++)
+        if ((r->steps[i].kind == STEP_PROMOTE || r->steps[i].kind == STEP_HAND_OVER || r->steps[i].kind == STEP_STOP || r->steps[i].kind == STEP_FENCE) && r->steps[i].intent_wall_ms >= 0)
+            return true;
+    return false;
+}
+
+int dr_commit(const struct dr_options *o)
+{
+    struct run *r = NULL;
+    struct err err = { 0 };
+    int rc = open_meant(o, true, RUN_COMMITTED, &r, &err), code;
+
+    if (rc == 0 && r->state != RUN_UP && r->state != RUN_COMMITTED)
+        rc = err_set(&err, ERR_BUSY, "run %s: expected one that is up, found it %s", r->id, run_state_name(r));
+    if (rc == 0 && r->state == RUN_UP)
+        rc = run_note(r, "commit", "", decided(o), &err);
+    if (rc == 0)
+        tell_end(r, MESSAGE_COMMITTED);
+    if (rc == 0)
+        print_summary(r);
+    code = rc ? out_error(&err, rc) : EXIT_OK;
+    run_close(r);
+    return code;
+}
+
+static int go_back(struct run *r, const struct dr_options *o, struct err *err)
+{
+    json_t *how = decided(o);
+    int rc = run_options(o, how, err);
+
+    if (rc == 0 && r->state == RUN_ROLLED_BACK) {
+        json_decref(how);
+        tell_end(r, MESSAGE_ROLLED_BACK);
+        return 0;
+    }
+    if (rc == 0 && !r->back && !touched(r))
+        return run_note(r, "closed", "", how, err);
+    if (rc == 0 && run_over(r))
+        rc = err_set(err, ERR_BUSY, "run %s is over (%s): `spare dr switchover` goes back without losing anything", r->id, run_state_name(r));
+    if (rc) {
+        json_decref(how);
+        return rc;
+    }
+    /* A rollback that was stopped goes on, as any run does. */
+    rc = run_note(r, r->back ? "resumed" : "rollback", "", how, err);
+    if (rc == 0) {
+        run_keeper(r);
+        rc = run_go(r, err);
+    }
+    return rc;
+}
+
+int dr_rollback(const struct dr_options *o)
+{
+    struct run *r = NULL;
+    struct err err = { 0 };
+    int rc = open_meant(o, true, RUN_ROLLED_BACK, &r, &err), code;
+
+    if (rc == 0)
+        rc = go_back(r, o, &err);
+    if (r && (rc == 0 || out_json))
+        print_summary(r);
+    code = rc ? out_error(&err, rc) : EXIT_OK;
+    run_close(r);
+    return code;
+}
+
+int dr_ack(const struct dr_options *o)
+{
+    struct run *r = NULL;
+    struct err err = { 0 };
+    const struct step *s;
+    json_t *how = decided(o);
+    int rc = open_meant(o, false, RUN_DIRTY, &r, &err), code;
+
+    if (rc == 0 && o->step) {
+        s = run_step(r, o->step);
+        if (!s || s->state != STEP_WAITING)
+            rc = err_set(&err, ERR_NOENT, "%s: expected a step that waits for a person, found %s", o->step, s ? "one that does not" : "no such step");
+    }
+    if (rc == 0 && !o->step) {
+        char id[32];
+
+        if (r->notices == 0)
+            rc = err_set(&err, ERR_NOENT, "run %s: nobody was told anything yet", r->id);
+        snprintf(id, sizeof id, "n%llu", (unsigned long long)r->notices);
+        json_object_set_new(how, "notice", json_string(id));
+    }
+    json_object_set_new(how, "how", json_string("command"));
+    if (o->failed)
+        json_object_set_new(how, "failed", json_true());
+    if (rc == 0)
+        rc = run_note(r, "ack", o->step ? o->step : "", json_incref(how), &err);
+    json_decref(how);
+    if (rc == 0)
+        print_summary(r);
+    code = rc ? out_error(&err, rc) : EXIT_OK;
+    run_close(r);
+    return code;
+}
+
+/* ---- list ---- */
+
+static int list_one(void *arg, const char *site, const char *id)
+{
+    const struct dr_options *o = arg;
+    struct run *r = NULL;
+    struct err why = { 0 };
+    char a[32];
+
+    if (o->site && strcmp(o->site, site) != 0)
+        return 0;
+    if (run_open(site, id, false, &r, &why)) {
+        out_warn("%s", why.msg);
+        return 0;
+    }
+    if (o->plan && strcmp(o->plan, r->plan->h.name) != 0) {
+        run_close(r);
+        return 0;
+    }
+    if (out_json) {
+        print_summary(r);
+    } else {
+        seconds(r->up_wall_ms >= 0 ? r->up_wall_ms - r->began_wall_ms : 0, a);
+        out_text("%-42s %-12s %s -> %s  %s%s%s\n", r->id, r->plan->h.name, r->from->h.name, r->to->h.name, run_state_name(r), r->up_wall_ms >= 0 ? ", up after " : "", r->up_wall_ms >= 0 ? a : "");
+    }
+    run_close(r);
+    return 0;
+}
+
+int dr_list(const struct dr_options *o)
+{
+    (void)run_each(list_one, (void *)(uintptr_t)o);
+    return EXIT_OK;
+}

@@ -1,0 +1,290 @@
+/*
+ * report.c: `dr report`: what a run took, against what was promised, from its record, which is proven first; and the other site's word for it: a head that it countersigned (`dr countersign`), which whoever
+ * has this site's key cannot make.
+ */
+#include "cli/dr/run.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- countersigning ---- */
+
+/* What is signed. */
+static void witness_text(char buf[512], const char *site, const char *run, uint64_t seq, const char *hash)
+{
+    snprintf(buf, 512, "%.70s %.80s %llu %.64s", site, run, (unsigned long long)seq, hash);
+}
+
+static void witness_path(char buf[PATH_MAX + 256], const char *dir, const char *site, const char *run)
+{
+    snprintf(buf, PATH_MAX + 256, "%.*s/witness.%.70s.%.80s", PATH_MAX - 1, dir, site, run);
+}
+
+struct witnessed { uint64_t seq; char hash[SEAL_HASH_TEXT], key[SEAL_KEY_TEXT]; };
+
+/* The last head of that run this site countersigned, and the key its record had. */
+static bool witness_read(const char *dir, const char *site, const char *run, struct witnessed *w)
+{
+    char path[PATH_MAX + 256];
+    unsigned long long seq;
+    FILE *f;
+    bool ok = false;
+
+    witness_path(path, dir, site, run);
+    f = fopen(path, "re");
+    /* The last line counts; a torn one does not parse. */
+    while (f && fscanf(f, "%llu %64s %44s\n", &seq, w->hash, w->key) == 3) {
+        w->seq = seq;
+        ok = true;
+    }
+    if (f)
+        fclose(f);
+    return ok;
+}
+
+/* "SITE RUN SEQ HASH KEY", by way of --reason: at the other site. What it signed once it never signs otherwise. */
+int dr_countersign(const struct dr_options *o)
+{
+    char dir[PATH_MAX], path[PATH_MAX + 256], text[512], sig[SEAL_SIG_TEXT], site[72], run[80], hash[SEAL_HASH_TEXT], key[SEAL_KEY_TEXT];
+    unsigned long long seq = 0;
+    struct witnessed w;
+    struct seal *seal = NULL;
+    struct err err = { 0 };
+    json_t *j;
+    FILE *f;
+    int rc = 0;
+
+    if (!o->site || !o->reason || sscanf(o->reason, "%71[A-Za-z0-9._-] %79[A-Za-z0-9._-] %llu %64[0-9a-f] %44s", site, run, &seq, hash, key) != 5)
+        rc = err_set(&err, ERR_USAGE, "dr countersign: expected --site, and --reason \"SITE RUN SEQ HASH KEY\"");
+    if (rc == 0)
+        rc = run_site_dir(o->site, dir, &err);
+    if (rc == 0)
+        rc = seal_open(dir, &seal, &err);
+    if (rc == 0 && witness_read(dir, site, run, &w) && (w.seq > seq || (w.seq == seq && strcmp(w.hash, hash) != 0) || strcmp(w.key, key) != 0))
+        rc = err_set(&err, ERR_DAMAGE, "run %s of site %s: expected line %llu with the hash %.16s... by the key %s, as countersigned before, found line %llu, %.16s..., %s", run, site, (unsigned long long)w.seq, w.hash,
+                     w.key, seq, hash, key);
+    if (rc == 0) {
+        witness_text(text, site, run, seq, hash);
+        rc = seal_sign(seal, text, strlen(text), sig, &err);
+    }
+    if (rc == 0) {
+        witness_path(path, dir, site, run);
+        f = fopen(path, "ae");
+        if (!f || fprintf(f, "%llu %s %s\n", seq, hash, key) < 0 || fflush(f) || fsync(fileno(f)))
+            rc = err_from_errno(&err, errno, "%s", path);
+        if (f)
+            fclose(f);
+    }
+    if (rc == 0) {
+        j = json_object();
+        json_object_set_new(j, "site", json_string(o->site));
+        json_object_set_new(j, "key", json_string(seal_public(seal)));
+        json_object_set_new(j, "sig", json_string(sig));
+        out_object(j);
+        json_decref(j);
+    }
+    seal_close(seal);
+    return rc ? out_error(&err, rc) : EXIT_OK;
+}
+
+/* Asks the other site to countersign the head. 0 and *o: what it says; AWAY: not reached; DAMAGE: it knows another record. */
+static int countersign(struct run *r, const char *key, json_t **o, struct err *err)
+{
+    const struct plan_site *other = r->here == r->to ? r->from : r->to;
+    char text[512];
+    const char *argv[] = { "dr", "countersign", "--site", other->h.name, "--reason", text, NULL };
+    int rc;
+
+    snprintf(text, sizeof text, "%.70s %.80s %llu %s %s", r->here->h.name, r->id, (unsigned long long)record_seq(r->rec), record_hash(r->rec), key);
+    rc = site_spare(&r->view, other, argv, site_is_here(&r->view, other) ? 30000 : other->contact_ms + 5000, o, err);
+    return rc == 13 ? ERR_DAMAGE : rc > 0 ? ERR_AWAY : rc;
+}
+
+/* ---- what is measured ---- */
+
+static void seconds(int64_t ms, char buf[32])
+{
+    if (ms < 0 || ms == INT64_MAX)
+        snprintf(buf, 32, "-");
+    else
+        snprintf(buf, 32, "%lld.%03lld s", (long long)(ms / 1000), (long long)(ms % 1000));
+}
+
+/* When the last step of that system ended; -1: it has not. */
+static int64_t system_up(const struct run *r, const struct plan_system *s)
+{
+    int64_t last = -1;
+
+    for (unsigned i = 0; i < r->n_steps; i++)
+        if (r->steps[i].sys == s && r->steps[i].kind != STEP_STOP) {
+            if (r->steps[i].state != STEP_DONE && r->steps[i].state != STEP_PASSED)
+                return -1;
+            last = r->steps[i].end_wall_ms > last ? r->steps[i].end_wall_ms : last;
+        }
+    return last < 0 ? -1 : last - r->began_wall_ms;
+}
+
+static int64_t own_time(const struct run *r)
+{
+    int64_t ms = 0;
+
+    for (unsigned i = 0; i < r->n_steps; i++)
+        if (run_by_spare(r->steps[i].kind) && r->steps[i].kind != STEP_FENCE)
+            ms += r->steps[i].ms;
+    return ms;
+}
+
+static const char *verdict(int64_t is, int64_t objective)
+{
+    return objective < 0 ? "no objective" : is < 0 ? "not up" : is <= objective ? "met" : "MISSED";
+}
+
+static json_t *system_object(const struct run *r, const struct plan_system *s)
+{
+    json_t *o = json_object();
+    int64_t up = system_up(r, s);
+
+    json_object_set_new(o, "what", json_string("system"));
+    json_object_set_new(o, "system", json_string(s->h.name));
+    json_object_set_new(o, "critical", json_integer(s->critical));
+    json_object_set_new(o, "up_ms", up < 0 ? json_null() : json_integer(up));
+    json_object_set_new(o, "rto_ms", plan_rto(r->plan, s) < 0 ? json_null() : json_integer(plan_rto(r->plan, s)));
+    json_object_set_new(o, "rto", json_string(verdict(up, plan_rto(r->plan, s))));
+    json_object_set_new(o, "max_outage_ms", s->max_outage_ms < 0 ? json_null() : json_integer(s->max_outage_ms));
+    json_object_set_new(o, "max_outage", json_string(verdict(up, s->max_outage_ms)));
+    json_object_set_new(o, "rpo", json_string(r->loss_ms < 0 ? "nothing lost" : verdict(r->loss_ms, plan_rpo(r->plan, s))));
+    return o;
+}
+
+static const char *step_word(const struct step *s)
+{
+    static const char *const w[] = { "not begun", "under way", "waiting", "done", "failed, passed over", "FAILED" };
+
+    return s->cut_off && s->state == STEP_TODO ? "cut off" : w[s->state];
+}
+
+static void print_json(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "what", json_string("run"));
+    json_object_set_new(o, "run", json_string(r->id));
+    json_object_set_new(o, "plan", json_string(r->plan->h.name));
+    json_object_set_new(o, "kind", json_string(run_kind_name(r)));
+    json_object_set_new(o, "state", json_string(run_state_name(r)));
+    json_object_set_new(o, "up_ms", r->up_wall_ms < 0 ? json_null() : json_integer(r->up_wall_ms - r->began_wall_ms));
+    json_object_set_new(o, "own_ms", json_integer(own_time(r)));
+    json_object_set_new(o, "loss_at_most_ms", r->loss_ms < 0 || r->loss_ms == INT64_MAX ? json_null() : json_integer(r->loss_ms));
+    json_object_set_new(o, "record_lines", json_integer((json_int_t)lines));
+    json_object_set_new(o, "record_key", json_string(key));
+    json_object_set_new(o, "countersigned_by", witness ? json_string(item_text(witness, "site")) : json_null());
+    if (!witness)
+        json_object_set_new(o, "not_countersigned", json_string(why));
+    out_object(o);
+    json_decref(o);
+    for (unsigned i = 0; i < r->plan->systems.n; i++) {
+        o = system_object(r, &r->plan->systems.v[i]);
+        out_object(o);
+        json_decref(o);
+    }
+    for (unsigned i = 0; i < r->n_steps; i++) {
+        o = json_object();
+        json_object_set_new(o, "what", json_string("step"));
+        json_object_set_new(o, "step", json_string(r->steps[i].name));
+        json_object_set_new(o, "result", json_string(step_word(&r->steps[i])));
+        json_object_set_new(o, "ms", json_integer(r->steps[i].ms));
+        if (r->steps[i].intent_wall_ms >= 0)
+            json_object_set_new(o, "begun_after_ms", json_integer(r->steps[i].intent_wall_ms - r->began_wall_ms));
+        out_object(o);
+        json_decref(o);
+    }
+}
+
+static void print_text(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines)
+{
+    char a[32], b[32], c[32];
+    int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms;
+
+    out_text("%s: %s %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, run_state_name(r));
+    seconds(up, a);
+    seconds(own_time(r), c);
+    out_text("RTO         %s, of which spare's own steps %s; objective %s: %s\n", a, c, plan_duration(r->plan->objectives.rto_ms, b), verdict(up, r->plan->objectives.rto_ms));
+    seconds(r->loss_ms, a);
+    out_text("RPO         at most %s; objective %s: %s\n", a, plan_duration(r->plan->objectives.rpo_ms, b), r->loss_ms < 0 ? "-" : verdict(r->loss_ms, r->plan->objectives.rpo_ms));
+    for (unsigned i = 0; i < r->plan->systems.n; i++) {
+        const struct plan_system *s = &r->plan->systems.v[i];
+
+        seconds(system_up(r, s), a);
+        out_text("system      %-20s up after %-10s RTO %s: %s; max-outage %s: %s\n", s->h.name, a, plan_duration(plan_rto(r->plan, s), b), verdict(system_up(r, s), plan_rto(r->plan, s)), plan_duration(s->max_outage_ms, c),
+                 verdict(system_up(r, s), s->max_outage_ms));
+    }
+    for (unsigned i = 0; i < r->n_steps; i++) {
+        seconds(r->steps[i].ms, a);
+        out_text("step        %-28s %-10s %s%s%s\n", r->steps[i].name, a, step_word(&r->steps[i]), r->steps[i].reason[0] ? ": " : "", r->steps[i].reason);
+    }
+    out_text("record      %llu lines, whole, signed by %s\n", (unsigned long long)lines, key);
+    if (witness)
+        out_text("witness     site %s countersigned line %llu\n", item_text(witness, "site"), (unsigned long long)record_seq(r->rec));
+    else
+        out_text("witness     none: %s\n", why);
+}
+
+/* ---- the command ---- */
+
+/* The key this site's records are proven by: that of the plan, where it has one. */
+static const char *trusted(const struct run *r)
+{
+    return r->here->key ? r->here->key : seal_public(r->seal);
+}
+
+static bool witness_holds(const struct run *r, const json_t *o)
+{
+    const struct plan_site *other = r->here == r->to ? r->from : r->to;
+    char text[512];
+
+    witness_text(text, r->here->h.name, r->id, record_seq(r->rec), record_hash(r->rec));
+    return seal_verify(other->key ? other->key : item_text(o, "key"), text, strlen(text), item_text(o, "sig"));
+}
+
+struct last { const struct dr_options *o; char site[80], id[80]; };
+
+static int newest(void *arg, const char *site, const char *id)
+{
+    struct last *l = arg;
+
+    if ((!l->o->site || strcmp(site, l->o->site) == 0) && (!l->o->run || strcmp(id, l->o->run) == 0) && strcmp(id, l->id) > 0) {
+        snprintf(l->site, sizeof l->site, "%s", site);
+        snprintf(l->id, sizeof l->id, "%s", id);
+    }
+    return 0;
+}
+
+int dr_report(const struct dr_options *o)
+{
+    struct last l = { .o = o };
+    struct run *r = NULL;
+    struct err err = { 0 }, why = { 0 };
+    json_t *witness = NULL;
+    uint64_t lines = 0;
+    int rc, code;
+
+    (void)run_each(newest, &l);
+    rc = l.id[0] ? run_open(l.site, l.id, false, &r, &err) : err_set(&err, ERR_NOENT, "expected a run on this machine, found none");
+    if (rc == 0)
+        rc = record_verify(r->dir, trusted(r), NULL, NULL, &lines, &err);
+    if (rc == 0 && countersign(r, trusted(r), &witness, &why) == ERR_DAMAGE) {
+        rc = ERR_DAMAGE;
+        err = why;
+    }
+    if (rc == 0 && witness && !witness_holds(r, witness))
+        rc = err_set(&err, ERR_DAMAGE, "run %s: expected a countersignature by the other site's key, found another", r->id);
+    if (rc == 0)
+        (out_json ? print_json : print_text)(r, trusted(r), witness, why.msg, lines);
+    json_decref(witness);
+    code = rc ? out_error(&err, rc) : EXIT_OK;
+    run_close(r);
+    return code;
+}

@@ -1,0 +1,261 @@
+#include "cli/dr/site.h"
+
+#include "cli/dr/env.h"
+#include "cli/dr/record.h"
+#include "cli/out.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WORDS_MAX = 32, LOCAL_MS = 30000, ANSWER_MAX = 1 << 20 };
+
+bool site_is_here(const struct site_view *v, const struct plan_site *s)
+{
+    return s == v->here || !s->host || (v->here->host && strcmp(s->host, v->here->host) == 0);
+}
+
+char *site_target(const struct plan_site *s, const struct plan_store *st)
+{
+    char *t = NULL;
+
+    if (!s->host)
+        return strdup(st->path);
+    return asprintf(&t, "%s:%s", s->host, st->path) < 0 ? NULL : t;
+}
+
+/* ---- what is run ---- */
+
+struct line { char *v[WORDS_MAX]; unsigned n; char *own[WORDS_MAX]; unsigned n_own; };
+
+static void word(struct line *l, const char *w)
+{
+    if (l->n < WORDS_MAX - 1)
+        l->v[l->n++] = (char *)(uintptr_t)w;
+}
+
+/* Takes ${w}. */
+static void own_word(struct line *l, char *w)
+{
+    if (w && l->n_own < WORDS_MAX)
+        l->own[l->n_own++] = w;
+    word(l, w ? w : "");
+}
+
+static void line_release(struct line *l)
+{
+    for (unsigned i = 0; i < l->n_own; i++)
+        free(l->own[i]);
+}
+
+/* ssh, as the plan has it, up to the command. */
+static void reach(struct line *l, const struct plan_site *s)
+{
+    char *ssh = strdup(s->ssh ? s->ssh : "ssh"), *save = NULL, *timeout = NULL;
+
+    for (char *w = ssh ? strtok_r(ssh, " ", &save) : NULL; w; w = strtok_r(NULL, " ", &save))
+        own_word(l, strdup(w));
+    free(ssh);
+    if (asprintf(&timeout, "-oConnectTimeout=%d", (int)((s->contact_ms + 999) / 1000)) < 0)
+        timeout = NULL;
+    word(l, "-oBatchMode=yes");
+    own_word(l, timeout);
+    word(l, "--");
+    word(l, s->host);
+}
+
+static char *remote_spare(const struct plan_site *s, const char *const argv[])
+{
+    char *out = NULL;
+    size_t len = 0;
+    FILE *m = open_memstream(&out, &len);
+
+    if (!m)
+        return NULL;
+    fputs(s->spare ? s->spare : "spare", m);
+    fputs(" --json", m);
+    for (; *argv; argv++) {
+        putc(' ', m);
+        env_quote(m, *argv);
+    }
+    return fclose(m) ? NULL : out;
+}
+
+/* The first line that is an object. */
+static json_t *first_object(const char *text)
+{
+    while (text && *text) {
+        size_t n = strcspn(text, "\n");
+        json_t *o = json_loadb(text, n, 0, NULL);
+
+        if (json_is_object(o))
+            return o;
+        json_decref(o);
+        text += n + (text[n] == '\n');
+    }
+    return NULL;
+}
+
+/* What a spare said on stderr: its error, else the last line. */
+static void message_of_spare(const struct proc *p, char *buf, size_t cap)
+{
+    char tail[1024];
+    json_t *o;
+
+    proc_tail(p, tail, sizeof tail);
+    o = json_loads(tail, 0, NULL);
+    if (json_object_get(o, "error"))
+        snprintf(buf, cap, "%.700s", item_text(json_object_get(o, "error"), "message"));
+    else
+        snprintf(buf, cap, "%.700s", json_object_get(o, "message") ? item_text(o, "message") : tail);
+    json_decref(o);
+}
+
+int site_spare(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, json_t **out, struct err *err)
+{
+    const bool here = site_is_here(v, s);
+    struct line l = { 0 };
+    struct proc p;
+    struct proc_end end;
+    char said[ERR_MSG_MAX] = "";
+    int r;
+
+    if (out)
+        *out = NULL;
+    if (here) {
+        word(&l, "/proc/self/exe");
+        word(&l, "--json");
+        for (const char *const *a = argv; *a; a++)
+            word(&l, *a);
+    } else {
+        reach(&l, s);
+        own_word(&l, remote_spare(s, argv));
+    }
+    r = proc_start(l.v, NULL, NULL, true, timeout_ms, false, &p, err);
+    line_release(&l);
+    if (r)
+        return r;
+    proc_wait(&p, &end, v->stop);
+    message_of_spare(&p, said, sizeof said);
+    if (end.exit == 0 || end.exit == 3 || (end.exit >= 20 && end.exit <= 25)) {
+        char *text = proc_data(&p, ANSWER_MAX);
+
+        if (out)
+            *out = first_object(text);
+        free(text);
+    }
+    if (end.exit < 0) {
+        r = err_set(err, ERR_AWAY, "site %s: no answer to `spare %s` within %lld ms", s->h.name, argv[0], (long long)end.ms);
+    } else if (!here && end.exit == 255) {
+        r = err_set(err, ERR_AWAY, "site %s: not reached: %s", s->h.name, said);
+    } else if (end.exit > 0 && end.exit != 3) {
+        r = end.exit;
+        err_set(err, ERR_UNKNOWN, "site %s: spare %s: %s", s->h.name, argv[0], *said ? said : "it failed, and said nothing");
+    }
+    proc_release(&p);
+    return r;
+}
+
+/* ---- the plan's own ---- */
+
+struct vars { char *v[64]; unsigned n; };
+
+static void add_var(void *arg, const char *name, const char *value)
+{
+    struct vars *e = arg;
+
+    if (e->n < 63 && asprintf(&e->v[e->n], "%s=%s", name, value) >= 0)
+        e->n++;
+}
+
+/* NAME=VALUE... sh -c COMMAND, as a shell over there reads it. */
+static char *remote_command(const struct vars *e, const char *command)
+{
+    char *out = NULL;
+    size_t len = 0;
+    FILE *m = open_memstream(&out, &len);
+
+    if (!m)
+        return NULL;
+    fputs("env", m);
+    for (unsigned i = 0; i < e->n; i++) {
+        putc(' ', m);
+        env_quote(m, e->v[i]);
+    }
+    fputs(" /bin/sh -c ", m);
+    env_quote(m, command);
+    return fclose(m) ? NULL : out;
+}
+
+int site_command(const struct site_view *v, const struct plan_site *at, const struct plan_site *other, const char *command, const char *log, int64_t timeout_ms, const char *step,
+                 struct proc *p, struct err *err)
+{
+    struct line l = { 0 };
+    struct vars e = { 0 };
+    const bool here = site_is_here(v, at);
+    int r;
+
+    env_each(v->plan, at, other, add_var, &e);
+    add_var(&e, "SPARE_RUN", v->run ? v->run : "");
+    add_var(&e, "SPARE_STEP", step);
+    if (here) {
+        word(&l, "/bin/sh");
+        word(&l, "-c");
+        word(&l, command);
+    } else {
+        reach(&l, at);
+        own_word(&l, remote_command(&e, command));
+    }
+    r = proc_start(l.v, here ? e.v : NULL, log, false, timeout_ms, true, p, err);
+    line_release(&l);
+    for (unsigned i = 0; i < e.n; i++)
+        free(e.v[i]);
+    return r;
+}
+
+/* ---- how a store is ---- */
+
+static void text_of(const json_t *o, const char *key, char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%s", item_text(o, key));
+}
+
+/* When the last change was made that it holds: the newest line of the log of its root. */
+static void last_change(const struct site_view *v, const struct plan_site *s, const struct plan_store *st, struct site_store *out, int64_t timeout_ms)
+{
+    const char *const argv[] = { "log", "--store", st->path, "--limit", "1", "", NULL };
+    struct err err = { 0 };
+    json_t *o = NULL;
+
+    if (site_spare(v, s, argv, timeout_ms, &o, &err) == 0 && o)
+        out->held_to_ms = record_parse_ms(item_text(o, "time"));
+    json_decref(o);
+}
+
+void site_look(const struct site_view *v, const struct plan_site *s, const struct plan_store *st, struct site_store *out)
+{
+    const char *const argv[] = { "status", st->path, NULL };
+    const int64_t timeout_ms = site_is_here(v, s) ? LOCAL_MS : s->contact_ms;
+    struct err err = { 0 };
+    const json_t *rpo;
+    json_t *o = NULL;
+    int r = site_spare(v, s, argv, timeout_ms, &o, &err);
+
+    *out = (struct site_store){ .held_to_ms = -1, .lag_ms = -1 };
+    /* Exit statuses of a state (20, 22, 23, 24) come with an answer; a store that is not there comes without. */
+    out->reached = (r == 0 || r >= 20) && o;
+    if (r && !out->reached)
+        snprintf(out->why, sizeof out->why, "%.250s", err.msg);
+    if (out->reached) {
+        text_of(o, "role", out->role, sizeof out->role);
+        text_of(o, "state", out->state, sizeof out->state);
+        text_of(o, "mounted_at", out->mounted_at, sizeof out->mounted_at);
+        out->epoch = item_u64(o, "epoch");
+        out->durable_lsn = item_u64(o, "durable_lsn");
+        out->disk_free = item_u64(o, "disk_free_bytes");
+        rpo = json_object_get(o, "rpo_seconds");
+        out->lag_ms = json_is_number(rpo) ? (int64_t)(json_number_value(rpo) * 1000) : -1;
+        last_change(v, s, st, out, timeout_ms);
+    }
+    json_decref(o);
+}

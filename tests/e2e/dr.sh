@@ -1,0 +1,433 @@
+#!/bin/bash
+# dr.sh: the disaster recovery plan with two directories as sites: the order, failover, what refuses, commit and rollback, switchover and the way back, killed at every step and resumed, people
+# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (7), every so many-th line of the record is a kill point.
+set -u
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
+. "$SPARE_SRC/tests/lib/sshd.sh"
+need_root
+need_fuse
+export SPARE_DR_STATE=$WORK/state PATH=$WORK/bin:$PATH
+mkdir -p bin a.m b.m state svc
+ln -s "$SPARE" bin/spare
+cleanup() {
+	local f m
+	sshd_stop
+	for f in "$WORK"/svc/*.pid "$WORK"/hook.pid; do [ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null; done
+	for m in a.m b.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
+}
+trap cleanup EXIT
+
+[ -z "${SSHD-}" ] || check "an ssh server" sshd_start     # before anything is mounted
+
+# ---- what there is: two systems, each a process with its data in the mount
+
+cat >bin/svc <<'END'
+#!/bin/bash
+# svc NAME start|stop|health: a service that appends to SPARE_MOUNT/NAME.data, and answers while it lives. W/NAME.broken: it answers errors. W/NAME.hang: its health check hangs. W/NAME.flap: every second time.
+W=$(dirname "$0")/../svc
+echo "$SPARE_SITE $1 $2" >>"$W/calls"
+case $2 in
+start)
+	[ -e "$W/$1.fail" ] && { echo "$1 does not start"; exit 7; }
+	[ -e "$W/$1.pid" ] && kill -0 "$(cat "$W/$1.pid")" 2>/dev/null && [ "$(cat "$W/$1.at")" = "$SPARE_SITE" ] && exit 0
+	echo "$1 began at $SPARE_SITE" >>"$SPARE_MOUNT/$1.data" || exit 1
+	setsid sleep 1000 </dev/null >/dev/null 2>&1 &
+	echo $! >"$W/$1.pid"; echo "$SPARE_SITE" >"$W/$1.at" ;;
+stop) [ ! -e "$W/$1.pid" ] || { kill "$(cat "$W/$1.pid")" 2>/dev/null; rm -f "$W/$1.pid"; } ; exit 0 ;;
+health)
+	[ ! -e "$W/$1.broken" ] || { echo "500 internal error"; exit 1; }
+	[ ! -e "$W/$1.hang" ] || sleep 600
+	if [ -e "$W/$1.flap" ]; then n=$(cat "$W/$1.n" 2>/dev/null || echo 0); echo $((n + 1)) >"$W/$1.n"; [ $((n % 2)) = 0 ] || exit 1; fi
+	grep -q "^seed" "$SPARE_MOUNT/$1.data" || { echo "wrong data"; exit 1; }
+	kill -0 "$(cat "$W/$1.pid")" && [ "$(cat "$W/$1.at")" = "$SPARE_SITE" ] ;;
+esac
+END
+chmod +x bin/svc
+plan() { # plan [PATCH...]: plan.yaml, changed by sed expressions
+	cat >plan.yaml <<-END
+		plan: shop
+		version: 1
+		primary: a
+		objectives: {rpo: 10m, rto: 20s}
+		sites:
+		  a:
+		    contact-timeout: 5s
+		    stores: {data: {path: $WORK/a.st, mount: $WORK/a.m, options: "log=$WORK/a.log"}}
+		    fence: [{name: power, command: "test ! -e $WORK/svc/nofence && echo fenced >>$WORK/svc/calls"}]
+		  b:
+		    contact-timeout: 5s
+		    stores: {data: {path: $WORK/b.st, mount: $WORK/b.m, options: "log=$WORK/b.log"}}
+		    fence: [{name: power, command: "echo fenced >>$WORK/svc/calls"}]
+		systems:
+		  db: {critical: 1, max-outage: 1m, start: svc db start, stop: svc db stop, health: {command: svc db health, timeout: 3s, interval: 50ms, stable: 2}}
+		  web: {critical: 2, depends: [db], start: svc web start, stop: svc web stop, health: {command: svc web health, timeout: 3s, interval: 50ms}}
+		  mail: {critical: 3, depends: [db], start: svc mail start, stop: svc mail stop}
+		traffic: [{name: address, command: 'echo \$SPARE_SITE >$WORK/svc/address'}]
+	END
+	[ $# = 0 ] || sed -i "$@" plan.yaml
+}
+plan
+dr() { "$SPARE" dr "$@" </dev/null; }
+calls() { grep -v health svc/calls 2>/dev/null | tr '\n' ';'; }
+
+stop_all() { local s; for s in db web mail; do SPARE_SITE=x svc $s stop; done; rm -f svc/*.{broken,hang,flap,fail} svc/nofence svc/calls; }
+away() { for m in a.m b.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m" || return 1; done; }
+# fresh: site a is primary and serves, b has everything; runs of before are gone.
+fresh() {
+	stop_all; away || return 1
+	rm -rf a.st a.gone b.st state/*
+	"$SPARE" init a.st >/dev/null && "$SPARE" mount a.st a.m -o "log=$WORK/a.log" || return 1
+	mkdir -p a.m/.spare && cp plan.yaml a.m/.spare/plan.yaml && for s in db web mail; do echo seed >a.m/$s.data; done
+	for s in db web mail; do SPARE_SITE=a SPARE_MOUNT=$WORK/a.m svc $s start || return 1; done
+	seq 1000 >a.m/numbers && "$SPARE" sync a.st "$WORK/b.st" >/dev/null || return 1
+	rm -f svc/calls; echo a >svc/address
+}
+# lost: site a is gone: its services and its mount; --since is now.
+lost() { stop_all; "$SPARE" umount "$WORK/a.m" && mv a.st a.gone || return 1; since=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ); }
+returns() { mv a.gone a.st; }
+serves() { # serves SITE: all three are healthy there, traffic goes there, the data is writable
+	local s
+	for s in db web mail; do SPARE_SITE=$1 SPARE_MOUNT=$WORK/$1.m svc $s health || { echo "$s is not healthy at $1"; return 1; }; done
+	same "$1" "$(cat svc/address)" && same "$(seq 1000 | md5sum)" "$(md5sum <"$1.m/numbers")" && touch "$1.m/writable"
+}
+
+# ---- the plan
+
+check "two sites" fresh
+found_by_name() { exits 0 "$SPARE" dr plan show shop && prints "^wave 1$" && prints "db .*critical 1" && prints "a.st/.spare/plan.yaml"; }
+export SPARE_STORE=$WORK/a.st
+check "the plan is found by its name in the store" found_by_name
+in_standby() { exits 0 "$SPARE" dr plan show b.st && prints "b.st/.spare/plan.yaml"; }
+check "and at the standby" in_standby
+order() { exits 0 "$SPARE" dr plan show plan.yaml --json && same '["db",1] ["web",2] ["mail",2] ' "$(python3 -c 'import json, sys
+for l in open(sys.argv[1]): o = json.loads(l); print(json.dumps([o["system"], o["wave"]], separators=(",", ":")), end=" ")' "$WORK/out")"; }
+check "the order in waves" order
+faulty() { plan 's/critical: 2/critical: 12/; s/depends: \[db\], start: svc mail/depends: [dba], start: svc mail/'; exits 2 "$SPARE" dr plan show plan.yaml && says 'plan.yaml:[0-9]+:[0-9]+: expected a whole number from 1 to 9' && plan; }
+check "a fault is said with its place" faulty
+
+# ---- failover
+
+failover() { dr failover b.st --site b "$@"; }
+refuses() {
+	fresh && lost || return 1
+	exits 23 "$SPARE" dr failover b.st --site b && says "would be lost" && says "accept-loss" && same "standby" "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" && same "" "$(calls)"
+}
+check "without a bound it refuses to lose anything, and does nothing" refuses
+too_small() { exits 23 "$SPARE" dr failover b.st --site b --accept-loss 1ms && says "Accepted are 1 ms"; }
+check "a bound that is too small refuses, too" too_small
+with_since() { exits 0 "$SPARE" dr failover b.st --site b --since "$since" --accept-loss 60s && prints "up, before commit" && serves b; }
+check "with one that is enough it goes on: all systems are up at the other site" with_since
+in_order() {
+	same "fenced;b db start;" "$(calls | sed 's/b web.*//; s/b mail.*//')" && [ "$(grep -n 'b db start' svc/calls | cut -d: -f1)" -lt "$(grep -n 'b web start' svc/calls | cut -d: -f1)" ] &&
+		[ "$(grep -n 'b db health' svc/calls | head -n 2 | tail -n 1 | cut -d: -f1)" -lt "$(grep -n 'b web start' svc/calls | cut -d: -f1)" ]
+}
+check "fenced first, in the plan's order, each behind the health of what it needs" in_order
+again() { exits 0 "$SPARE" dr failover b.st --site b && same 1 "$(grep -c 'b db start' svc/calls)"; }
+check "once more does nothing more" again
+commits() { exits 0 "$SPARE" dr commit && exits 0 "$SPARE" dr list && prints "committed"; }
+check "commit" commits
+
+rejoins() {
+	returns && exits 0 "$SPARE" dr rejoin b.st --site b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"
+}
+check "the old primary rejoins as a standby" rejoins
+way_back() { exits 0 "$SPARE" dr switchover b.st --site b && serves a && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"; }
+check "and the way back is a switchover: nothing is lost, all is as before" way_back
+
+alive() { fresh && exits 23 "$SPARE" dr failover b.st --site b && says "switchover. moves without losing"; }
+check "a primary that answers: switchover is named" alive
+
+# ---- health
+
+wrong_data() { fresh && sed -i s/seed/weed/ a.m/db.data && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && lost || return 1; exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*wrong data" && ! grep -q "web start" svc/calls && same a "$(cat svc/address)"; }
+check "wrong data stops the run at that system" wrong_data
+answers_errors() { fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/web.*500 internal error" && same a "$(cat svc/address)"; }
+check "a service that starts and answers errors stops it there" answers_errors
+mended() { rm svc/web.broken && exits 0 "$SPARE" dr failover b.st --site b && says "going on with" && serves b && same 1 "$(grep -c 'b db start' svc/calls)"; }
+check "mended, the same command goes on from there" mended
+hangs() { fresh && lost && : >svc/db.hang && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*hangs"; }
+check "a health check that hangs" hangs
+flaps() { fresh && lost && : >svc/db.flap && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*it flaps"; }
+check "one that flaps is not healthy" flaps
+no_start() { fresh && lost && : >svc/db.fail && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "start/db.*exit status 7: db does not start"; }
+check "a start that fails" no_start
+hanging_hook() { plan 's/start: svc db start/start: {command: sleep 600, timeout: 300ms}/'; fresh && lost && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "start/db.*took longer than 300 ms"; plan; }
+check "a start that hangs is ended" hanging_hook
+
+# ---- fencing
+
+unfenced() {
+	fresh && lost && : >svc/nofence && exits 23 "$SPARE" dr failover b.st --site b --accept-loss any && says "nothing confirms that site a writes no more" && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" &&
+		exits 0 "$SPARE" dr failover b.st --site b --unfenced && serves b
+}
+check "no fence confirms: it stops; --unfenced goes on" unfenced
+
+# ---- rollback
+
+rolls_back() {
+	fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && returns && echo late >b.m/late || return 1
+	exits 23 "$SPARE" dr rollback && says "would not be in the live tree of a" && exits 0 "$SPARE" dr rollback --accept-loss any && serves a && [ ! -e a.m/late ] && exits 0 "$SPARE" dr list && prints "rolled back"
+}
+check "rollback: the old primary goes on, if what was done since may be lost" rolls_back
+branch_kept() { "$SPARE" sync a.st "$WORK/b.st" || exits 0 "$SPARE" sync a.st "$WORK/b.st" && exits 0 "$SPARE" branch list --store b.st && [ -s out ]; }
+check "and what was done at the other site is kept there as a branch" branch_kept
+not_begun() { fresh && lost && exits 23 "$SPARE" dr failover b.st --site b && exits 0 "$SPARE" dr rollback && prints "closed"; }
+check "rollback of a run that has done nothing closes it" not_begun
+
+# ---- a site that is reached by ssh
+
+if [ -n "${SSHD-}" ]; then
+	# (The server has a mount name space of its own, in which a later mount may not be seen: what it runs comes back to this one.)
+	plan_ssh() { plan && sed -i "s!^  a:!  a:\n    host: there\n    ssh: $SSH\n    spare: nsenter -t $$ -m env SPARE_DR_STATE=$WORK/state PATH=$PATH $SPARE!; s!svc \(db\|web\|mail\) !nsenter -t $$ -m $WORK/bin/svc \1 !g" plan.yaml; }
+	there_and_back() {
+		fresh && exits 0 "$SPARE" dr switchover b.st && serves b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" && grep -q "^a db stop" svc/calls && exits 0 "$SPARE" dr commit &&
+			exits 0 "$SPARE" dr switchover b.st && serves a && grep -q "^b db stop" svc/calls && exits 0 "$SPARE" dr report --json && prints '"countersigned_by":"a"'
+	}
+	plan_ssh
+	check "switchover from a site that is reached by ssh, and back to it" there_and_back
+	ssh_ready() { exits 3 "$SPARE" dr plan check b.st && prints "ok +site +a, store data: primary" && prints "ok +drift" && fails grep -q PROBLEM out; }
+	check "plan check asks it" ssh_ready
+	ssh_alive() { fresh && exits 23 "$SPARE" dr failover b.st && says "site a answers"; }
+	check "a primary that answers by ssh is not failed over from" ssh_alive
+	ssh_gone() { sshd_stop; until_true fails $SSH -oBatchMode=yes there true && exits 0 "$SPARE" dr rollback && fresh && lost && exits 0 "$SPARE" dr failover b.st --accept-loss any && serves b && exits 0 "$SPARE" dr report && prints "witness +none: site a: not reached"; }
+	check "a site that is not reached any more is" ssh_gone
+	plan
+else
+	skip "a site that is reached by ssh" "no ssh server"
+fi
+
+# ---- people: anna by mail; bert's pager is down, so by a webhook; carla by a command
+
+cat >bin/sink <<-'END'
+	#!/bin/sh
+	# as sendmail: -i -- ADDRESS, the message on stdin
+	[ ! -e "$(dirname "$0")/../mail.down" ] || exit 75
+	{ echo "TO $3"; cat; echo "END"; } >>"$(dirname "$0")/../mails"
+END
+chmod +x bin/sink
+python3 "$SPARE_SRC/tests/lib/hookserver.py" "$WORK/hooks" "$WORK/hook.port" >/dev/null 2>&1 &
+echo $! >hook.pid
+until_true [ -e hook.port ]
+LINK_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+people() { # people [WAIT]
+	plan
+	cat >>plan.yaml <<-END
+		people:
+		  anna: {role: on call, decides: true, contacts: [{channel: mail, address: anna@example.org}]}
+		  bert: {role: second, contacts: [{channel: pager, address: "1"}, {channel: chat, address: bert}]}
+		  carla: {role: head, contacts: [{channel: shout, address: carla}]}
+		channels:
+		  mail: {type: mail, command: $WORK/bin/sink, from: dr@example.org}
+		  pager: {type: command, command: "echo pager >>$WORK/pager; exit 1"}
+		  chat: {type: webhook, url: "http://127.0.0.1:$(cat hook.port)/hook"}
+		  shout: {type: command, command: "cat >>$WORK/shouts; echo \$SPARE_TO \$SPARE_EVENT >>$WORK/shouted"}
+		  beat: {type: heartbeat, url: "http://127.0.0.1:$(cat hook.port)/beat", interval: 1s}
+		escalation: [{who: [anna], wait: ${1-1s}}, {who: [bert], wait: ${1-1s}}, {who: [carla], wait: ${1-1s}}]
+		messages: {up: {subject: "{plan} is up, {person}", text: "rpo {rpo} eta {eta} decides {decides}\\nlink {link}\\n"}}
+		acknowledge: {listen: "127.0.0.1:$LINK_PORT", url: "http://127.0.0.1:$LINK_PORT"}
+	END
+	rm -f mails hooks pager shouts shouted mail.down
+}
+mails() { cat mails 2>/dev/null | grep -c '^TO'; true; }
+events() { python3 -c 'import json, glob, sys
+for l in open(glob.glob(sys.argv[1] + "/sites/b/runs/*/journal")[0]):
+    o = json.loads(l)
+    if o["event"] in sys.argv[2:]: print(o["event"], o.get("notice", ""), o.get("message", ""), o.get("person", ""), o.get("channel", ""), o.get("by", ""), o.get("how", ""))' "$WORK/state" "$@"; }
+told_in_order() {
+	people && fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any || return 1
+	until_true [ -e shouted ] && until_true eval 'events silence | grep -q n2' || return 1
+	same "carla up" "$(cat shouted)" && same 2 "$(mails)" && same 1 "$(wc -l <pager)" && same 1 "$(grep -c '"event":"up"' hooks)" && same 0 "$(grep -c '"event":"begun"' hooks)" &&
+		same "sent n1 begun anna mail  |sent n2 up anna mail  |unsent n2 up bert pager  |sent n2 up bert chat  |sent n2 up carla shout  |" "$(events sent unsent | tr '\n' '|')"
+}
+check "silence moves up the ladder; a channel that is down goes to the next; each is told once, in order" told_in_order
+says_figures() { grep -q '^To: anna@example.org' mails && grep -q '^From: dr@example.org' mails && grep -q '^Subject: shop is up, anna' mails && grep -qE '^rpo [0-9.]+ s eta 0.0 s decides anna' mails && grep -q beat hooks; }
+check "with live figures, and a heartbeat" says_figures
+by_link() {
+	people 20s && fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval 'grep -q "^link" mails' || return 1
+	local link
+	link=$(sed -n 's/^link //p' mails | head -n 1)
+	python3 - "$link" <<-'END' || return 1
+		import sys, urllib.request, urllib.error
+		url = sys.argv[1]
+		ask = lambda u, d=None: urllib.request.urlopen(u, data=d, timeout=5)
+		def code(u, d=None):
+		    try: return ask(u, d).status
+		    except urllib.error.HTTPError as e: return e.code
+		assert b"Acknowledge" in ask(url).read()
+		assert code(url) == 200
+		assert code(url[:-1] + ("0" if url[-1] != "0" else "1"), b"") == 404
+		assert b"Acknowledged" in ask(url, b"").read()
+		assert code(url, b"") == 410 and code(url) == 410
+	END
+	same "ack n2   anna link" "$(events ack | sed 's/  *$//' | tr -s ' ' | sed 's/n2 anna/n2   anna/')" && [ ! -e hooks ] || ! grep -q '"event"' hooks
+}
+check "a link acknowledges, once; looking at it does not" by_link
+gone_with_it() { until_true fails curl_link; }
+curl_link() { python3 -c 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1)' "$LINK_PORT"; }
+check "and is served only as long as somebody waits" gone_with_it
+by_command() { people 20s && fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval '[ "$(mails)" = 2 ]' && exits 0 "$SPARE" dr ack --by anna && until_true fails curl_link && [ ! -e shouted ] && exits 0 "$SPARE" dr commit && until_true eval 'grep -q "is final" mails' && same 3 "$(mails)"; }
+check "a command acknowledges; what comes later goes to who did" by_command
+first_mail_down() { people && fresh && lost && : >mail.down && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true [ -e shouted ] && same 0 "$(mails)" && same 1 "$(grep -c '"event":"begun"' hooks)"; }
+check "the first person cannot be reached: the second is told at once" first_mail_down
+keeper() { local p; for p in /proc/[0-9]*; do tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "dr keep --run .* --site b" && grep -qz "^SPARE_DR_STATE=$SPARE_DR_STATE$" "$p/environ" 2>/dev/null && echo "${p#/proc/}"; done; return 0; }
+nothing_twice() { # the process that tells people is killed again and again, and started again by the command
+	people && fresh && lost || return 1
+	local i p killed=0
+	for i in $(seq 25); do
+		exits 0 "$SPARE" dr failover b.st --site b --accept-loss any || return 1
+		read -r -t "0.$((RANDOM % 3))$((RANDOM % 10))" _ <> <(:)
+		for p in $(keeper); do kill -9 "$p" && killed=$((killed + 1)); done
+	done
+	exits 0 "$SPARE" dr failover b.st --site b && until_true eval 'events silence | grep -q n2' && until_true eval '[ -z "$(keeper)" ]' && [ $killed -gt 5 ] || return 1
+	same "" "$(grep '^Subject' mails | sort | uniq -d)" && same "" "$(sort shouted 2>/dev/null | uniq -d)" && same "" "$(grep -o '"event":"[a-z]*"' hooks | sort | uniq -d)" &&
+		same "" "$(events sending | sort | uniq -d)"
+}
+check "killed at any time and started again, nothing is sent twice" nothing_twice
+by_hand() {
+	plan 's/health: {command: svc web health, timeout: 3s, interval: 50ms}/manual: [{name: cable, text: Plug it in., when: before-start}]/'
+	fresh && lost || return 1
+	dr failover b.st --site b --accept-loss any >hand.out 2>&1 & local pid=$!
+	until_true grep -q "manual/web/cable waits" hand.out && ! grep -q "web start" svc/calls && exits 0 "$SPARE" dr ack --step manual/web/cable --by anna && wait $pid && grep -q "b web start" svc/calls; local rc=$?
+	plan; return $rc
+}
+check "a step by hand waits for its acknowledgement" by_hand
+policy() { plan; echo 'commit: {after: 1s, then: commit}' >>plan.yaml; fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval '"$SPARE" dr list | grep -q committed'; local rc=$?; plan; return $rc; }
+check "nobody decides: the plan's policy does" policy
+
+# ---- killed at every line of the record, and gone on with: the N-th time that the engine makes a line durable is its last act
+
+every() { # every KIND COMMAND...: the command, killed at each fdatasync of its own in turn; then once more, to its end
+	local at killed=0
+	shift
+	for ((at = ${KILLS:-7}; at < 100; at += ${KILLS:-7})); do
+		before || return 1
+		ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 timeout 60 strace -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:signal=KILL:when=$at "$@" >kill.out 2>&1 </dev/null
+		local rc=$?
+		if [ $rc = 0 ]; then [ $killed -gt 1 ] && return 0; echo "was only killed $killed times"; return 1; fi
+		[ $rc = 137 ] || { echo "at $at: exit status $rc"; cat kill.out; return 1; }
+		killed=$((killed + 1))
+		timeout 60 "$@" >kill.out 2>&1 </dev/null || { echo "at $at, gone on with: exit status $?"; cat kill.out; return 1; }
+		after || { echo "at $at"; cat kill.out; return 1; }
+	done
+	[ $killed -gt 1 ]
+}
+have_strace() { command -v strace >/dev/null && strace -qq -o /dev/null true 2>/dev/null; }
+once_each() { local s; for s in db web mail; do same 1 "$(grep -c "^$s began at b" "b.m/$s.data")" || { echo "$s was started twice"; return 1; }; done; }
+if have_strace; then
+	before() { fresh && lost; }
+	after() { serves b && once_each && exits 0 "$SPARE" dr report --site b; }
+	check "failover, killed at every step and gone on with" every failover "$SPARE" dr failover b.st --site b --accept-loss any
+	before() { fresh; }
+	after() { serves b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" && exits 0 "$SPARE" dr report --site b; }
+	check "switchover, killed at every step and gone on with" every switchover "$SPARE" dr switchover b.st --site b
+	before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1 && returns; }
+	after() { serves a && exits 0 "$SPARE" dr report --site b; }
+	check "rollback, killed at every step and gone on with" every rollback "$SPARE" dr rollback --site b --accept-loss any
+else
+	skip "killed at every step" "no strace"
+fi
+
+# ---- the record, and the report
+
+report_true() { # against a stopwatch: the whole, and a step that takes 1.5 s
+	plan 's/start: svc db start/start: {command: sleep 1.5; svc db start}/; s/{command: sleep 1.5; svc db start}/"sleep 1.5; svc db start"/'
+	fresh && lost || return 1
+	local t0 t1
+	t0=$(date +%s%3N) && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && t1=$(date +%s%3N) && exits 0 "$SPARE" dr report --site b --json || return 1
+	plan
+	python3 - "$WORK/out" $((t1 - t0)) <<-'END'
+		import json, sys
+		rows = [json.loads(l) for l in open(sys.argv[1])]
+		run = next(r for r in rows if r["what"] == "run")
+		step = {r["step"]: r for r in rows if r["what"] == "step"}
+		print(run["up_ms"], sys.argv[2], step["start/db"]["ms"], run["own_ms"])
+		assert abs(run["up_ms"] - int(sys.argv[2])) <= 200
+		assert 1500 <= step["start/db"]["ms"] <= 1700
+		assert run["countersigned_by"] == "a"
+		assert next(r for r in rows if r.get("system") == "db")["rto"] == "met"
+	END
+}
+check "the report agrees with a stopwatch within 0.2 s; the other site countersigns" report_true
+J() { echo "$WORK"/state/sites/b/runs/*/journal; }
+damaged() { # damaged WORDS CHANGE...: the change is found; then the record is as it was
+	local words=$1
+	shift
+	rm -rf state.was && cp -a state state.was && "$@" && exits 13 "$SPARE" dr report --site b && says "$words"; local rc=$?
+	rm -rf state && mv state.was state
+	return $rc
+}
+change() { sed -i '5s/"ms":[0-9]*/"ms":1/; 5s/intent/inteNt/' $(J); }
+remove() { sed -i 5d $(J); }
+shorten() { sed -i '$d' $(J); }
+shorten_all() { sed -i '$d' $(J) && rm state/sites/b/runs/*/head && cp $(J) j && python3 -c 'pass'; }
+sign_anew() { # all of it, well-formed, with one figure changed, by a new key that is put in the place of the site's
+	python3 - state/sites/b $(J) <<-'END'
+		import base64, hashlib, os, re, subprocess, sys
+		site, journal = sys.argv[1:]
+		run = os.path.dirname(journal)
+		der = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-outform", "DER"], capture_output=True, check=True).stdout
+		open("new.der", "wb").write(der)
+		pub = subprocess.run(["openssl", "pkey", "-inform", "DER", "-in", "new.der", "-pubout", "-outform", "DER"], capture_output=True, check=True).stdout[-32:]
+		def sign(text):
+		    open("new.text", "w").write(text)
+		    return base64.b64encode(subprocess.run(["openssl", "pkeyutl", "-sign", "-inkey", "new.der", "-keyform", "DER", "-rawin", "-in", "new.text"], capture_output=True, check=True).stdout).decode()
+		prev, out = "", []
+		for n, l in enumerate(open(journal), 1):
+		    body = re.sub('"prev":"[^"]*"$', '"prev":"%s"' % prev, l[:l.rindex(',"hash":"')])
+		    if n == 3: body = re.sub('"ms":[0-9]*', '"ms":1', body)
+		    prev = hashlib.sha256(body.encode()).hexdigest()
+		    out.append('%s,"hash":"%s","sig":"%s"}\n' % (body, prev, sign(prev)))
+		open(journal, "w").writelines(out)
+		head = "%d %s" % (len(out), prev)
+		open(run + "/head", "w").write("%s %s\n" % (head, sign(head)))
+		open(site + "/site.key", "wb").write(der[-32:])
+		open(site + "/site.pub", "w").write(base64.b64encode(pub).decode() + "\n")
+	END
+}
+check "a changed line is detected" damaged "line 5: expected the hash .* it was changed" change
+check "a removed line is detected" damaged "a line was removed" remove
+check "a line taken off the end is detected" damaged "its end was taken off" shorten
+check "and with the head gone as well" damaged "expected the head|expected line|countersigned" shorten_all
+check "a record signed by another key than the site's is detected" damaged "as countersigned before, found" sign_anew
+other_key() { rm state/sites/b/site.key state/sites/b/site.pub; }
+check "and one that the site's key did not sign" damaged "expected a signature by|expected a head signed" other_key
+
+# ---- ready before it is needed
+
+ready() {
+	people && sed -i 's/contacts: \[{channel: pager, address: "1"}, /contacts: [/; s/  web: {critical: 2, depends: \[db\]/  web: {critical: 2, max-outage: 1m, depends: [db]/' plan.yaml && printf 'compare: {files: [/etc/passwd], users: [root], packages: [coreutils]}\n' >>plan.yaml
+	fresh && exits 3 "$SPARE" dr plan check b.st --site b && prints "ok +site +a, store data: primary" && prints "ok +site +b, store data: standby" && prints "ok +version" && prints "ok +drift" && prints "ok +contact" && fails grep -q PROBLEM out && [ -s shouted ]
+}
+check "a plan that would work: only warnings" ready
+problems() { # one thing each
+	local bad
+	for bad in 's/svc web start/svk web start/|hook +start/web at a: svk is not there' 's/svc mail stop/"svc mail ("/|hook +stop/mail at b:' 's/critical: 2, max-outage: 1m/critical: 2, max-outage: 1s/|outage +web may be missed for 1s' \
+		"s!cat >>$WORK/shouts!exit 3!|contact +carla by shout: exit status 3" "s!path: $WORK/b.st!path: $WORK/none!|site +b, store data: not reached"; do
+		cp plan.yaml good.yaml; sed -i "${bad%%|*}" plan.yaml; exits 1 "$SPARE" dr plan check plan.yaml --site a && prints "PROBLEM +${bad#*|}" || { mv good.yaml plan.yaml; return 1; }
+		mv good.yaml plan.yaml
+	done
+}
+check "each thing that would not is named" problems
+
+# ---- the runbook, typed as printed
+
+printed() { # printed FROM TO: the commands of the section that begins with FROM, up to the next one that begins with TO
+	awk -v from="## $1" -v to="## $2" 'index($0, from) == 1 { on = 1; next } index($0, to) == 1 { on = 0 } on && /^    [$>] / { print substr($0, 7) }' runbook.txt
+}
+typed() {
+	plan && fresh && exits 0 "$SPARE" dr plan runbook b.st && cp out runbook.txt && exits 0 "$SPARE" dr plan runbook b.st --html && grep -q '@media print' out && ! grep -qE 'https?://|src=|<script' out && lost || return 1
+	printf '#!/bin/sh\n[ "$1" != dr ] || exit 9\nexec %s "$@"\n' "$SPARE" >bin/spare.new && chmod +x bin/spare.new && mv bin/spare.new bin/spare
+	printed "Failover: a is gone" "The way back" >typed.sh && [ "$(wc -l <typed.sh)" -gt 10 ] && ! grep -q "spare dr" typed.sh && bash -e typed.sh >typed.out 2>&1 && serves b && ! grep -q NOT typed.out; local rc=$?
+	[ $rc = 0 ] || { cat typed.sh typed.out; }
+	return $rc
+}
+check "the runbook's commands, typed as printed, recover the site without dr" typed
+kept() { fresh && exits 0 "$SPARE" dr plan runbook a.st --keep && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && "$SPARE" cat --store b.st .spare/runbook.txt | grep -q "^## Failover: a is gone" && "$SPARE" cat --store b.st .spare/runbook.html | grep -q "^<!DOCTYPE html>"; }
+typed_back() {
+	returns && printed "The way back" "nothing more" >back.sh && bash -e back.sh >back.out 2>&1 && serves a && ! grep -q NOT back.out && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"; local rc=$?
+	[ $rc = 0 ] || { cat back.sh back.out; }
+	return $rc
+}
+check "and the way back, too" typed_back
+check "kept in the store it is at the standby, too" kept
+finish

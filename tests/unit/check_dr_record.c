@@ -1,0 +1,259 @@
+/*
+ * check_dr_record.c: the record of a run: its chain, who appends between, torn ends; keys; processes with a time they may take; words for a shell.
+ */
+#include "cli/dr/env.h"
+#include "cli/dr/proc.h"
+#include "cli/dr/record.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[64];
+static struct seal *seal;
+
+static void setup(void)
+{
+    strcpy(dir, "/tmp/dr-record.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_int_eq(seal_open(dir, &seal, NULL), 0);
+}
+
+static void teardown(void)
+{
+    static const char *const names[] = { "journal", "head", "site.key", "site.pub" };
+    char path[128];
+
+    seal_close(seal);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(dir);
+}
+
+static int count(void *arg, const json_t *line)
+{
+    ck_assert_int_eq(json_integer_value(json_object_get(line, "seq")), ++*(int *)arg);
+    return 0;
+}
+
+static void append(struct record *r, const char *event)
+{
+    struct err err = { 0 };
+
+    ck_assert_msg(record_append(r, event, "s", json_pack("{si}", "x", 1), &err) == 0, "%s", err.msg);
+}
+
+static uint64_t verified(void)
+{
+    struct err err = { 0 };
+    uint64_t n;
+
+    ck_assert_msg(record_verify(dir, seal_public(seal), NULL, NULL, &n, &err) == 0, "%s", err.msg);
+    return n;
+}
+
+START_TEST(two_append_in_turn)
+{
+    struct record *a = NULL, *b = NULL;
+    int seen_a = 0, seen_b = 0;
+
+    ck_assert_int_eq(record_open(dir, seal, count, &seen_a, &a, NULL), 0);
+    ck_assert_int_eq(record_open(dir, seal, count, &seen_b, &b, NULL), 0);
+    for (int i = 0; i < 5; i++) {
+        append(a, "a");
+        append(b, "b");
+    }
+    ck_assert_int_eq(record_catch_up(a, NULL), 0);
+    ck_assert_int_eq(seen_a, 10);
+    ck_assert_int_eq(seen_b, 10);
+    ck_assert_uint_eq(record_seq(a), 10);
+    ck_assert_str_eq(record_hash(a), record_hash(b));
+    record_close(a);
+    record_close(b);
+    ck_assert_uint_eq(verified(), 10);
+}
+END_TEST
+
+START_TEST(torn_end_is_cut_off)
+{
+    struct record *r = NULL;
+    char path[128];
+    int seen = 0, fd;
+
+    ck_assert_int_eq(record_open(dir, seal, count, &seen, &r, NULL), 0);
+    append(r, "one");
+    snprintf(path, sizeof path, "%s/journal", dir);
+    fd = open(path, O_WRONLY | O_APPEND);
+    ck_assert_int_eq(write(fd, "{\"seq\":2,", 9), 9);
+    close(fd);
+    ck_assert_uint_eq(verified(), 1);
+    append(r, "two");
+    record_close(r);
+    ck_assert_uint_eq(verified(), 2);
+    ck_assert_int_eq(seen, 2);
+}
+END_TEST
+
+/* Every byte of a record counts: whichever is changed, it is found. */
+START_TEST(any_byte_changed)
+{
+    struct record *r = NULL;
+    char path[128], *text;
+    struct stat st;
+    uint64_t n;
+    int fd;
+
+    ck_assert_int_eq(record_open(dir, seal, NULL, NULL, &r, NULL), 0);
+    append(r, "one");
+    append(r, "two");
+    append(r, "three");
+    record_close(r);
+    snprintf(path, sizeof path, "%s/journal", dir);
+    fd = open(path, O_RDWR);
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    text = malloc((size_t)st.st_size);
+    ck_assert_int_eq(pread(fd, text, (size_t)st.st_size, 0), st.st_size);
+    for (off_t i = 0; i < st.st_size; i++) {
+        char c = text[i] == 'A' ? 'B' : 'A';
+
+        ck_assert_int_eq(pwrite(fd, &c, 1, i), 1);
+        ck_assert_msg(record_verify(dir, seal_public(seal), NULL, NULL, &n, NULL) == ERR_DAMAGE, "byte %lld (%c) was changed, and it was not found", (long long)i, text[i]);
+        ck_assert_int_eq(pwrite(fd, &text[i], 1, i), 1);
+    }
+    ck_assert_uint_eq(verified(), 3);
+    close(fd);
+    free(text);
+}
+END_TEST
+
+START_TEST(another_key)
+{
+    struct record *r = NULL;
+    uint64_t n;
+
+    ck_assert_int_eq(record_open(dir, seal, NULL, NULL, &r, NULL), 0);
+    append(r, "one");
+    record_close(r);
+    ck_assert_int_eq(record_verify(dir, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", NULL, NULL, &n, NULL), ERR_DAMAGE);
+    ck_assert_int_eq(record_verify(dir, "no key", NULL, NULL, &n, NULL), ERR_DAMAGE);
+}
+END_TEST
+
+START_TEST(keys)
+{
+    struct seal *again = NULL;
+    char sig[SEAL_SIG_TEXT], hex[SEAL_HASH_TEXT], path[128];
+    struct err err = { 0 };
+    int fd;
+
+    ck_assert_int_eq(seal_open(dir, &again, NULL), 0);
+    ck_assert_str_eq(seal_public(seal), seal_public(again));
+    ck_assert_int_eq(seal_sign(seal, "text", 4, sig, NULL), 0);
+    ck_assert(seal_verify(seal_public(again), "text", 4, sig));
+    ck_assert(!seal_verify(seal_public(again), "texT", 4, sig));
+    sig[3] = sig[3] == 'A' ? 'B' : 'A';
+    ck_assert(!seal_verify(seal_public(again), "text", 4, sig));
+    seal_hash("abc", 3, hex);
+    ck_assert_str_eq(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    seal_close(again);
+    snprintf(path, sizeof path, "%s/site.key", dir);
+    fd = open(path, O_WRONLY | O_TRUNC);
+    ck_assert_int_eq(write(fd, "short", 5), 5);
+    close(fd);
+    ck_assert_int_eq(seal_open(dir, &again, &err), ERR_DAMAGE);
+    ck_assert_ptr_nonnull(strstr(err.msg, "expected a key of 32 bytes"));
+}
+END_TEST
+
+START_TEST(times)
+{
+    char buf[40];
+    int64_t now = record_wall_ms(), back = record_parse_ms(record_now(buf));
+
+    ck_assert_int_ge(back, now);
+    ck_assert_int_lt(back, now + 1000);
+    ck_assert_int_eq(record_parse_ms("1970-01-01T00:00:01Z"), 1000);
+    ck_assert_int_eq(record_parse_ms("1970-01-01T00:00:01.25Z"), 1250);
+    ck_assert_int_eq(record_parse_ms("1970-01-01T00:00:01.123456789Z"), 1123);
+    ck_assert_int_eq(record_parse_ms("1970-01-01 00:00:01"), -1);
+    ck_assert_int_eq(record_parse_ms("now"), -1);
+}
+END_TEST
+
+static struct proc_end run(const char *command, int64_t timeout_ms, char *tail, size_t cap)
+{
+    char sh[] = "/bin/sh", c[] = "-c", *text = strdup(command);
+    struct proc p;
+    struct proc_end end;
+
+    ck_assert_int_eq(proc_start((char *[]){ sh, c, text, NULL }, NULL, NULL, false, timeout_ms, true, &p, NULL), 0);
+    proc_wait(&p, &end, NULL);
+    proc_tail(&p, tail, cap);
+    proc_release(&p);
+    free(text);
+    return end;
+}
+
+START_TEST(children)
+{
+    char tail[64];
+
+    ck_assert_int_eq(run("echo one; echo two >&2; exit 3", 5000, tail, sizeof tail).exit, 3);
+    ck_assert_str_eq(tail, "two");
+    ck_assert_int_eq(run("kill -9 $$", 5000, tail, sizeof tail).exit, 128 + 9);
+    ck_assert_int_eq(run("sleep 100", 100, tail, sizeof tail).exit, -1);
+    ck_assert_int_eq(run("trap '' TERM; while :; do sleep 1; done", 100, tail, sizeof tail).exit, -1);
+    /* A service that goes on keeps nobody waiting. */
+    ck_assert_int_lt(run("sleep 3 & echo started", 5000, tail, sizeof tail).ms, 2000);
+    ck_assert_str_eq(tail, "started");
+    ck_assert_int_eq(run("cat", 2000, tail, sizeof tail).exit, 0);
+}
+END_TEST
+
+START_TEST(quoted)
+{
+    static const char *const words[] = { "plain", "", "a b", "it's", "$HOME `x` \"y\" \\", "-n", "a\nb", "*" };
+    char tail[64], command[256];
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        char *q = env_quoted(words[i]), *n = strchr(words[i], '\n');
+
+        snprintf(command, sizeof command, "printf '<%%s>' %s", q);
+        ck_assert_int_eq(run(command, 5000, tail, sizeof tail).exit, 0);
+        snprintf(command, sizeof command, "%s%s>", n ? "" : "<", n ? n + 1 : words[i]);
+        ck_assert_str_eq(tail, command);
+        free(q);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("dr_record");
+    TCase *t = tcase_create("record"), *plain = tcase_create("plain");
+    SRunner *r;
+    int bad;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, two_append_in_turn);
+    tcase_add_test(t, torn_end_is_cut_off);
+    tcase_add_test(t, any_byte_changed);
+    tcase_add_test(t, another_key);
+    tcase_add_test(t, keys);
+    tcase_add_test(plain, times);
+    tcase_add_test(plain, children);
+    tcase_add_test(plain, quoted);
+    suite_add_tcase(s, t);
+    suite_add_tcase(s, plain);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    bad = srunner_ntests_failed(r);
+    srunner_free(r);
+    return bad != 0;
+}
