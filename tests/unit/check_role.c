@@ -152,7 +152,7 @@ END_TEST
 /* Who was told of an epoch counts on from it, whatever its role was then. */
 START_TEST(a_promotion_is_above_all_that_was_heard_of)
 {
-    struct epoch_row by = info_of(b.s)->super.epochs[0], said;
+    struct epoch_row by = twosites_info(b.s)->super.epochs[0], said;
     struct err err = { 0 };
 
     by.number = 7;
@@ -171,9 +171,9 @@ START_TEST(a_promotion_is_above_all_that_was_heard_of)
     ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
     ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
     ck_assert_int_eq(store_promote(a.s, "a test", false, &err), 0);
-    ck_assert_uint_eq(info_of(a.s)->super.epochs[1].number, 10);
+    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[1].number, 10);
     ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
-    ck_assert_uint_eq(info_of(b.s)->super.epochs[1].number, 8);
+    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].number, 8);
 }
 END_TEST
 
