@@ -209,6 +209,13 @@ int log_read_data(struct log *log, uint64_t lsn, uint32_t dstart, uint32_t doff,
 int log_heal_data(struct log *log, uint64_t lsn, uint32_t doff, const uint8_t *bytes, uint32_t len, struct err *err);
 
 /*
+ * log_next_readable(log, from, until, stop, arg): behind damage: the first record that can be read at or behind ${from}, a multiple of 8; ${until} when there is none, or ${stop}
+ * (may be NULL, called each LOG_LOOK_BYTES) was not 0. Ends where the disk gives nothing, too: asking a failing disk at every address would take it hours, and the iterator says what is wrong.
+ */
+enum { LOG_LOOK_BYTES = 1 << 20 };
+uint64_t log_next_readable(struct log *log, uint64_t from, uint64_t until, int (*stop)(void *arg), void *arg);
+
+/*
  * Iteration in LSN order over records, with or without data:
  *   struct log_iter *it; log_iter_new(log, from, until, flags, &it, err);
  *   while ((r = log_iter_next(it, &rec, err)) == 1) ...   0 at the end, < 0 on failure

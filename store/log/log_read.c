@@ -232,3 +232,19 @@ int log_read_record(struct log *log, uint64_t lsn, bool with_data, struct record
     log_window_release(&w);
     return rc;
 }
+
+uint64_t log_next_readable(struct log *log, uint64_t from, uint64_t until, int (*stop)(void *arg), void *arg)
+{
+    for (uint64_t at = from; at < until; at += 8) {
+        struct record rec;
+        void *buf = NULL;
+        int rc = log_read_record(log, at, false, &rec, &buf, NULL);
+
+        free(buf);
+        if (rc >= 0 || rc == ERR_IO)
+            return at;
+        if (stop != NULL && (at - from) % LOG_LOOK_BYTES == 0 && stop(arg) != 0)
+            break;
+    }
+    return until;
+}

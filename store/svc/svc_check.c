@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROGRESS_RECORDS = 4096, PROGRESS_BYTES = 1 << 20 };
+enum { PROGRESS_RECORDS = 4096 };
 
 int svc_finding(struct svc_check *c, const char *what, const char *fmt, ...)
 {
@@ -170,15 +170,13 @@ static int add_span(void *arg, const struct log_segment_info *s)
     return 0;
 }
 
-/* Which file a record is about: by its name now, else by the one it had then. */
-static void name_file(const struct svc_check *c, const struct record *rec, char *buf, size_t cap)
+void svc_name_file(const struct svc_req *q, uint64_t ino, uint64_t lsn, char *buf, size_t cap)
 {
     char path[PATH_MAX];
 
-    snprintf(buf, cap, "inode %llu", (unsigned long long)rec->ino);
-    if (c->q->s && (store_path(c->q->s, AT_LIVE, rec->ino, path, sizeof path, NULL) == 0 ||
-                    store_path(c->q->s, rec->lsn, rec->ino, path, sizeof path, NULL) == 0))
-        snprintf(buf, cap, "inode %llu, %s", (unsigned long long)rec->ino, path);
+    snprintf(buf, cap, "inode %llu", (unsigned long long)ino);
+    if (q->s && (store_path(q->s, AT_LIVE, ino, path, sizeof path, NULL) == 0 || store_path(q->s, lsn, ino, path, sizeof path, NULL) == 0))
+        snprintf(buf, cap, "inode %llu, %s", (unsigned long long)ino, path);
 }
 
 /* The data of one record, which is bad for the files that use it, and for nothing else. */
@@ -193,29 +191,19 @@ static int check_data(struct svc_check *c, struct log *log, const struct record 
     free(buf);
     if (r >= 0 || (r == ERR_NOENT && rec->lsn < log_first(log)))     /* let go of meanwhile: what has it now is checked later */
         return 0;
-    name_file(c, rec, file, sizeof file);
+    svc_name_file(c->q, rec->ino, rec->lsn, file, sizeof file);
     return svc_finding(c, "data", "%s (LSN %llu: %s, written at offset %llu)", e.msg[0] ? e.msg : err_text(r),
                        (unsigned long long)rec->lsn, file, (unsigned long long)rec->u.write.off);
 }
 
-/*
- * The first record that can be read at or behind ${from}; ${until} when there is none. Ends where the disk gives nothing, too:
- * asking a failing disk at every address would take it hours, and the iterator says what is wrong.
- */
-static uint64_t next_readable(struct svc_check *c, struct log *log, uint64_t from, uint64_t until, uint64_t done, uint64_t total)
-{
-    for (uint64_t start = from; from < until && !c->failed; from += 8) {
-        struct record rec;
-        void *buf = NULL;
-        int r = log_read_record(log, from, false, &rec, &buf, NULL);
+struct looking { struct svc_check *c; uint64_t done, total; };
 
-        free(buf);
-        if (r >= 0 || r == ERR_IO)
-            return from;
-        if ((from - start) % PROGRESS_BYTES == 0)
-            (void)svc_progress(c, "log", done + (from - start), total);
-    }
-    return until;
+static int say_looking(void *arg)
+{
+    struct looking *l = arg;
+
+    l->done += LOG_LOOK_BYTES;
+    return svc_progress(l->c, "log", l->done, l->total);
 }
 
 struct segment_counts { uint64_t records, data; };
@@ -251,7 +239,7 @@ static int check_segment(struct svc_check *c, struct log *log, const struct span
         log_iter_free(it);
         it = NULL;
         bad = at;
-        at = next_readable(c, log, bad + 8, until, base + (bad - s->first), total);
+        at = log_next_readable(log, bad + 8, until, say_looking, &(struct looking){ c, base + (bad - s->first), total });
         r = svc_finding(c, "log", "%s: %s (addresses %llu to %llu cannot be read)", s->name, e.msg, (unsigned long long)bad,
                         (unsigned long long)at);
         if (r == 0 && at < until)

@@ -83,6 +83,8 @@ struct svc_check {
     uint64_t findings;
     int failed;                 /* emit asked to stop */
 };
+/* svc_name_file(q, ino, lsn, buf, cap): which file that is: by its name now, else by the one it had then, else by its number. */
+void svc_name_file(const struct svc_req *q, uint64_t ino, uint64_t lsn, char *buf, size_t cap);
 /* svc_finding(c, what, fmt, ...): report one; nonzero when the request should end. */
 int svc_finding(struct svc_check *c, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* svc_looked(c, what, count): report what was looked at. */

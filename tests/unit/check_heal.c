@@ -4,6 +4,7 @@
 #include "store/core/version.h"
 #include "store/core/wounds.h"
 #include "store/maint/heal.h"
+#include "store/maint/scrub.h"
 #include "store/maint/upkeep.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
@@ -159,6 +160,114 @@ START_TEST(what_is_damaged_at_one_site_is_healed_by_the_other)
 }
 END_TEST
 
+struct scrubbed { unsigned data, records; int stop_after; };
+
+static void each(void *arg, const struct wound *w, uint64_t ino, const char *message)
+{
+    struct scrubbed *p = arg;
+
+    ck_assert(message[0] != '\0');
+    ck_assert(w->len == 0 || ino > 0);
+    p->data += w->len > 0;
+    p->records += w->len == 0;
+}
+
+static int enough(void *arg)
+{
+    struct scrubbed *p = arg;
+
+    return p->stop_after > 0 && --p->stop_after == 0;
+}
+
+static void read_all(struct teststore *t, struct scrubbed *p)
+{
+    struct scrub_options opt = { .again = true, .found = each, .arg = p };
+    struct scrub_result res;
+    struct err err = { 0 };
+
+    *p = (struct scrubbed){ 0 };
+    ck_assert_msg(scrub(t->s, &opt, &res, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(res.damaged, p->data + p->records);
+    ck_assert_uint_eq(res.to, log_written(store_log(t->s)));
+    ck_assert_uint_gt(res.bytes, 0);
+}
+
+/* Nobody reads it; it is found all the same, and healed. ${_i} bit 0: the standby is hurt, else the primary; bit 1: in its packs, else in its log. */
+START_TEST(scrub_finds_what_nobody_reads)
+{
+    struct teststore *t = _i & 1 ? &b : &a;
+    struct scrubbed n;
+
+    read_all(t, &n);
+    ck_assert_uint_eq(n.data + n.records, 0);
+    hurt(t, _i & 2);
+    read_all(t, &n);
+    ck_assert_uint_gt(n.data, 1);
+    ck_assert_uint_eq(n.records, 0);
+    for (int i = 0; i < 60 && n.data > 0; i++) {
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        twosites_ship(&a, &b, NULL);
+        read_all(t, &n);
+    }
+    ck_assert_uint_eq(n.data, 0);
+    ck_assert_uint_eq(whole(t), FILES);
+}
+END_TEST
+
+/* It goes on where it was stopped, also after the store was closed; at last everything was read, once. */
+START_TEST(scrub_goes_on_where_it_was_stopped)
+{
+    struct scrubbed n = { 0 };
+    struct scrub_options opt = { .found = each, .stop = enough, .arg = &n };
+    struct scrub_result res;
+    struct err err = { 0 };
+    uint64_t bytes = 0, all, at = 0;
+    int rc, times = 0;
+
+    if (_i)
+        ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), 0);
+    ck_assert_int_eq(scrub(a.s, &(struct scrub_options){ .again = true }, &res, &err), 0);
+    all = res.bytes;
+    do {
+        n.stop_after = 7;
+        rc = scrub(a.s, &opt, &res, &err);
+        ck_assert_msg(rc == 0 || rc == ERR_BUSY, "%s", err.msg);
+        ck_assert_uint_ge(res.to, res.from);
+        ck_assert(times == 0 || res.from == at);
+        at = res.to;
+        bytes += res.bytes;
+        times++;
+        ts_reopen(&a, false);
+    } while (rc == ERR_BUSY && times < 1000);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_gt(times, 3);
+    ck_assert_uint_ge(bytes, all);
+    ck_assert_uint_eq(n.data + n.records, 0);
+}
+END_TEST
+
+/* The head of a record: named, with what lies behind it read all the same. */
+START_TEST(scrub_goes_on_behind_a_record_that_cannot_be_read)
+{
+    struct history_iter *it = NULL;
+    struct spots p = { &a, 0, 0 };
+    struct scrubbed n;
+    struct record rec;
+
+    ck_assert_int_eq(history_iter_new(store_history(a.s), LOG_FIRST_ADDR, UINT64_MAX, &it, NULL), 0);
+    while (p.n < 5 && history_next(it, &rec, NULL, NULL) == 1)
+        if (rec.type == REC_WRITE && rec.data_len >= 30000)
+            if (++p.n == 3 || p.n == 5) {
+                p.x = rec.lsn + (p.n == 3 ? 8 : record_dstart(rec.head_len) + 100);
+                ck_assert_int_eq(log_segments(store_log(a.s), hurt_record, &p), 0);
+            }
+    history_iter_free(it);
+    read_all(&a, &n);
+    ck_assert_uint_eq(n.records, 1);
+    ck_assert_uint_eq(n.data, 1);
+}
+END_TEST
+
 /* At both sites, in the same file: nobody can heal it, and nothing else comes of it. */
 START_TEST(what_nobody_has_stays_damage)
 {
@@ -208,6 +317,9 @@ int main(void)
     tcase_add_checked_fixture(t, both, neither);
     tcase_add_loop_test(t, what_is_damaged_at_one_site_is_healed_by_the_other, 0, 8);
     tcase_add_test(t, what_nobody_has_stays_damage);
+    tcase_add_loop_test(t, scrub_finds_what_nobody_reads, 0, 4);
+    tcase_add_loop_test(t, scrub_goes_on_where_it_was_stopped, 0, 2);
+    tcase_add_test(t, scrub_goes_on_behind_a_record_that_cannot_be_read);
     tcase_add_loop_test(t, wrong_bytes_heal_nothing, 0, 2);
     suite_add_tcase(s, t);
     srunner_run_all(sr, CK_ENV);
