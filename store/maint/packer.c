@@ -27,7 +27,6 @@ static int take_segment(void *arg, const struct log_segment_info *s)
     return 0;
 }
 
-/* What can leave the log: durable, in the persisted index. */
 /* So far may leave the log: durable, in the persisted index, and had by every standby that is waited for: if one takes over, this store goes back to that place or one behind it, and what holds both
  * sides of it could not be used any more (store/core/rewind.c). */
 static uint64_t settled(struct store *s, uint64_t upto)

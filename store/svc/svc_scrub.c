@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -14,7 +15,7 @@
 
 enum { NICE = 15, LOOK_MS = 250, PATIENCE = 60 };       /* so often nothing was healed: nobody heals */
 
-struct work { struct svc_req *q; struct wound *bad; size_t n; bool nomem; uint64_t records; };
+struct work { struct svc_req *q; struct wound *bad; size_t n; bool nomem; uint64_t records; char said[1024]; };
 
 static int asked_to_stop(void *arg)
 {
@@ -48,6 +49,11 @@ static void found(void *arg, const struct wound *w, uint64_t ino, const char *me
     }
     if (w->len > 0 && !c->nomem)
         c->bad[c->n++] = *w;
+    if (strcmp(c->said, message) == 0) { /* many data lie in one chunk of a pack; it is said once, with the first */
+        json_decref(o);
+        return;
+    }
+    snprintf(c->said, sizeof c->said, "%s", message);
     snprintf(text, sizeof text, "%s", message);
     if (w->len > 0) {
         svc_name_file(c->q, ino, w->lsn, file, sizeof file);

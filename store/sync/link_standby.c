@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { NOTE_S = 60 };
+enum { NOTE_S = 60, CAUGHT_S = 3 };      /* so old what is noted may be: while it comes, when it has all */
 
 static const uint8_t never[16];
 
@@ -70,7 +70,7 @@ static void progress(void *arg, const struct link_info *i, uint64_t durable)
     struct keeping *k = arg;
     int64_t now = now_s(k);
 
-    if (now < k->noted_s || now >= k->noted_s + NOTE_S)
+    if (now < k->noted_s || now >= k->noted_s + (i->durable >= durable ? CAUGHT_S : NOTE_S))
         note_acked(k, i);
     if (k->progress != NULL)
         k->progress(k->arg, i, durable);

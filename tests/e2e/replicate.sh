@@ -37,6 +37,13 @@ for_sync() {
 	dd if=/dev/urandom of=m/big bs=1M count=20 status=none && exits 0 "$SPARE" sync st "$WORK/st2" && prints 'holds everything' && cmp m/big <("$SPARE" cat big --at now --store st2)
 }
 check "sync waits until it is all there" for_sync
+scrubbed() { # scrubbed STORE PLACE: bytes of big go bad on the disk of that store, and nobody reads them
+	printf 'went bad' | dd of="$1/log/$(ls -S "$1/log" | head -n 1)" bs=1 seek=5000000 conv=notrunc status=none
+	exits 0 "$SPARE" scrub "$2" && prints 'DAMAGE .*data of the record at address .*, big' && prints '1 places were damaged, 1 of them are healed' &&
+		exits 0 "$SPARE" scrub "$2" && prints 'no damage found'
+}
+check "what goes bad on the primary's disk is found by scrub, and healed from the standby" scrubbed st m
+check "and the other way round" scrubbed st2 st2
 follows() {
 	"$SPARE" sync --follow st "$WORK/st2" 2>follow.err & local f=$!
 	until_true kill -0 $f && echo three >m/three && until_true holds st2 three three && word m Protected 0 && kill -INT $f && { wait $f; [ $? = 130 ]; } && echo four >m/four && until_true holds st2 four four

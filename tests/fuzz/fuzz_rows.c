@@ -60,6 +60,7 @@ static void fuzz_key(const uint8_t *p, size_t len)
     case 't': n = key_time(k, o.run, o.wall_ns); break;
     case 'r': n = key_run(k, o.run); break;
     case 's': n = key_snap(k, o.name, o.name_len); break;
+    case 'w': n = key_clock(k, o.lsn); break;
     case 'e': n = key_series(k, o.begin); break;
     case 'h': put_be64(hash.b, o.place); n = key_chunk(k, &hash); break;
     case 'n': n = key_place(k, o.place); break;
