@@ -5,7 +5,7 @@ set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
 need_root
 need_fuse
-RUNS=${RUNS:-1} NET=10.213.77 ID=$$
+RUNS=${RUNS:-1} ID=$$ NET=198.$((18 + $$ % 2)).$(($$ / 2 % 250))    # (RFC 2544: of no real network)
 PG=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
 NGINX=$(command -v nginx || ls /usr/sbin/nginx 2>/dev/null)
 [ -n "$PG" ] && [ -n "$NGINX" ] && command -v sqlite3 >/dev/null || skip_all "needs postgresql, nginx and sqlite3"
