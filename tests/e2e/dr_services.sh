@@ -24,6 +24,7 @@ cleanup() {
 	for m in a.m b.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
 	for h in a b; do ip netns del "dr$h$ID" 2>/dev/null; done
 	ip link del "drbr$ID" 2>/dev/null
+	awk -v w="$WORK/" 'index($1, w) == 1 { print $2 }' /proc/mounts | while read -r m; do umount -l "$m"; done	# (what was killed leaves the mount of its past)
 }
 LOADS=
 trap cleanup EXIT

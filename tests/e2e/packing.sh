@@ -73,7 +73,7 @@ standby() {
 	"$SPARE" umount m2
 }
 check "a standby made new has all of it" standby
-standby_packs() { exits 0 "$SPARE" reclaim st2 && "$SPARE" mount -o ro st2 m2 && same "$(digest "$mnt")" "$(digest m2)" && same "$(cat digest.3)" "$(digest m2/.snapshots/r3)" && "$SPARE" umount m2; }
+standby_packs() { exits 0 "$SPARE" reclaim st2 && "$SPARE" mount -o ro st2 m2 && same "$(digest "$mnt")" "$(digest m2)" && same "$(cat digest.3)" "$(digest m2/.snapshots/r3)" && "$SPARE" umount m2 && exits 0 "$SPARE" standby remove m "$WORK/st2"; }	# (what it lacks would stay in the log for it)
 check "and packs what it has itself" standby_packs
 killed() {
 	local i w
