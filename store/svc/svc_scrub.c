@@ -75,18 +75,16 @@ static uint64_t still_bad(struct work *c, uint8_t *buf)
 }
 
 /* Whoever has another copy is asked by the streams of this process, one place after the other. */
-static uint64_t wait_for_healing(struct work *c, struct err *err)
+static uint64_t wait_for_healing(struct work *c)
 {
     const struct timespec nap = { 0, LOOK_MS * 1000000L };
-    uint8_t *buf = malloc(PACK_CHUNK_MAX);
+    uint8_t *buf = c->n > 0 ? malloc(PACK_CHUNK_MAX) : NULL;
     uint64_t bad = c->n;
     struct wounds_count was, is;
     struct wound w;
 
-    if (buf == NULL) {
-        err_set(err, ERR_NOMEM, "scrub: out of memory");
+    if (buf == NULL)                     /* (without memory to look again: as it was found) */
         return bad;
-    }
     wounds_count(c->q->s, &was);
     for (int quiet = 0; c->q->env->links != NULL && quiet < PATIENCE && !c->q->stopped && wounds_first(c->q->s, &w); quiet++) {
         nanosleep(&nap, NULL);
@@ -119,7 +117,7 @@ int svc_op_scrub(struct svc_req *q, struct err *err)
     if (r == 0 && c.nomem)
         r = err_set(err, ERR_NOMEM, "scrub: no memory for what was found");
     if (r == 0)
-        bad = wait_for_healing(&c, err) + c.records;
+        bad = wait_for_healing(&c) + c.records;
     free(c.bad);
     if (r)
         return r;

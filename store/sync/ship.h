@@ -102,10 +102,6 @@ void ship_tick(struct ship *s, uint64_t now_ms, int64_t wall_ns);
 /* ship_looked(s, held, hash, end): the record at s->look_lsn: its hash and the address behind it; ${held} false: there is none there (any more). */
 void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t end);
 
-/*
- * ship_msg(s, type, position, m): head of a LIST, FILE or RETAINED; the caller fills in the rest, and when it is on its way says ship_listed, ship_filed (${last}: it
- * was the retained set). ship_list_again: a file that is wanted is not there any more; the list is made anew.
- */
 /* ship_told(s): a TELL is on its way; ship_gave(s): the DATA. */
 void ship_told(struct ship *s);
 void ship_gave(struct ship *s);
@@ -115,6 +111,11 @@ void ship_supplied(struct ship *s);
 
 /* ship_beat(s, m): a BEAT, for who is at something long in between. */
 void ship_beat(struct ship *s, struct proto_msg *m);
+
+/*
+ * ship_msg(s, type, position, m): head of a LIST, FILE or RETAINED; the caller fills in the rest, and when it is on its way says ship_listed, ship_filed (${last}: it
+ * was the retained set). ship_list_again: a file that is wanted is not there any more; the list is made anew.
+ */
 void ship_msg(const struct ship *s, uint16_t type, uint64_t position, struct proto_msg *m);
 void ship_listed(struct ship *s);
 void ship_filed(struct ship *s, bool last);
