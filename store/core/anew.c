@@ -22,18 +22,25 @@
 static const char anew_key[] = "anew";
 static const char incoming_super[] = ANEW_DIR "/super.0";
 
-static bool there(struct io *io, const char *path)
+/* 1, 0, < 0: a disk that does not say so is not one where it is not. */
+static int there(struct io *io, const char *path, struct err *err)
 {
     struct io_stat st;
+    struct err why = { 0 };
+    int rc = io_stat_path(io, path, &st, &why);
 
-    return io_stat_path(io, path, &st, NULL) == 0;
+    if (rc == 0 || rc == ERR_NOENT)
+        return rc == 0;
+    return err_set(err, rc, "%s", why.msg);
 }
 
 int anew_begin(struct io *io, struct err *err)
 {
-    int rc = 0;
+    int rc = there(io, incoming_super, err);
 
-    if (there(io, incoming_super) || there(io, ANEW_DIR "/super.1"))
+    if (rc == 0)
+        rc = there(io, ANEW_DIR "/super.1", err);
+    if (rc > 0)
         rc = branch_remove_tree(io, ANEW_DIR, 1, err);
     if (rc == 0)
         rc = io_mkdir(io, ANEW_DIR, err);
@@ -72,8 +79,9 @@ static int take_dir(struct io *io, const char *name, struct err *err)
     int rc;
 
     snprintf(from, sizeof from, ANEW_DIR "/%s", name);
-    if (!there(io, from))                /* moved already */
-        return 0;
+    rc = there(io, from, err);
+    if (rc <= 0)                         /* 0: moved already */
+        return rc;
     rc = branch_remove_tree(io, name, 0, err);
     if (rc == 0)
         rc = io_rename(io, from, name, err);
@@ -83,9 +91,11 @@ static int take_dir(struct io *io, const char *name, struct err *err)
 static int take_file(struct io *io, const char *name, struct err *err)
 {
     char from[64];
+    int rc;
 
     snprintf(from, sizeof from, ANEW_DIR "/%s", name);
-    return there(io, from) ? io_rename(io, from, name, err) : 0;
+    rc = there(io, from, err);
+    return rc > 0 ? io_rename(io, from, name, err) : rc;
 }
 
 /* What it is and where stays; what it holds is new. */
@@ -125,7 +135,7 @@ int anew_finish(struct io *io, struct super *sb, struct err *err)
         rc = take_dir(io, dirs[i], err);
     for (size_t i = 0; rc == 0 && i < sizeof files / sizeof *files; i++)
         rc = take_file(io, files[i], err);
-    if (rc == 0 && there(io, "index"))   /* made since, of what was here */
+    if (rc == 0 && (rc = there(io, "index", err)) > 0)   /* made since, of what was here */
         rc = branch_remove_tree(io, "index", 1, err);
     if (rc == 0)
         rc = io_syncdir(io, ANEW_DIR, err);
@@ -146,8 +156,8 @@ static int look(struct io *io, const char *dir, struct super *sb, struct super *
         rc = super_writable(sb, err);
     if (rc == 0 && (sb->role != ROLE_STANDBY || !sb->clean || anew_pending(sb) || rewind_pending(sb)))
         rc = err_set(err, ERR_INVAL, "%s: expected a standby that was closed cleanly, found role %" PRIu32 "%s", name, sb->role, sb->clean ? "" : ", not closed");
-    if (rc == 0 && !there(io, ANEW_DIR "/super.1"))
-        rc = err_set(err, ERR_INVAL, "%s: expected a store that was made in " ANEW_DIR "/, found none", name);
+    if (rc == 0 && (rc = there(io, ANEW_DIR "/super.1", err)) >= 0)
+        rc = rc > 0 ? 0 : err_set(err, ERR_INVAL, "%s: expected a store that was made in " ANEW_DIR "/, found none", name);
     if (rc == 0)
         rc = read_incoming(io, in, err);
     if (rc == 0 && memcmp(in->lineage, sb->lineage, 16) != 0)
