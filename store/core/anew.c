@@ -56,11 +56,11 @@ bool anew_pending(const struct super *sb)
     return super_config_get(sb, anew_key, buf, sizeof buf) > 0;
 }
 
-static int read_incoming(struct io *io, struct super *sb, struct err *err)
+static int read_copy(struct io *io, const char *path, struct super *sb, struct err *err)
 {
     uint8_t *buf = malloc(SUPER_FILE_BYTES);
     struct io_file *f = NULL;
-    int rc = buf != NULL ? io_open(io, incoming_super, IO_RDONLY, &f, err) : err_set(err, ERR_NOMEM, "store: out of memory");
+    int rc = buf != NULL ? io_open(io, path, IO_RDONLY, &f, err) : err_set(err, ERR_NOMEM, "store: out of memory");
     int64_t n;
 
     if (rc == 0) {
@@ -70,6 +70,14 @@ static int read_incoming(struct io *io, struct super *sb, struct err *err)
     }
     free(buf);
     return rc;
+}
+
+static int read_incoming(struct io *io, struct super *sb, struct err *err)
+{
+    struct err first = { 0 };
+    int rc = read_copy(io, incoming_super, sb, &first);
+
+    return rc == 0 || read_copy(io, ANEW_DIR "/super.1", sb, NULL) == 0 ? 0 : err_set(err, rc, "%s", first.msg);
 }
 
 /* One directory of the new store in place of the old one, whose files are a branch's by now. */
@@ -138,9 +146,9 @@ int anew_finish(struct io *io, struct super *sb, struct err *err)
     if (rc == 0 && (rc = there(io, "index", err)) > 0)   /* made since, of what was here */
         rc = branch_remove_tree(io, "index", 1, err);
     if (rc == 0)
-        rc = io_syncdir(io, ANEW_DIR, err);
+        rc = io_syncdir(io, ".", err);   /* first where they came to: cut off between, they must not be in neither */
     if (rc == 0)
-        rc = io_syncdir(io, ".", err);
+        rc = io_syncdir(io, ANEW_DIR, err);
     if (rc == 0)
         rc = take_super(io, sb, err);
     return rc < 0 ? rc : branch_remove_tree(io, ANEW_DIR, 1, err);

@@ -109,6 +109,7 @@ static int write_super(struct io *io, const char *in, const char *dir, const str
         snprintf(key, sizeof key, "standby-%u", i);
         (void)super_config_set(sb, key, NULL, NULL);
     }
+    (void)super_config_set(sb, "standby-from", NULL, NULL);
     role_fence_clear(sb);
     snprintf(key, sizeof key, "%" PRIu64, parted);
     rc = super_config_set(sb, BRANCH_PARTED, key, err);
@@ -220,17 +221,18 @@ int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t 
         rc = 0;
     if (rc == 0)
         rc = io_syncdir(io, ".", err);
-    for (unsigned again = 0; rc == 0; again++) {
+    if (rc < 0)
+        return rc;
+    for (unsigned again = 0;; again++) {
         name_it(last_ns, again, name);
         snprintf(path, sizeof path, "branches/%s", name);
         if (io_stat_path(io, path, &st, NULL) < 0)
             break;
         if (is_ours(io, path, sb))
-            return 0;
+            return io_syncdir(io, "branches", err);      /* of a try that was cut off behind the rename */
     }
     snprintf(part, sizeof part, "%s.part", path);
-    if (rc == 0)
-        rc = fill_branch(io, dir, part, sb, parted, err);
+    rc = fill_branch(io, dir, part, sb, parted, err);
     if (rc == 0)
         rc = io_rename(io, part, path, err);
     return rc < 0 ? rc : io_syncdir(io, "branches", err);

@@ -68,10 +68,16 @@ static int write_setting(struct store *s, uint64_t from, struct err *err)
 int lacking_note(struct store *s, const struct record *rec, struct err *err)
 {
     bool had = store_lacking_from(s) != UINT64_MAX;
+    size_t before = s->n_lacking;        /* (the one thread that follows adds to them, and takes from them) */
     int rc = note_all(s, rec, err);
 
     if (rc == 0 && !had && store_lacking_from(s) != UINT64_MAX)
         rc = write_setting(s, rec->lsn, err);
+    if (rc < 0) {                        /* the record is not taken; when it comes again they are noted again, and the setting is written */
+        pthread_mutex_lock(&s->lacking_lock);
+        s->n_lacking = before < s->n_lacking ? before : s->n_lacking;
+        pthread_mutex_unlock(&s->lacking_lock);
+    }
     return rc;
 }
 

@@ -219,6 +219,7 @@ int rewind_possible(struct io *io, const struct super *sb, const struct rewind *
 
 static int remove_rest(struct io *io, uint64_t at, struct err *err)
 {
+    static const char *const dirs[] = { "archive", "packs" };
     struct bases k = { .io = io, .at = at, .least = UINT64_MAX, .remove = true, .err = err };
     struct io_stat st;
     int rc = each_behind(io, at, remove_behind, NULL, err);
@@ -227,6 +228,9 @@ static int remove_rest(struct io *io, uint64_t at, struct err *err)
         rc = base_list(io, one_base, &k, err);
     if (rc == 0 && io_stat_path(io, "index", &st, NULL) == 0)    /* where no branch has taken it */
         rc = branch_remove_tree(io, "index", 1, err);
+    for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof dirs[0]; i++)         /* what went must not come back without the setting that says so */
+        if ((rc = io_syncdir(io, dirs[i], err)) == ERR_NOENT)
+            rc = 0;
     return rc < 0 ? rc : io_syncdir(io, ".", err);
 }
 

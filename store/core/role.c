@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char fenced_key[] = "fenced";
@@ -145,22 +146,42 @@ static int stop_changes(struct store *s, uint32_t role, struct err *err)
     return all_durable(s, err);
 }
 
-/* Into both copies: one that rots must not take a role with it. */
+/* Into both copies: one that rots must not take a role with it. If it fails memory says as before, so that the next try writes; but for where and as what copies are written. */
+static int write_both(struct store *s, const struct super *before, struct err *err)
+{
+    int rc = super_write(s->io, &s->sb, err);
+
+    if (rc == 0)
+        rc = super_write(s->io, &s->sb, err);
+    if (rc < 0) {
+        uint64_t gen = s->sb.gen;
+        int current = s->sb.current;
+
+        s->sb = *before;
+        s->sb.gen = gen;
+        s->sb.current = current;
+    }
+    return rc;
+}
+
 static int write_role(struct store *s, uint32_t role, const struct epoch_row *by, struct err *err)
 {
-    int rc = 0;
+    struct super *before = malloc(sizeof *before);
+    int rc = before != NULL ? 0 : err_set(err, ERR_NOMEM, "store: out of memory");
 
+    if (rc < 0)
+        return rc;
     pthread_mutex_lock(&s->mark_lock);
-    s->sb.role = role;
-    s->sb.durable = log_durable(s->log);
-    log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
+    *before = s->sb;
     if (by != NULL)
         rc = fence_put(&s->sb, by, err);
+    s->sb.role = rc == 0 ? role : s->sb.role;
+    s->sb.durable = log_durable(s->log);
+    log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
     if (rc == 0)
-        rc = super_write(s->io, &s->sb, err);
-    if (rc == 0)
-        rc = super_write(s->io, &s->sb, err);
+        rc = write_both(s, before, err);
     pthread_mutex_unlock(&s->mark_lock);
+    free(before);
     return rc;
 }
 
@@ -178,18 +199,19 @@ static int leave(struct store *s, uint32_t role, const struct epoch_row *by, str
 /* Who is not primary only counts on from it, once it is promoted. */
 static int note_fence(struct store *s, const struct epoch_row *by, struct err *err)
 {
+    struct super *before = malloc(sizeof *before);
     struct epoch_row noted;
-    int rc = 0;
+    int rc = before != NULL ? 0 : err_set(err, ERR_NOMEM, "store: out of memory");
 
     pthread_mutex_lock(&s->mark_lock);
-    if (!role_fence_get(&s->sb, &noted) || noted.number < by->number) {
+    if (rc == 0 && (!role_fence_get(&s->sb, &noted) || noted.number < by->number)) {
+        *before = s->sb;
         rc = fence_put(&s->sb, by, err);
         if (rc == 0)
-            rc = super_write(s->io, &s->sb, err);
-        if (rc == 0)
-            rc = super_write(s->io, &s->sb, err);
+            rc = write_both(s, before, err);
     }
     pthread_mutex_unlock(&s->mark_lock);
+    free(before);
     return rc;
 }
 

@@ -1,13 +1,14 @@
 /* standby.c: the standbys a store knows, among its settings. */
 #include "store/core/standby.h"
 
+#include "store/core/core_internal.h"
+
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static pthread_mutex_t change = PTHREAD_MUTEX_INITIALIZER;      /* from reading one to writing it */
 
 /* ---- one as text ---- */
 
@@ -225,7 +226,7 @@ int standby_note(struct store *s, const struct standby *b, struct err *err)
     struct standby own = *b;
     int at, rc;
 
-    pthread_mutex_lock(&change);
+    pthread_mutex_lock(&s->mark_lock);
     at = place_of(s, b);
     rc = adopt(s, &own, &at, err);
     if (rc == 0 && at < 0)
@@ -233,7 +234,7 @@ int standby_note(struct store *s, const struct standby *b, struct err *err)
     if (rc == 0)
         rc = at >= 0 ? put(s, (unsigned)at, &own, err)
                  : err_set(err, ERR_NOSPC, "%s: expected at most %d standbys, found as many; remove one first", b->target, STANDBYS_MAX);
-    pthread_mutex_unlock(&change);
+    pthread_mutex_unlock(&s->mark_lock);
     return rc;
 }
 
@@ -247,7 +248,7 @@ int standby_acked(struct store *s, const char *target, const uint8_t site[16], u
     struct standby b;
     int at, rc;
 
-    pthread_mutex_lock(&change);
+    pthread_mutex_lock(&s->mark_lock);
     at = standby_find(s, target);
     if (at >= 0 && standby_get(s, (unsigned)at, &b)) {
         if (site != NULL)
@@ -260,7 +261,7 @@ int standby_acked(struct store *s, const char *target, const uint8_t site[16], u
     } else {
         rc = none(target, err);
     }
-    pthread_mutex_unlock(&change);
+    pthread_mutex_unlock(&s->mark_lock);
     return rc;
 }
 
@@ -269,7 +270,7 @@ int standby_pause(struct store *s, const char *target, bool paused, struct err *
     struct standby b;
     int at, rc;
 
-    pthread_mutex_lock(&change);
+    pthread_mutex_lock(&s->mark_lock);
     at = standby_find(s, target);
     if (at >= 0 && standby_get(s, (unsigned)at, &b)) {
         b.paused = paused;
@@ -277,7 +278,7 @@ int standby_pause(struct store *s, const char *target, bool paused, struct err *
     } else {
         rc = none(target, err);
     }
-    pthread_mutex_unlock(&change);
+    pthread_mutex_unlock(&s->mark_lock);
     return rc;
 }
 
@@ -286,7 +287,7 @@ int standby_forget(struct store *s, const char *target, struct err *err)
     char key[24];
     int at, rc;
 
-    pthread_mutex_lock(&change);
+    pthread_mutex_lock(&s->mark_lock);
     at = standby_find(s, target);
     if (at >= 0) {
         key_of((unsigned)at, key);
@@ -294,7 +295,7 @@ int standby_forget(struct store *s, const char *target, struct err *err)
     } else {
         rc = none(target, err);
     }
-    pthread_mutex_unlock(&change);
+    pthread_mutex_unlock(&s->mark_lock);
     return rc;
 }
 

@@ -166,7 +166,7 @@ static int scrub_packs(struct scrubbing *c, struct err *err)
         struct next_pack n = { c->at, until, 0 };
 
         rc = packs_list(store_packs(c->s), next_pack, &n, err);
-        if (rc == 0 && n.first >= until) {
+        if (rc == 0 && (c->at >= until || n.first >= until)) {   /* (the log may begin inside of what a pack has) */
             c->at = until > c->at ? until : c->at;
             return 0;
         }
@@ -235,6 +235,8 @@ int scrub(struct store *s, const struct scrub_options *opt, struct scrub_result 
     err = err != NULL ? err : &own;
     if (!opt->again && store_config_get(s, "scrub-at", text, sizeof text) > 0)
         c.at = strtoull(text, NULL, 10);
+    if (c.at > log_first(store_log(s)))  /* a place inside the log may be of another timeline; where it begins is a record's beginning */
+        c.at = log_first(store_log(s));
     if (c.at < LOG_FIRST_ADDR || c.at >= c.end)
         c.at = LOG_FIRST_ADDR;
     res->from = c.at;
