@@ -122,6 +122,7 @@ static int take_super(struct io *io, struct super *sb, struct err *err)
         in->config_len = sb->config_len;
         memcpy(in->config, sb->config, sizeof in->config);
         standbys_cut(in, in->durable);
+        (void)super_config_set(in, "scrub-at", NULL, NULL);
         rc = super_config_set(in, anew_key, NULL, err);
         if (rc == 0)
             rc = super_config_set(in, "lacking-from", NULL, err);

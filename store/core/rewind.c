@@ -94,6 +94,7 @@ static int cut_super(struct io *io, struct super *sb, const struct rewind *r, st
     sb->last_hash = r->last_hash;
     /* (What fenced it, and what it was itself, stays known: a promotion here goes above all that was heard of, whomever it follows until then.) */
     standbys_cut(sb, r->at);
+    (void)super_config_set(sb, "scrub-at", NULL, NULL);  /* a place of the other timeline */
     rc = super_config_set(sb, rewind_key, "begun", err);
     if (rc == 0)
         rc = super_write(io, sb, err);

@@ -81,10 +81,10 @@ static int plan_pack(struct store *s, struct heal_plan *p, struct err *err)
 static bool still(struct store *s, const struct wound *w)
 {
     uint8_t *buf = malloc(w->len);
-    bool bad = buf != NULL && store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL) == ERR_DAMAGE;
+    int rc = buf != NULL ? store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL) : ERR_NOMEM;
 
     free(buf);
-    return bad;
+    return rc == ERR_DAMAGE || rc == ERR_IO;     /* (a sector the disk does not give is written anew) */
 }
 
 int heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out, struct err *err)

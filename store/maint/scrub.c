@@ -235,8 +235,6 @@ int scrub(struct store *s, const struct scrub_options *opt, struct scrub_result 
     err = err != NULL ? err : &own;
     if (!opt->again && store_config_get(s, "scrub-at", text, sizeof text) > 0)
         c.at = strtoull(text, NULL, 10);
-    if (c.at > log_first(store_log(s)))  /* a place inside the log may be of another timeline; where it begins is a record's beginning */
-        c.at = log_first(store_log(s));
     if (c.at < LOG_FIRST_ADDR || c.at >= c.end)
         c.at = LOG_FIRST_ADDR;
     res->from = c.at;

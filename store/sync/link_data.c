@@ -171,7 +171,7 @@ static int where_from(struct store *s, struct proto_data_part *k, uint32_t *dsta
         }
     }
     free(buf);
-    return rc == ERR_NOMEM || rc == ERR_IO ? rc : 0;
+    return rc == ERR_NOMEM ? rc : 0;
 }
 
 /* What is not here either, or is damaged here, too, is said so. */
@@ -184,7 +184,7 @@ static int give_part(struct store *s, struct proto_data_part *k, uint8_t *to, st
         rc = where_from(s, k, &dstart);
     if (rc == 0 && k->had)
         rc = store_try_data(s, k->lsn, dstart, k->doff, k->len, to, false, err);
-    if (rc == ERR_DAMAGE || rc == ERR_INVAL || rc == ERR_NOENT) {
+    if (rc == ERR_DAMAGE || rc == ERR_IO || rc == ERR_INVAL || rc == ERR_NOENT) {
         if (err != NULL)
             *err = (struct err){ 0 };
         k->had = false;

@@ -352,7 +352,7 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         return;
     else if (m->type == PROTO_HELLO && r->state == RECEIVE_HELLO)
         hear_hello(r, m);
-    else if (m->type == PROTO_MAKE && r->state == RECEIVE_MAKE && !r->make_due && !r->list_due)
+    else if (m->type == PROTO_MAKE && r->state == RECEIVE_MAKE && r->own.role == 0 && !r->make_due && !r->list_due)
         hear_make(r, &m->u.make);
     else if (m->type == PROTO_LIST && r->state == RECEIVE_START && !r->may_go_back)
         end(r, true, ERR_BOOTSTRAP, "the standby ends @%" PRIu64 ", and what came next was let go of at the sender; it is mounted: once it is unmounted it is made anew, and what it has is kept as a branch",
