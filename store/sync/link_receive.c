@@ -398,7 +398,7 @@ static int run(struct taking *k, struct err *err)
             rc = hear(k, &why);
         if (rc == 0 && k->l.c.eof) {     /* as it should end, or a cut: what came is here */
             if (k->m.state != RECEIVE_END)
-                return 0;
+                return (k->opt->once || k->opt->probe) && !enough(k) ? err_set(err, ERR_AWAY, "the sender went away before all of it had come") : 0;
             *err = k->m.err;
             return err->code;
         }
