@@ -26,7 +26,7 @@ static int run(const char *command, const char *address, const struct letter *l,
     /* Without CLOEXEC: the child reads its text there. */
     int fd = memfd_create("text", 0), r = 0;
 
-    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || asprintf(&whole, "exec </dev/fd/%d %d<&-; %s", fd, fd, command) < 0)
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || asprintf(&whole, "exec </dev/fd/%d; %s", fd, command) < 0)    /* (dash closes none above 9) */
         r = err_set(err, ERR_NOMEM, "no memory");
     for (size_t i = 0; r == 0 && i < sizeof vars / sizeof vars[0]; i++)
         if (asprintf(&env[i], "%s=%s", vars[i].name, vars[i].value ? vars[i].value : "") < 0)

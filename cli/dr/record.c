@@ -75,17 +75,27 @@ static const char *body_end(const char *line, size_t len)
     return found;
 }
 
+/* What stands behind that: hash and signature, and nothing that neither is over. */
+static bool tail_fits(const char *end, size_t len)
+{
+    static const char hash[] = ",\"hash\":\"", sig[] = "\",\"sig\":\"", last[] = "\"}";
+    const size_t at_sig = sizeof hash - 1 + SEAL_HASH_TEXT - 1, at_last = at_sig + sizeof sig - 1 + SEAL_SIG_TEXT - 1;
+
+    return len == at_last + sizeof last - 1 && memcmp(end + at_sig, sig, sizeof sig - 1) == 0 && memcmp(end + at_last, last, sizeof last - 1) == 0 &&
+           memchr(end + sizeof hash - 1, '"', SEAL_HASH_TEXT - 1) == NULL && memchr(end + at_sig + sizeof sig - 1, '"', SEAL_SIG_TEXT - 1) == NULL;
+}
+
 /* One line, its own hash proven, its number and predecessor as expected. Owned by the caller. */
 static json_t *parse(const char *line, size_t len, uint64_t seq, const char *prev, const char *file, struct err *err)
 {
     const char *end = body_end(line, len), *hash, *before;
     char own[SEAL_HASH_TEXT];
     json_error_t why;
-    json_t *o = json_loadb(line, len, 0, &why);
+    json_t *o = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
 
     hash = json_string_value(json_object_get(o, "hash"));
     before = json_string_value(json_object_get(o, "prev"));
-    if (!o || !end || !hash || !before) {
+    if (!o || !end || !hash || !before || !tail_fits(end, (size_t)(line + len - end))) {
         err_set(err, ERR_DAMAGE, "%s: line %llu: expected a line of a record, found something else", file, (unsigned long long)seq);
         goto bad;
     }
@@ -175,7 +185,9 @@ static void write_head(struct record *r)
     if (!f)
         return;
     fprintf(f, "%s %s\n", text, sig);
-    if (fclose(f) == 0)
+    bool whole = fflush(f) == 0 && fsync(fileno(f)) == 0;
+
+    if (fclose(f) == 0 && whole)
         (void)rename(tmp, path);
 }
 
@@ -223,8 +235,11 @@ int record_append(struct record *r, const char *event, const char *step, json_t 
     if (rc == 0) {
         ssize_t n = write(r->fd, line, strlen(line));
 
-        if (n != (ssize_t)strlen(line) || fdatasync(r->fd))
+        if (n != (ssize_t)strlen(line) || fdatasync(r->fd)) {
             rc = path_error(r, err, "writing");
+            if (ftruncate(r->fd, r->read_to))            /* it was said not to count: nobody finds it there later */
+                rc = path_error(r, err, "taking back a line that could not be written");
+        }
     }
     if (rc == 0)
         rc = take_in(r, false, err);

@@ -275,6 +275,7 @@ static int begin(struct run *r, struct step *s, struct err *err)
 {
     json_t *more;
     struct err why = { 0 };
+    const bool cut_off = s->cut_off;
     int rc;
 
     /* A start that was cut off: whether it came through is asked first. */
@@ -282,6 +283,7 @@ static int begin(struct run *r, struct step *s, struct err *err)
     s->began_ms = proc_ms();
     s->tries = s->in_a_row = s->good = s->answers = 0;
     rc = run_note(r, "intent", s->name, NULL, err);
+    s->cut_off = cut_off;                /* (whoever reads that line later finds it cut off; this one is at it) */
     if (rc)
         return rc;
     s->state = STEP_RUNNING;

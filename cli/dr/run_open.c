@@ -268,6 +268,8 @@ int run_open(const char *site, const char *id, bool work, struct run **out, stru
     }
     if (rc == 0)
         rc = open_parts(r, site, work, err);
+    if (rc == 0 && !r->to)               /* cut off before its first line: nothing was done by it */
+        rc = err_set(err, ERR_NOENT, "%s: expected a run, found one that never began", id);
     if (rc)
         run_close(r);
     else

@@ -132,6 +132,35 @@ START_TEST(any_byte_changed)
 }
 END_TEST
 
+/* What is behind the hash is not hashed: nothing may stand there but the signature. */
+START_TEST(nothing_stands_behind_the_signature)
+{
+    static const char *const more[] = { ",\"event\":\"commit\"", ",\"x\":1", " " };
+    struct record *r = NULL;
+    char path[128], text[2048];
+    uint64_t n;
+    FILE *f;
+    size_t len;
+
+    ck_assert_int_eq(record_open(dir, seal, NULL, NULL, &r, NULL), 0);
+    append(r, "one");
+    record_close(r);
+    snprintf(path, sizeof path, "%s/journal", dir);
+    f = fopen(path, "r");
+    len = fread(text, 1, sizeof text, f);
+    fclose(f);
+    ck_assert_uint_lt(len, sizeof text);
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
+        f = fopen(path, "w");
+        ck_assert_uint_eq(fwrite(text, 1, len - 2, f), len - 2);
+        fprintf(f, "%s}\n", more[i]);
+        fclose(f);
+        ck_assert_int_eq(record_verify(dir, seal_public(seal), NULL, NULL, &n, NULL), ERR_DAMAGE);
+        ck_assert_int_eq(record_open(dir, seal, NULL, NULL, &r, NULL), ERR_DAMAGE);
+    }
+}
+END_TEST
+
 START_TEST(another_key)
 {
     struct record *r = NULL;
@@ -244,6 +273,7 @@ int main(void)
     tcase_add_test(t, two_append_in_turn);
     tcase_add_test(t, torn_end_is_cut_off);
     tcase_add_test(t, any_byte_changed);
+    tcase_add_test(t, nothing_stands_behind_the_signature);
     tcase_add_test(t, another_key);
     tcase_add_test(t, keys);
     tcase_add_test(plain, times);
