@@ -31,6 +31,7 @@ static int plan_log(struct store *s, struct heal_plan *p, struct err *err)
         return rc;
     to = (to + REC_SUM_BYTES - 1) / REC_SUM_BYTES * REC_SUM_BYTES;
     to = to < rec.data_len ? to : rec.data_len;
+    to = to - from < HEAL_LOG_BYTES ? to : from + HEAL_LOG_BYTES;
     free(buf);
     if (from >= to)
         return err_set(err, ERR_NOENT, "heal: no such data");
@@ -77,14 +78,46 @@ static int plan_pack(struct store *s, struct heal_plan *p, struct err *err)
     return rc;
 }
 
-/* Whether it is still damaged: somebody else may have healed it, or what it is in. */
-static bool still(struct store *s, const struct wound *w)
+/* How many of its first bytes read well: by halves, since reading says that some byte is bad, and not which. len: all. */
+static uint32_t good_bytes(struct store *s, const struct wound *w, uint8_t *buf)
+{
+    uint32_t good = 0, bad = w->len + 1, n = w->len;
+
+    while (bad - good > 1) {
+        int rc = store_try_data(s, w->lsn, w->dstart, w->doff, n, buf, false, NULL);
+
+        if (rc == ERR_DAMAGE || rc == ERR_IO)    /* (a sector the disk does not give is written anew) */
+            bad = n;
+        else
+            good = n;
+        n = good + (bad - good) / 2;
+    }
+    return good;
+}
+
+uint32_t heal_good(struct store *s, const struct wound *w)
 {
     uint8_t *buf = malloc(w->len);
-    int rc = buf != NULL ? store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL) : ERR_NOMEM;
+    uint32_t good = buf != NULL ? good_bytes(s, w, buf) : 0;
 
     free(buf);
-    return rc == ERR_DAMAGE || rc == ERR_IO;     /* (a sector the disk does not give is written anew) */
+    return good;
+}
+
+/* It begins with what is damaged. NOENT: nothing is; somebody else may have healed it, or what it is in. */
+static int to_first_bad(struct store *s, struct wound *w, struct err *err)
+{
+    uint8_t *buf = malloc(w->len);
+    uint32_t good = buf != NULL ? good_bytes(s, w, buf) : 0;
+
+    free(buf);
+    if (buf == NULL)
+        return err_set(err, ERR_NOMEM, "heal: out of memory");
+    if (good == w->len)
+        return err_set(err, ERR_NOENT, "heal: it is whole");
+    w->doff += good;
+    w->len -= good;
+    return 0;
 }
 
 int heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out, struct err *err)
@@ -100,8 +133,8 @@ int heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out
         if (p->part == NULL || p->at == NULL)
             rc = err_set(err, ERR_NOMEM, "heal: out of memory");
     }
-    if (rc == 0 && !still(s, w))
-        rc = err_set(err, ERR_NOENT, "heal: it is whole");
+    if (rc == 0)
+        rc = to_first_bad(s, &p->w, err);
     if (rc == 0)
         rc = w->lsn >= log_first(store_log(s)) ? plan_log(s, p, err) : plan_pack(s, p, err);
     if (rc < 0) {

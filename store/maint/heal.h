@@ -8,7 +8,11 @@
 
 #include "store/core/wounds.h"
 
+enum { HEAL_LOG_BYTES = 1 << 20 };
+
 /*
+ * heal_good(s, w): how many of its first bytes read well. A plan is for the first that does not: its chunk, or up to HEAL_LOG_BYTES of the log; what lies behind takes another one.
+ *
  * What is needed for a wound: parts of the data of records which together are what is damaged (a chunk of a pack may be made of the data of many), each once.
  * heal_plan_new(s, w, out, err): NOENT it is not damaged any more (or not there), or its parts are not known to be all of it; DAMAGE, IO, NOMEM.
  * heal_apply(s, plan, bytes, err): the bytes of its parts, one behind the other: verified by the sums or the hash that are here; durable on return. DAMAGE they are not those; NOSPC, IO, NOMEM.
@@ -17,5 +21,6 @@ struct heal_plan { struct wound w; struct wound *part; size_t n; uint64_t bytes;
 int  heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out, struct err *err);
 int  heal_apply(struct store *s, const struct heal_plan *p, const uint8_t *bytes, struct err *err);
 void heal_plan_free(struct heal_plan *p);
+uint32_t heal_good(struct store *s, const struct wound *w);
 
 #endif

@@ -72,7 +72,8 @@ struct hash128 pack_hash(const uint8_t key[32], const void *p, size_t len);
  * and packs/next anew.
  * pack_put_frame: a frame of ${n} chunks whose bytes lie one behind the other at ${bytes} (chunk[i].number, hash, len are the caller's; frame and off are set
  *   here; numbers in any order, each once); for PACK_DELTA one chunk, and its base. Compressed here (level; PACK_RAW: not) and written; *${stored} (may be NULL) gets the bytes it takes.
- * pack_put_stored: a frame as another pack has it: kind, bytes stored and expanded, base and depth of ${f}; ${chunk}: all of it, number, hash, off and len as there.
+ * pack_put_stored: a frame as another pack has it: kind, bytes stored and expanded, base and depth of ${f}; ${chunk}: what counts of it, number, hash, off and len as there (all; but for chunks that
+ *   were damaged there and lie in frames of their own now).
  * pack_try: what PACK_DELTA (or, with ${base} NULL, PACK_ZSTD) would take, without writing; for the choice. < 0 on failure.
  * pack_put_addr: entries in any order; they are sorted at the end.
  * pack_finish: tables, heads, hash; syncs, renames, syncs the directory. ${epoch_id}: of the last record below end. Nothing put at all is fine. *${out} (may be NULL): the head as

@@ -169,7 +169,7 @@ int pack_put_stored(struct pack_writer *w, const struct pack_frame *from, struct
     uint32_t len;
     int rc = check_frame((enum pack_frame_kind)from->kind, chunk, n, from->kind == PACK_DELTA ? &base : NULL, &len, err);
 
-    if (rc == 0 && (len != from->expanded || from->stored > PACK_STORED_MAX))
+    if (rc == 0 && (len > from->expanded || from->stored > PACK_STORED_MAX))
         rc = err_set(err, ERR_INVAL, "pack: a frame of %" PRIu32 " bytes, with %" PRIu32 " bytes of chunks", from->expanded, len);
     if (rc == 0)
         rc = grow(&w->chunk, w->n_chunks, n, &w->cap_chunks, sizeof *w->chunk, err);

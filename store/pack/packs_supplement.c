@@ -159,20 +159,39 @@ static int renew_frame(struct supplement *u, const struct chunk_place *pl, const
     return rc < 0 ? rc : 1;
 }
 
+/* Others of it are damaged, too, or all that zstd expands it to: what is healed goes into frames of its own, what is left (to u->chunk) stays as it lies, for who has it. */
+static int take_out(struct supplement *u, const struct pack_chunk *v, uint32_t n, uint32_t *left)
+{
+    int rc = 0;
+
+    *left = 0;
+    for (uint32_t i = 0; rc == 0 && i < n; i++) {
+        const struct packs_healed *h = healed_of(u, &v[i]);
+        struct pack_chunk c = v[i];
+
+        if (h == NULL)
+            u->chunk[(*left)++] = c;
+        else
+            rc = pack_put_frame(u->w, PACK_ZSTD, LEVEL, &c, 1, h->bytes, NULL, NULL, u->err);
+    }
+    return rc;
+}
+
 static int copy_frame(struct supplement *u, const struct pack_chunk *v, uint32_t n)
 {
     struct chunk_place pl;
+    uint32_t left = 0;
     int rc = packs_place(u->ps, u->p, v[0].number, false, &pl, u->err);
 
     if (rc)
         return rc;
     rc = renew_frame(u, &pl, v, n);
-    if (rc == 0) {
+    if (rc == 0)
+        rc = take_out(u, v, n, &left);
+    if (rc == 0 && left > 0)
         rc = packs_bytes(u->ps, pl.pack, "frame", u->bytes, pl.frame->stored, pl.frame->at, false, u->err);
-        memcpy(u->chunk, v, n * sizeof *v);
-        if (rc == 0)
-            rc = pack_put_stored(u->w, pl.frame, u->chunk, n, u->bytes, u->err);
-    }
+    if (rc == 0 && left > 0)
+        rc = pack_put_stored(u->w, pl.frame, u->chunk, left, u->bytes, u->err);
     packs_place_end(u->ps, &pl);
     return rc < 0 ? rc : 0;
 }

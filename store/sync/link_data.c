@@ -119,6 +119,7 @@ static int take_lacking(struct loop *l, const struct proto_data *data, struct er
 static void take_wound(struct loop *l, struct link_data *d, const struct proto_data *data)
 {
     bool all = true, healed;
+    uint32_t good;
 
     for (uint32_t i = 0; i < data->n; i++) {
         struct proto_data_part a;
@@ -127,7 +128,9 @@ static void take_wound(struct loop *l, struct link_data *d, const struct proto_d
         all = all && a.had;
     }
     healed = all && heal_apply(l->s, d->plan, data->data, NULL) == 0;
-    wounds_done(l->s, &d->wound, healed);
+    good = healed ? heal_good(l->s, &d->wound) : 0;
+    if (good == d->wound.len || good <= d->plan->w.doff - d->wound.doff)         /* else it goes on behind what is healed now */
+        wounds_done(l->s, &d->wound, good == d->wound.len);
     heal_plan_free(d->plan);
     d->plan = NULL;
 }

@@ -268,6 +268,63 @@ START_TEST(scrub_goes_on_behind_a_record_that_cannot_be_read)
 }
 END_TEST
 
+enum { SMALL = 120 };
+
+static void small_text(unsigned i, char *p, size_t cap)
+{
+    size_t n = 0;
+
+    for (unsigned k = 0; n + 40 < cap && k < 60; k++)
+        n += (size_t)snprintf(p + n, cap - n, "file %u, line %u of some text\n", i * 7919, k * (i + 3));
+}
+
+static int hurt_frames(void *arg, const struct packs_info *i)
+{
+    struct spots *p = arg;
+
+    for (uint64_t at = 300; at + 20000 < i->bytes; at += 1500)   /* (its tables lie at the end) */
+        ck_assert(simio_flip(p->t->sim, i->name, at, 0x08) && ++p->n > 0);
+    return 0;
+}
+
+/* Many small files lie in one compressed frame: a byte of it is all of them, and each comes back. */
+START_TEST(what_shares_a_frame_is_healed)
+{
+    struct teststore *t = _i & 1 ? &b : &a;
+    struct spots p = { t, 0, 7 };
+    struct scrubbed n;
+    struct err err = { 0 };
+    char name[16], text[2500];
+    unsigned most = 0;
+
+    for (unsigned i = 0; i < SMALL; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        small_text(i, text, sizeof text);
+        ts_save(&a, name, text);
+    }
+    twosites_ship(&a, &b, NULL);
+    ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(packs_list(store_packs(t->s), hurt_frames, &p, &err), 0);
+    ts_reopen(t, false);
+    read_all(t, &n);
+    most = n.data;
+    ck_assert_uint_gt(most, 20);
+    for (unsigned i = 0; i < 30 && n.data > 0; i++) {
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        twosites_ship(&a, &b, NULL);
+        read_all(t, &n);
+    }
+    ck_assert_msg(n.data == 0, "%u of %u are damaged still", n.data, most);
+    ts_reopen(t, true);
+    for (unsigned i = 0; i < SMALL; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        small_text(i, text, sizeof text);
+        ts_is(t, name, text);
+    }
+    ck_assert_uint_eq(whole(t), FILES);
+}
+END_TEST
+
 /* At both sites, in the same file: nobody can heal it, and nothing else comes of it. */
 START_TEST(what_nobody_has_stays_damage)
 {
@@ -318,6 +375,7 @@ int main(void)
     tcase_add_loop_test(t, what_is_damaged_at_one_site_is_healed_by_the_other, 0, 8);
     tcase_add_test(t, what_nobody_has_stays_damage);
     tcase_add_loop_test(t, scrub_finds_what_nobody_reads, 0, 4);
+    tcase_add_loop_test(t, what_shares_a_frame_is_healed, 0, 2);
     tcase_add_loop_test(t, scrub_goes_on_where_it_was_stopped, 0, 2);
     tcase_add_test(t, scrub_goes_on_behind_a_record_that_cannot_be_read);
     tcase_add_loop_test(t, wrong_bytes_heal_nothing, 0, 2);
