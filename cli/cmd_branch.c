@@ -1,11 +1,13 @@
 /* cmd_branch.c: branch: what a store held that its other side did not, kept when it went back (store/core/branch.h). */
 #include "cli/cli.h"
 #include "cli/session.h"
+#include "fs/mount.h"
 #include "store/base/io.h"
 #include "store/core/branch.h"
 #include "store/svc/wire.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +34,7 @@ static int branch_of(const char *store, const char *name, struct branch *b, stru
         r = err_set(err, ERR_USAGE, "%s: expected the name of a branch; `spare branch list` shows them", name);
     if (r == 0 && (asprintf(&b->dir, "%s/branches/%s", store, name) < 0 || !(b->name = strdup(name))))
         r = err_set(err, ERR_NOMEM, "no memory");
-    if (r == 0 && io_posix_new(b->dir, &io, NULL) < 0)
+    if (r == 0 && (r = io_posix_new(b->dir, &io, err)) == ERR_NOSTORE)
         r = err_set(err, ERR_NOENT, "%s: expected a branch of %s, found none of that name; `spare branch list` shows them", name, store);
     if (r == 0)
         r = super_read(io, sb, NULL, err);
@@ -136,6 +138,8 @@ static int list(const char *store)
     if (asprintf(&dir, "%s/branches", store) < 0)
         return out_error(&err, err_set(&err, ERR_NOMEM, "no memory"));
     n = scandir(dir, &v, NULL, alphasort);
+    if (n < 0 && errno != ENOENT)
+        code = out_error(&err, err_from_errno(&err, errno, "%s", dir));
     for (int i = 0; i < n; i++) {
         if (v[i]->d_name[0] != '.' && strstr(v[i]->d_name, ".part") == NULL && list_one(store, v[i]->d_name) < 0)
             code = EXIT_WARNINGS;
@@ -151,16 +155,18 @@ static int list(const char *store)
 /* Paths that have changed in the store since, sorted. */
 struct paths { char **v; size_t n, cap; bool known; };
 
+/* What was renamed was changed by both of its names. */
+static const char *const path_keys[] = { "path", "old_path" };
+
 static int emit_path(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
-    static const char *const keys[] = { "path", "old_path" };
     struct paths *p = arg;
 
     (void)bin, (void)len;
     for (int i = 0; i < 2 && strcmp(type, "item") == 0; i++) {
         char *path = NULL;
 
-        if (wire_get_bytes(o, keys[i], &path, NULL) < 0 || !path)
+        if (wire_get_bytes(o, path_keys[i], &path, NULL) < 0 || !path)
             continue;
         if (p->n == p->cap) {
             size_t cap = p->cap ? 2 * p->cap : 64;
@@ -187,13 +193,15 @@ struct manifest { struct paths since; uint64_t files, bytes, conflicts; };
 
 static bool changed_since(const struct paths *p, const json_t *o)
 {
-    char *path = NULL;
-    bool yes;
+    bool yes = false;
 
-    if (wire_get_bytes(o, "path", &path, NULL) < 0 || !path)
-        return false;
-    yes = p->n > 0 && bsearch(&path, p->v, p->n, sizeof *p->v, by_text) != NULL;
-    free(path);
+    for (int i = 0; i < 2 && p->n > 0 && !yes; i++) {
+        char *path = NULL;
+
+        if (wire_get_bytes(o, path_keys[i], &path, NULL) == 0 && path)
+            yes = bsearch(&path, p->v, p->n, sizeof *p->v, by_text) != NULL;
+        free(path);
+    }
     return yes;
 }
 
@@ -246,7 +254,9 @@ static int show(const char *store, const struct branch *b)
     if (m.since.n > 1)
         qsort(m.since.v, m.since.n, sizeof *m.since.v, by_text);
     r = ask(b->dir, since(b->parted), emit_change, &m, &err);
-    if (r == 0 && !out_json)
+    if (r == 0 && !out_json && !m.since.known)
+        out_message("%s: %llu changes, %s", b->name, (unsigned long long)m.files, out_size(m.bytes, size));
+    else if (r == 0 && !out_json)
         out_message("%s: %llu changes, %s; %llu of them to what has changed in the store, too (!)", b->name, (unsigned long long)m.files, out_size(m.bytes, size),
                     (unsigned long long)m.conflicts);
     for (size_t i = 0; i < m.since.n; i++)
@@ -262,8 +272,10 @@ static int remove_it(const char *store, const struct branch *b)
     struct io *io = NULL;
     struct err err = { 0 };
     char *path = NULL;
-    int r = asprintf(&path, "branches/%s", b->name) < 0 ? err_set(&err, ERR_NOMEM, "no memory") : io_posix_new(store, &io, &err);
+    int r = fs_mounted_store(b->dir, NULL) == 0 ? err_set(&err, ERR_BUSY, "%s: expected a branch that nobody uses, found it mounted; unmount it first", b->dir) : 0;
 
+    if (r == 0)
+        r = asprintf(&path, "branches/%s", b->name) < 0 ? err_set(&err, ERR_NOMEM, "no memory") : io_posix_new(store, &io, &err);
     if (r == 0)
         r = branch_remove_tree(io, path, 2, &err);
     if (io)

@@ -23,10 +23,8 @@ int role_emit(void *arg, const char *type, const json_t *o, const void *bin, siz
     const char *why = json_object_get(o, "mount_why") ? "mount_why" : "missing";
 
     (void)bin, (void)len;
-    if (out_interrupted)
-        return ERR_INTR;
-    if (strcmp(type, "item") != 0)
-        return 0;
+    if (strcmp(type, "item") != 0)       /* an answer is taken also when it is too late to stop: what was done must be known */
+        return out_interrupted ? ERR_INTR : 0;
     snprintf(a->role, sizeof a->role, "%s", item_text(o, "role"));
     snprintf(a->mounted_at, sizeof a->mounted_at, "%s", item_text(o, "mounted_at"));
     snprintf(a->options, sizeof a->options, "%s", item_text(o, "mount_options"));

@@ -453,15 +453,17 @@ static int standby_pause(int argc, char **argv, const char *verb)
     struct err err = { 0 }, first = { 0 };
     int n = argc - optind, r;
     char *target = NULL;
+    bool located;
 
     if (n > 2 || (n == 2 && cli_store))
         return cli_usage("standby", "expected %s [STORE] [TARGET], found %d arguments", verb, n);
     r = locate_store(n == 2 ? argv[optind] : cli_store, &y.p, &err);
+    located = r == 0;
     if (r == 0 && n > 0)
         r = target_of(argv[argc - 1], &target, &err);
     if (r == 0)
         r = ask_standby(&y, verb, target, &err);
-    if (r && n == 1 && !cli_store) {
+    if (r && n == 1 && !cli_store && (!located || r == ERR_NOENT)) {      /* no target here of that name: it may be a store; what failed for another reason stays failed */
         first = err;
         memset(&err, 0, sizeof err);
         locate_release(&y.p);

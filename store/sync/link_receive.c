@@ -221,16 +221,23 @@ static void fork_found(const struct taking *k, struct rewind *w)
                           .keep = rewind_worth_keeping(k->l.s, k->m.fork.low) };
 }
 
-static void judge(struct taking *k)
+static int judge(struct taking *k, struct err *err)
 {
     struct store_info *info = malloc(sizeof *info);
+    struct err why = { 0 };
     struct rewind w;
+    int rc;
 
+    if (info == NULL)
+        return err_set(err, ERR_NOMEM, "stream: out of memory");
     fork_found(k, &w);
-    if (info != NULL)
-        store_info(k->l.s, info);
-    receive_judged(&k->m, info != NULL && rewind_possible(store_io(k->l.s), &info->super, &w, NULL) == 0);
+    store_info(k->l.s, info);
+    rc = rewind_possible(store_io(k->l.s), &info->super, &w, &why);
     free(info);
+    if (rc == ERR_NOMEM || rc == ERR_IO)         /* it is not known; a whole store is not sent again for that */
+        return err_set(err, rc, "%s", why.msg);
+    receive_judged(&k->m, rc == 0);
+    return 0;
 }
 
 /* For the caller, who has the store. */
@@ -323,7 +330,7 @@ static int do_due(struct taking *k, struct err *err)
         case RECEIVE_FILE:       rc = take_file(k, err); break;
         case RECEIVE_INSTALL:    rc = install(k, err); break;
         case RECEIVE_APPEND:     rc = append(k, err); break;
-        case RECEIVE_JUDGE:      judge(k); break;
+        case RECEIVE_JUDGE:      rc = judge(k, err); break;
         case RECEIVE_COMPARE:    rc = compare(k, err); break;
         case RECEIVE_DATA:       rc = give(k, err); break;
         case RECEIVE_SUPPLY:     rc = supplied(k, err); break;

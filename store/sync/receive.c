@@ -494,7 +494,7 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
     }
     if (r->supply_due)
         return RECEIVE_SUPPLY;
-    if (r->say_data)
+    if (r->say_data && !r->hold_ack)     /* else who asks and does not read would be answered into memory without end */
         return RECEIVE_DATA;
     if (r->append_due)
         return RECEIVE_APPEND;

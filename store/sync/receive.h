@@ -59,7 +59,7 @@ struct receive {
     bool     say_hello, say_ack, say_want, tell, make_due, append_due, list_due, file_due, install_due;
     uint64_t list_at;          /* position of the list heard last */
     struct proto_want want;    /* borrowed from who said receive_wants */
-    bool     hold_ack;         /* the host's: the one before is not on its way yet; what is to be said meanwhile is said in one */
+    bool     hold_ack;         /* the host's: the one before is not on its way yet; what is to be acknowledged meanwhile is in one, and DATA wait */
     bool     may_part;         /* the sender is of a later epoch: where this side parts from it, it goes back */
     bool     may_go_back;      /* the host's: it can; else to part from the sender is an error */
     struct {

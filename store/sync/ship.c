@@ -94,8 +94,8 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
         end(s, true, ERR_FENCED, "expected a standby, found a primary of before (epoch %" PRIu32 ", here %" PRIu32 "), which has stopped; once it shall follow, `spare "
             "demote` there: what it has that nobody else has is kept", h->epochs[h->n_epochs - 1].number, newest(s)->number);
     } else if (h->role == ROLE_PRIMARY) {
-        end(s, true, ERR_FENCED, "expected a standby, found a store that is itself writable (epoch %" PRIu32 ", here %" PRIu32 ")",
-            h->epochs[h->n_epochs - 1].number, newest(s)->number);
+        end(s, true, ERR_FENCED, "expected a standby, found a store that is itself writable (epoch %" PRIu32 ", here %" PRIu32 ")%s", h->epochs[h->n_epochs - 1].number,
+            newest(s)->number, h->known < s->own->known ? "; it takes no writes from now on. Once it shall follow, `spare demote` there: what it has that nobody else has is kept" : "");
     } else {
         return true;
     }
