@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NOTICES = 64, LETTERS = 1024, TICK_MS = 50, FINAL_MS = 600 };
+enum { NOTICES = 4608 /* a plan has 4096 manual steps at most */, LETTERS = 16384, TICK_MS = 50, FINAL_MS = 600, AGAIN_MS = 2000, DECIDE_MS = 24 * 3600 * 1000 };
 
 enum letter_state { LETTER_SENDING, LETTER_SENT, LETTER_UNSENT };
 struct sent { unsigned notice; char person[72], channel[72], token[SEAL_TOKEN_TEXT], hash[SEAL_HASH_TEXT]; enum letter_state state; int64_t at_ms; };
@@ -33,7 +33,9 @@ struct keeper {
     unsigned n_letters;
     char owner[72];             /* who acknowledged last */
     int64_t beat_ms;            /* when heartbeats are due */
-    bool decided;               /* the policy was carried out, or tried */
+    bool decided;               /* the policy was carried out, or failed */
+    struct proc deciding;       /* the command that carries it out; people are told meanwhile */
+    int64_t decide_ms;          /* not before */
 };
 
 /* ---- the record ---- */
@@ -181,7 +183,7 @@ static int send_letter(struct keeper *k, struct notice *n, const struct plan_per
     struct err why = { 0 };
     json_t *o = letter_fields(n, who, c);
     struct letter l = { .id = id, .event = message_event_name(n->event), .person = who->h.name, .plan = k->r->plan->h.name, .run = k->r->id };
-    int rc = seal_token(token, &why);
+    int rc = k->n_letters < LETTERS ? seal_token(token, &why) : ERR_NOSPC;       /* (one that cannot be kept count of would be sent again and again) */
 
     seal_hash(token, strlen(token), hash);
     json_object_set_new(o, "token_sha256", json_string(hash));
@@ -327,15 +329,31 @@ static void decide(struct keeper *k)
 {
     struct run *r = k->r;
     const struct plan_commit *c = &r->plan->commit;
-    const char *const commit[] = { "dr", "commit", "--run", r->id, "--site", r->here->h.name, "--by", "policy", NULL };
-    const char *const back[] = { "dr", "rollback", "--run", r->id, "--site", r->here->h.name, "--by", "policy", "--accept-loss", "any", NULL };
+    const char *const commit[] = { "/proc/self/exe", "dr", "commit", "--run", r->id, "--site", r->here->h.name, "--by", "policy", NULL };
+    const char *const back[] = { "/proc/self/exe", "dr", "rollback", "--run", r->id, "--site", r->here->h.name, "--by", "policy", "--accept-loss", "any", NULL };
+    struct proc_end end;
     struct err why = { 0 };
+    char said[ERR_MSG_MAX] = "";
 
-    if (k->decided || r->state != RUN_UP || r->back || c->after_ms == 0 || c->then == DECIDE_WAIT || record_wall_ms() < r->up_wall_ms + c->after_ms)
+    if (k->deciding.pid != 0) {
+        if (!proc_poll(&k->deciding, &end))
+            return;
+        proc_tail(&k->deciding, said, sizeof said);
+        proc_release(&k->deciding);
+        k->deciding = (struct proc){ 0 };
+        if (end.exit == err_exit(ERR_LOCKED)) {   /* somebody is at it; what they decide shows */
+            k->decided = false;
+            k->decide_ms = proc_ms() + AGAIN_MS;
+        } else if (end.exit != 0) {
+            run_tell(r, MESSAGE_STOPPED, c->then == DECIDE_COMMIT ? "commit" : "rollback", said);
+        }
+        return;
+    }
+    if (k->decided || r->state != RUN_UP || r->back || c->after_ms == 0 || c->then == DECIDE_WAIT || record_wall_ms() < r->up_wall_ms + c->after_ms || proc_ms() < k->decide_ms)
         return;
     k->decided = true;
-    if (site_spare(&r->view, r->here, c->then == DECIDE_COMMIT ? commit : back, 24 * 3600 * 1000, NULL, &why))
-        out_message("%s", why.msg);
+    if (proc_start((char **)(uintptr_t)(c->then == DECIDE_COMMIT ? commit : back), NULL, NULL, false, DECIDE_MS, false, &k->deciding, &why))
+        run_tell(r, MESSAGE_STOPPED, c->then == DECIDE_COMMIT ? "commit" : "rollback", why.msg);
 }
 
 static bool decides_later(const struct keeper *k)
@@ -396,7 +414,7 @@ static int keep(struct keeper *k, struct err *err)
             waits |= climb(k, &k->notices[i]);
         beat(k);
         decide(k);
-        if (waits || decides_later(k) || (k->r->state == RUN_DIRTY && under_way(k->r)))
+        if (waits || k->deciding.pid != 0 || decides_later(k) || (k->r->state == RUN_DIRTY && under_way(k->r)))
             quiet_since = proc_ms();
         if (proc_ms() - quiet_since > FINAL_MS)
             break;

@@ -98,7 +98,7 @@ bool proc_poll(struct proc *p, struct proc_end *end)
 void proc_wait(struct proc *p, struct proc_end *end, const volatile int *stop)
 {
     while (!proc_poll(p, end)) {
-        if (stop && *stop)
+        if (stop && *stop && !p->killed)         /* (else it had no time to end by itself) */
             p->deadline_ms = 0;
         (void)poll(NULL, 0, POLL_MS);
     }

@@ -155,7 +155,7 @@ static json_t *system_object(const struct run *r, const struct plan_system *s)
     json_object_set_new(o, "rto", json_string(verdict(up, plan_rto(r->plan, s))));
     json_object_set_new(o, "max_outage_ms", s->max_outage_ms < 0 ? json_null() : json_integer(s->max_outage_ms));
     json_object_set_new(o, "max_outage", json_string(verdict(up, s->max_outage_ms)));
-    json_object_set_new(o, "rpo", json_string(r->loss_ms < 0 ? "nothing lost" : verdict(r->loss_ms, plan_rpo(r->plan, s))));
+    json_object_set_new(o, "rpo", json_string(r->loss_ms < 0 ? (r->kind == RUN_FAILOVER ? "not known" : "nothing lost") : verdict(r->loss_ms, plan_rpo(r->plan, s))));
     return o;
 }
 

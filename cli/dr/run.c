@@ -98,7 +98,7 @@ static void step_line(struct run *r, const char *event, struct step *s, const js
     s->ms = (int64_t)item_u64(o, "ms");
     snprintf(s->reason, sizeof s->reason, "%s", item_text(o, "reason"));
     if (s->kind == STEP_CONFIRM && json_object_get(o, "loss_at_most_ms") && !r->back) {
-        r->loss_ms = (int64_t)item_u64(o, "loss_at_most_ms");
+        r->loss_ms = json_is_integer(json_object_get(o, "loss_at_most_ms")) ? (int64_t)item_u64(o, "loss_at_most_ms") : INT64_MAX;
         r->held_to_ms = json_object_get(o, "held_to_ms") ? (int64_t)item_u64(o, "held_to_ms") : -1;
     }
     if ((s->kind == STEP_PROMOTE || s->kind == STEP_HAND_OVER) && s->state == STEP_DONE && !r->back)

@@ -2,6 +2,7 @@
 #include "cli/dr/env.h"
 #include "cli/dr/run.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,8 +127,7 @@ static int confirm_failover(struct run *r, json_t *more, struct err *err)
     loss_text(r->loss_ms, lost);
     if (accepted < 0)
         accepted = r->prefer == PREFER_RTO && r->plan->objectives.rpo_ms >= 0 && !alive ? r->plan->objectives.rpo_ms : 0;
-    if (r->loss_ms != INT64_MAX)
-        json_object_set_new(more, "loss_at_most_ms", json_integer(r->loss_ms));
+    json_object_set_new(more, "loss_at_most_ms", r->loss_ms == INT64_MAX ? json_null() : json_integer(r->loss_ms));       /* null: any; nobody can say */
     if (r->held_to_ms >= 0)
         json_object_set_new(more, "held_to_ms", json_integer(r->held_to_ms));
     json_object_set_new(more, "accepted_ms", accepted == INT64_MAX ? json_string("any") : json_integer(accepted));
@@ -205,6 +205,8 @@ static const char *fence_command(struct run *r, const struct step *s)
             }
             if (end.exit == 0)
                 return c->h.name;
+            for (int64_t until = proc_ms() + c->interval_ms; t < c->retries && !*r->view.stop && proc_ms() < until;)
+                (void)poll(NULL, 0, 20);
         }
     }
     return NULL;
