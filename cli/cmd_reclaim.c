@@ -39,24 +39,7 @@ static int emit_reclaim(void *arg, const char *type, const json_t *o, const void
 
 int cmd_reclaim(int argc, char **argv)
 {
-    static const struct option longs[] = { { "now", no_argument, NULL, OPT_FIRST } };
-    bool now = false;
-    struct place p;
-    json_t *req;
-    int code = 0, o;
-
-    while ((o = cli_option(argc, argv, "", longs, 1, &code)) != -1) {
-        if (o != OPT_FIRST)
-            return code;
-        now = true;
-    }
-    if (session_place("reclaim", argc, argv, &p, &code))
-        return code;
-    req = session_request("reclaim");
-    json_object_set_new(req, "now", json_boolean(now));
-    code = session_ask(&p, req, emit_reclaim, NULL);
-    locate_release(&p);
-    return code;
+    return session_flagged(argc, argv, "reclaim", "now", emit_reclaim);
 }
 
 /* ---- space ---- */

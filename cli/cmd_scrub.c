@@ -32,22 +32,5 @@ static int emit_scrub(void *arg, const char *type, const json_t *o, const void *
 
 int cmd_scrub(int argc, char **argv)
 {
-    static const struct option longs[] = { { "again", no_argument, NULL, OPT_FIRST } };
-    bool again = false;
-    struct place p;
-    json_t *req;
-    int code = 0, o;
-
-    while ((o = cli_option(argc, argv, "", longs, 1, &code)) != -1) {
-        if (o != OPT_FIRST)
-            return code;
-        again = true;
-    }
-    if (session_place("scrub", argc, argv, &p, &code))
-        return code;
-    req = session_request("scrub");
-    json_object_set_new(req, "again", json_boolean(again));
-    code = session_ask(&p, req, emit_scrub, NULL);
-    locate_release(&p);
-    return code;
+    return session_flagged(argc, argv, "scrub", "again", emit_scrub);
 }

@@ -1,5 +1,6 @@
 #include "cli/session.h"
 
+#include "cli/cli.h"
 #include "cli/out.h"
 #include "fs/mount.h"
 #include "store/svc/client.h"
@@ -268,4 +269,26 @@ int session_emit_objects(void *arg, const char *type, const json_t *item, const 
     else if (strcmp(type, "item") == 0)
         out_object(item);
     return 0;
+}
+
+int session_flagged(int argc, char **argv, const char *op, const char *flag, svc_emit_fn *emit)
+{
+    const struct option longs[] = { { flag, no_argument, NULL, OPT_FIRST } };
+    bool given = false;
+    struct place p;
+    json_t *req;
+    int code = 0, o;
+
+    while ((o = cli_option(argc, argv, "", longs, 1, &code)) != -1) {
+        if (o != OPT_FIRST)
+            return code;
+        given = true;
+    }
+    if (session_place(op, argc, argv, &p, &code))
+        return code;
+    req = session_request(op);
+    json_object_set_new(req, flag, json_boolean(given));
+    code = session_ask(&p, req, emit, NULL);
+    locate_release(&p);
+    return code;
 }

@@ -49,6 +49,9 @@ int session_end(struct session *ses, int rc, struct err *err);
  */
 int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg);
 
+/* session_flagged(argc, argv, op, flag, emit): the whole of a command `spare OP [STORE] [--FLAG]` that is the request ${op} with ${flag} true or false. Returns the exit code. */
+int session_flagged(int argc, char **argv, const char *op, const char *flag, svc_emit_fn *emit);
+
 /* session_open_here(dir, writable, location, out, io, rec, err): open a store in this process, with its own settings. */
 int session_open_here(const char *dir, bool writable, uint32_t location, struct store **out, struct io **io, struct log_recovery *rec,
                       struct err *err);

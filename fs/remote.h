@@ -35,7 +35,7 @@ int  remote_wanted(struct fs *fs, uint64_t ino, struct wait *wait);
 bool remote_ready(struct fs *fs, const struct wait *w, uint64_t since_ms);
 int  remote_result(struct fs *fs, const struct wait *w);
 
-/* remote_check(name, value, len): a value of the attribute that is taken: 0; else INVAL. remote_mark(fs, c, ino, wait): a directory is about to get it: the root has one from then on. */
+/* remote_check(value, len): a value of the attribute that is taken: 0; else INVAL. remote_mark(fs, c, ino, wait): a directory is about to get it: the root has one from then on. */
 int  remote_check(const void *value, size_t len);
 int  remote_mark(struct fs *fs, const struct caller *c, uint64_t ino, struct wait *wait);
 

@@ -42,11 +42,4 @@ int peer_end(struct peer *p, const char *target, int rc, struct err *err);
 int peer_run(const char *target, const struct peer_options *opt, const char *verb, struct err *err);
 int peer_shell(const char *target, const struct peer_options *opt, const char *command, struct err *err);
 
-/*
- * peer_run(target, opt, verb, err): `spare VERB STORE` there, to its end; its messages come here, its data go nowhere. peer_shell(target, opt, command, err): a command line for the shell there.
- * Both return its exit status (128 and more: by a signal), or IO, NOMEM, USAGE: it could not be started. 255 from ssh: the host was not reached.
- */
-int peer_run(const char *target, const struct peer_options *opt, const char *verb, struct err *err);
-int peer_shell(const char *target, const struct peer_options *opt, const char *command, struct err *err);
-
 #endif

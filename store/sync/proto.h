@@ -171,7 +171,7 @@ struct proto_msg {
     union {
         struct proto_hello hello;
         struct proto_make make;
-        struct proto_records records;   /* these five point into the body */
+        struct proto_records records;   /* all with a ${p} point into the body */
         struct proto_list list;
         struct proto_want want;
         struct proto_file file;

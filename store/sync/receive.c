@@ -328,7 +328,6 @@ static void hear_beat(struct receive *r, const struct proto_msg *m)
     r->beat = m->u.beat.number;
     r->peer_durable = m->position;
     r->peer_head = m->u.beat.head;
-    r->peer_wall_ns = m->u.beat.wall_ns;
     r->say_ack = true;
 }
 

@@ -77,7 +77,6 @@ struct receive {
     bool     fenced;           /* the sender is above: this side is primary no more */
     struct epoch_row fence;
     uint64_t peer_durable, peer_head;   /* as of the last BEAT */
-    int64_t  peer_wall_ns;
     uint64_t beat;
     uint64_t now_ms, silent_ms;
     bool     clocked;

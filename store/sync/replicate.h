@@ -5,7 +5,7 @@
  * What may pass by itself is tried again after 0.5 s, then twice as long each time, 30 s at most; what was refused for a reason that stays (another store, another
  * epoch, too far behind) each 5 minutes, or when a person says so. One stream to a standby at a time: a command that wants to run one itself claims it.
  *
- * Threads: one of its own that begins and ends the others, one a standby. All functions may be called from any thread; ${r} NULL is nothing to them.
+ * Threads: one of its own that begins and ends the others, one a standby. All functions may be called from any thread.
  * SIGPIPE must be ignored.
  */
 #ifndef STORE_SYNC_REPLICATE_H

@@ -234,8 +234,6 @@ static void hear_ack(struct ship *s, uint64_t position, const struct proto_ack *
     s->acked = a->durable;
     if (a->applied > s->applied)
         s->applied = a->applied;
-    if (a->beat > s->beat_heard && a->beat <= s->beat)
-        s->beat_heard = a->beat;
 }
 
 static void hear_ask(struct ship *s, uint64_t position)

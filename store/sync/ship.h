@@ -43,7 +43,7 @@ enum ship_due {
     SHIP_FAILED,               /* s->err; where s->tell a REFUSE was due before */
 };
 
-/* Who sends. Borrowed; must not change while the machine runs. */
+/* Who sends. Borrowed; of it only ${first} may change while the machine runs (data are let go of). */
 struct ship_own {
     uint8_t  lineage[16], site[16];
     uint32_t role;
@@ -80,7 +80,7 @@ struct ship {
     bool     may_part;         /* the other side is of an older epoch: where it parts from this one it goes back */
     bool     fenced;           /* the other side knows of a higher epoch: where this one is primary, it is so no more */
     struct epoch_row fence;    /* that epoch */
-    uint64_t beat, beat_heard; /* numbers */
+    uint64_t beat;             /* number of the last */
     int64_t  wall_ns;
     uint64_t now_ms, silent_ms, beat_ms, stall_ms;
     bool     clocked;
