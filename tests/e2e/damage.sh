@@ -71,13 +71,14 @@ elsewhere() {
 }
 check "moved or copied: asked; the same store, or one of its own" elsewhere
 
+# Bytes that cannot be made smaller: of others the packer would make room meanwhile.
 full() {
 	local rc
 	mkdir small && mount -t tmpfs -o size=96m tmpfs small && spare init small/st >/dev/null && mount_it small/st && files 1 20 || return 1
-	head -c 200000000 /dev/zero >m/big 2>full.err
+	head -c 200000000 /dev/urandom >m/big 2>full.err
 	rc=$?
 	[ $rc -ne 0 ] && grep -q 'No space left' full.err || { echo "exit $rc"; cat full.err; return 1; }
-	whole 1 20 && fails bash -c 'head -c 2000000 /dev/zero >m/more' && fails bash -c 'head -c 3000000 /dev/zero >m/more2 && sync m/more2' && whole 1 20 && ls m >/dev/null && spare umount m &&
+	whole 1 20 && fails bash -c 'head -c 2000000 /dev/urandom >m/more' && fails bash -c 'head -c 3000000 /dev/urandom >m/more2 && sync m/more2' && whole 1 20 && ls m >/dev/null && spare umount m &&
 		mount -o remount,size=200m small && mount_it small/st && whole 1 20 && files 21 30 && whole 21 30 && spare umount m && exits 0 "$SPARE" check --read-data small/st
 }
 check "a full disk: ENOSPC, and on it goes with more room" full
