@@ -307,13 +307,13 @@ static int digest_is(struct drive *d, uint64_t at, const struct moment *want, bo
     struct mhash got;
     int rc = oracle_digest(r, r->w.s, at, &got);
     d->sh->moments++;
-    if (rc != 0 || (mhash_eq(got, want->digest) && !content))
+    if (rc != 0 || (mhash_eq(got, want->past) && !content))
         return rc;
     struct model *m = history_model(r, want->lsn);
     rc = oracle_compare(r, r->w.s, at, m);
     model_free(m);
     d->sh->contents++;
-    if (rc == 0 && !mhash_eq(got, want->digest))
+    if (rc == 0 && !mhash_eq(got, want->past))
         rc = rig_viol(r, "the tree at @%" PRIu64 " is not the model's, though its objects are", want->lsn);
     return rc;
 }

@@ -250,6 +250,8 @@ static void model_check(bool at_once, const uint64_t *snaps, unsigned n_snaps)
                           (unsigned long)m->lsn, (unsigned long)now, (unsigned long)m->due);
         if (!is && (m->listed || at_once))
             m->due = at_once ? now : now + p.grace_ns;
+        else if (!is && m->due > now + p.grace_ns)
+            m->due = now + p.grace_ns;      /* a grace made shorter counts for what waits, too */
         m->listed = is;
         m->whole = whole[i];
         listed += is;
