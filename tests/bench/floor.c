@@ -4,7 +4,8 @@
  *
  *     spare-floor DIR [-f] [-o spin=US,writeback,background=N,sync=FILE,...]
  *
- * With sync=FILE an fsync costs what a log's does: 4 KiB written to FILE, 64 MiB of zeros at first, and one fdatasync.
+ * With sync=FILE an fsync costs what a log's must: the bytes of all WRITEs since the last one, in whole pages, at least one, written to FILE,
+ * 64 MiB of zeros at first, and one fdatasync. (Of one page alone it would be the floor of a log that does not keep what was written.)
  *
  * One thread, no locks: a fuse_ino_t is the address of its node, but for the root. */
 #define FUSE_USE_VERSION 314
@@ -25,6 +26,7 @@
 #define READ_IOV 18u		/* 1 MiB read at any offset: 17 chunks, and libfuse's header */
 
 static unsigned char zeros[CHUNK_BYTES];
+static size_t sync_due;			/* bytes written since the last fsync */
 static struct shim *shim;
 static struct fuse_session *session;
 
@@ -78,6 +80,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		memcpy(n->chunks[at / CHUNK_BYTES].mem + in, buf + done, len);
 		done += len;
 	}
+	sync_due += size;
 	if (off + (off_t)size > n->st.st_size)
 		floor_set_size(n, off + (off_t)size);
 	else
@@ -339,15 +342,21 @@ static bool sync_open(const char *path)
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	static unsigned at;
+	size_t len = sync_due > 4096 ? (sync_due + 4095) & ~(size_t)4095 : 4096;
 	int eno = 0;
 
 	(void)ino;
 	(void)datasync;
 	(void)fi;
 	if (sync_fd >= 0) {
-		if (pwrite(sync_fd, zeros, 4096, at) != 4096 || fdatasync(sync_fd) != 0)
+		for (size_t n; len > 0; len -= n, at = (at + n) % SYNC_BYTES) {
+			n = len < CHUNK_BYTES - at % CHUNK_BYTES ? len : CHUNK_BYTES - at % CHUNK_BYTES;
+			if (pwrite(sync_fd, zeros, n, at) != (ssize_t)n)
+				eno = EIO;
+		}
+		if (fdatasync(sync_fd) != 0)
 			eno = EIO;
-		at = (at + 4096) % SYNC_BYTES;
+		sync_due = 0;
 	}
 	fuse_reply_err(req, eno);
 }
