@@ -32,7 +32,7 @@ static int run(const char *command, const char *address, const struct letter *l,
         if (asprintf(&env[i], "%s=%s", vars[i].name, vars[i].value ? vars[i].value : "") < 0)
             r = err_set(err, ERR_NOMEM, "no memory");
     if (r == 0)
-        r = proc_start((char *[]){ sh, c, whole, NULL }, env, log, false, timeout_ms, true, &p, err);
+        r = proc_start((char *[]){ sh, c, whole, NULL }, &(struct proc_how){ .env = env, .log = log, .tied = true, .timeout_ms = timeout_ms }, &p, err);
     if (r == 0) {
         proc_wait(&p, &end, NULL);
         proc_tail(&p, said, sizeof said);

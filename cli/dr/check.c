@@ -337,7 +337,7 @@ int dr_plan_check(const struct dr_options *o)
         c->p = p;
         if (run_site(p, o, &c->view.here, &none))
             c->view.here = plan_site(p, p->primary);
-        c->view = (struct site_view){ p, c->view.here, NULL, &out_interrupted };
+        c->view = (struct site_view){ .plan = p, .here = c->view.here, .stop = &out_interrupted };
         if (src.store)
             plan_note(src.store);
         say(c, LEVEL_OK, "plan", "%s", src.from);

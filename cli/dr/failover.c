@@ -31,7 +31,7 @@ static json_t *summary(const struct run *r)
         json_object_set_new(o, "loss_at_most_ms", json_integer(r->loss_ms));
     if (r->state == RUN_STOPPED) {
         json_object_set_new(o, "stopped_at", json_string(r->stop_step));
-        json_object_set_new(o, "reason", json_string(r->stop_reason));
+        json_object_set_new(o, "reason", record_text(r->stop_reason));
     }
     return o;
 }
@@ -145,7 +145,7 @@ static const struct plan_site *other_site(const struct plan *p, const struct pla
 /* From where to where: a failover comes here; a switchover goes to where the primary is not; what rejoins is the other one. */
 static void direction(enum run_kind kind, const struct plan *p, const struct plan_site *here, const struct plan_site **to, const struct plan_site **from)
 {
-    const struct site_view v = { p, here, NULL, &out_interrupted };
+    const struct site_view v = { .plan = p, .here = here, .stop = &out_interrupted };
     struct site_store seen;
 
     *to = here;

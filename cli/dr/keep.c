@@ -207,7 +207,7 @@ static int send_letter(struct keeper *k, struct notice *n, const struct plan_per
     free((void *)(uintptr_t)l.subject);
     free((void *)(uintptr_t)l.text);
     if (rc)
-        json_object_set_new(o, "reason", json_string(why.msg));
+        json_object_set_new(o, "reason", record_text(why.msg));
     (void)record_append(k->rec, rc ? "unsent" : "sent", "", o, &why);
     return rc;
 }
@@ -352,7 +352,7 @@ static void decide(struct keeper *k)
     if (k->decided || r->state != RUN_UP || r->back || c->after_ms == 0 || c->then == DECIDE_WAIT || record_wall_ms() < r->up_wall_ms + c->after_ms || proc_ms() < k->decide_ms)
         return;
     k->decided = true;
-    if (proc_start((char **)(uintptr_t)(c->then == DECIDE_COMMIT ? commit : back), NULL, NULL, false, DECIDE_MS, false, &k->deciding, &why))
+    if (proc_start((char **)(uintptr_t)(c->then == DECIDE_COMMIT ? commit : back), &(struct proc_how){ .timeout_ms = DECIDE_MS }, &k->deciding, &why))
         run_tell(r, MESSAGE_STOPPED, c->then == DECIDE_COMMIT ? "commit" : "rollback", why.msg);
 }
 

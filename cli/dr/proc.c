@@ -25,40 +25,42 @@ int64_t proc_ms(void)
 }
 
 /* In the child. */
-static void become(char *const argv[], char *const env[], int out, int data, bool tied)
+static void become(char *const argv[], const struct proc_how *how, const struct proc *p)
 {
     int null = open("/dev/null", O_RDONLY);
 
     (void)setpgid(0, 0);
-    if (tied)
+    if (how->tied)
         (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (how->notes)
+        proc_note(how->notes, p->deadline_ms);
     signal(SIGPIPE, SIG_DFL);
-    if (null < 0 || dup2(null, 0) < 0 || dup2(data >= 0 ? data : out, 1) < 0 || dup2(out, 2) < 0)
+    if (null < 0 || dup2(null, 0) < 0 || dup2(p->data >= 0 ? p->data : p->out, 1) < 0 || dup2(p->out, 2) < 0)
         _exit(126);
-    for (; env && *env; env++)
+    for (char *const *env = how->env; env && *env; env++)
         (void)putenv(*env);
     execvp(argv[0], argv);
     fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
     _exit(127);
 }
 
-int proc_start(char *const argv[], char *const env[], const char *log, bool apart, int64_t timeout_ms, bool tied, struct proc *p, struct err *err)
+int proc_start(char *const argv[], const struct proc_how *how, struct proc *p, struct err *err)
 {
-    *p = (struct proc){ .out = -1, .data = -1 };
-    p->out = log ? open(log, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : memfd_create("out", MFD_CLOEXEC);
-    if (p->out >= 0 && apart)
+    *p = (struct proc){ .out = -1, .data = -1, .notes = how->notes };
+    p->out = how->log ? open(how->log, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : memfd_create("out", MFD_CLOEXEC);
+    if (p->out >= 0 && how->apart)
         p->data = memfd_create("data", MFD_CLOEXEC);
-    if (p->out < 0 || (apart && p->data < 0)) {
+    if (p->out < 0 || (how->apart && p->data < 0)) {
         int e = errno;
 
         proc_release(p);
-        return err_from_errno(err, e, "%s", log ? log : "memfd");
+        return err_from_errno(err, e, "%s", how->log ? how->log : "memfd");
     }
     p->began_ms = proc_ms();
-    p->deadline_ms = p->began_ms + timeout_ms;
+    p->deadline_ms = p->began_ms + how->timeout_ms;
     p->pid = fork();
     if (p->pid == 0)
-        become(argv, env, p->out, p->data, tied);
+        become(argv, how, p);
     if (p->pid < 0) {
         int e = errno;
 
@@ -69,29 +71,45 @@ int proc_start(char *const argv[], char *const env[], const char *log, bool apar
     return 0;
 }
 
+/* One that says too much takes no more than that: what is between is given back, and reads as NUL bytes. */
+static void bound(const struct proc *p)
+{
+    struct stat st;
+
+    if (p->out >= 0 && fstat(p->out, &st) == 0 && st.st_size > 2 * PROC_KEEP_BYTES)
+        (void)fallocate(p->out, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size - PROC_KEEP_BYTES);
+    if (p->data >= 0 && fstat(p->data, &st) == 0 && st.st_size > 2 * PROC_KEEP_BYTES)
+        (void)fallocate(p->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PROC_KEEP_BYTES, st.st_size - PROC_KEEP_BYTES);
+}
+
 bool proc_poll(struct proc *p, struct proc_end *end)
 {
     int64_t now = proc_ms();
     int status = 0;
-    pid_t got = waitpid(p->pid, &status, WNOHANG);
+    siginfo_t si = { 0 };
+    bool over = waitid(P_PID, (id_t)p->pid, &si, WEXITED | WNOHANG | WNOWAIT) != 0 || si.si_pid == p->pid;
 
-    if (got == 0 && now < p->deadline_ms)
+    bound(p);
+    if (!over && now < p->deadline_ms)
         return false;
-    if (got == 0 && !p->killed) {
+    if (!over && !p->killed) {
         (void)kill(-p->pid, SIGTERM);
         p->killed = true;
         p->deadline_ms = now + GRACE_MS;
         return false;
     }
-    if (got == 0) {
-        /* One that sleeps in the kernel may not go even now: it is not waited for. */
+    /* Also what it began: as long as it is not reaped, its number is that of its group. One that sleeps in the kernel may not go even now: it is not waited for. */
+    if (p->killed)
         (void)kill(-p->pid, SIGKILL);
+    if (!over)
         (void)poll(NULL, 0, POLL_MS);
-        (void)waitpid(p->pid, &status, WNOHANG);
-    }
+    over = waitpid(p->pid, &status, WNOHANG) == p->pid;
+    if (p->notes && (over || errno == ECHILD))
+        proc_unnote(p->notes, p->pid);
     end->ms = proc_ms() - p->began_ms;
-    end->exit = p->killed ? -1 : got < 0 ? 255 : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    end->exit = p->killed ? -1 : !over ? 255 : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     p->pid = 0;
+    bound(p);
     return true;
 }
 
@@ -137,7 +155,11 @@ void proc_tail(const struct proc *p, char *buf, size_t cap)
     n = pread(p->out, text, sizeof text - 1, from);
     while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' '))
         n--;
-    text[n > 0 ? n : 0] = '\0';
+    n = n > 0 ? n : 0;
+    for (ssize_t i = 0; i < n; i++)
+        if (text[i] == '\0')
+            text[i] = '?';
+    text[n] = '\0';
     line = strrchr(text, '\n');
     snprintf(buf, cap, "%s", line ? line + 1 : text);
 }

@@ -64,6 +64,20 @@ int64_t record_parse_ms(const char *text)
 
 /* ---- lines ---- */
 
+json_t *record_text(const char *s)
+{
+    json_t *v = json_string(s);
+    char *plain = v ? NULL : strdup(s);
+
+    for (char *c = plain; c && *c; c++)
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    if (plain)
+        v = json_string(plain);
+    free(plain);
+    return v;
+}
+
 /* Where what is hashed ends; NULL: no such line. */
 static const char *body_end(const char *line, size_t len)
 {

@@ -182,7 +182,7 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
     json_object_set_new(o, "record_key", json_string(key));
     json_object_set_new(o, "countersigned_by", witness ? json_string(item_text(witness, "site")) : json_null());
     if (!witness)
-        json_object_set_new(o, "not_countersigned", json_string(why));
+        json_object_set_new(o, "not_countersigned", record_text(why));
     out_object(o);
     json_decref(o);
     for (unsigned i = 0; i < r->plan->systems.n; i++) {

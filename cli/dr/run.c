@@ -168,7 +168,7 @@ void run_tell(struct run *r, enum message_event e, const char *step, const char 
     json_object_set_new(more, "notice", json_string(id));
     json_object_set_new(more, "message", json_string(message_event_name(e)));
     json_object_set_new(more, "at", json_string(step));
-    json_object_set_new(more, "reason", json_string(reason));
+    json_object_set_new(more, "reason", record_text(reason));
     if (run_note(r, "notice", "", more, &why))
         out_warn("people are not told: %s", why.msg);
 }
@@ -225,7 +225,7 @@ static int ended(struct run *r, struct step *s, const char *event, json_t *more,
     if (s->tries > 1)
         json_object_set_new(more, "tries", json_integer(s->tries));
     if (*reason)
-        json_object_set_new(more, "reason", json_string(reason));
+        json_object_set_new(more, "reason", record_text(reason));
     rc = run_note(r, event, s->name, more, err);     /* run_line sets the state */
     if (rc == 0)
         say(s, event);
@@ -240,7 +240,7 @@ static int step_failed(struct run *r, struct step *s, json_t *more, const char *
     if (how == ON_FAILURE_CONTINUE)
         return ended(r, s, "passed", more, reason, err);
     if (how == ON_FAILURE_MANUAL) {
-        json_object_set_new(more, "reason", json_string(reason));
+        json_object_set_new(more, "reason", record_text(reason));
         rc = run_note(r, "waiting", s->name, more, err);
         snprintf(s->reason, sizeof s->reason, "%s", reason);
         say(s, "waiting");
@@ -445,7 +445,7 @@ static int stop(struct run *r, struct err *err)
                 snprintf(r->stop_reason, sizeof r->stop_reason, "%s", r->steps[i].reason);
             }
     json_object_set_new(more, "at", json_string(r->stop_step));
-    json_object_set_new(more, "reason", json_string(r->stop_reason));
+    json_object_set_new(more, "reason", record_text(r->stop_reason));
     rc = run_note(r, "stopped", "", more, err);
     if (rc == 0)
         run_tell(r, MESSAGE_STOPPED, r->stop_step, r->stop_reason);

@@ -1,9 +1,10 @@
 /*
  * run.h: a run: a failover, a switchover, a rejoin, or the rollback of one, step by step. Everything it knows lies in its directory at this site, STATE/sites/SITE/runs/ID: plan.yaml (the plan as it
- * was), journal (record.h), out/ (what commands said), lock. Memory of it is what the journal's lines make: a run that is opened again stands where its journal ends.
+ * was), journal (record.h), out/ (what commands said), running/ (its children, proc.h), lock. Memory of it is what the journal's lines make: a run that is opened again stands where its journal ends.
  *
  * Each step is written down as intended before it begins, and with its result after. One that was intended and has no result was cut off: what it was about is asked first (which role, mounted, healthy),
- * and done again where that does not say it is done. So the plan's commands must bear being run again; those of spare do.
+ * and done again where that does not say it is done. So the plan's commands must bear being run again; those of spare do. Never twice at the same time: a child outlives a killed run, and whoever goes
+ * on waits for its end first, as long as it may take. (What ssh began elsewhere is waited for as long as ssh is.)
  */
 #ifndef CLI_DR_RUN_H
 #define CLI_DR_RUN_H
@@ -47,7 +48,7 @@ struct step {
 };
 
 struct run {
-    char id[80], dir[PATH_MAX];
+    char id[80], dir[PATH_MAX], notes[PATH_MAX + 16];
     enum run_kind kind;
     enum run_state state;
     bool back;                  /* it is being rolled back: to and from have changed places */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,6 +194,8 @@ static struct run *blank(void)
     return r;
 }
 
+enum { LOCK_TRIES = 10, LOCK_MS = 20 };
+
 static int take_lock(struct run *r, struct err *err)
 {
     char path[PATH_MAX + 16];
@@ -201,9 +204,28 @@ static int take_lock(struct run *r, struct err *err)
     r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (r->lock < 0)
         return err_from_errno(err, errno, "%s", path);
-    if (flock(r->lock, LOCK_EX | LOCK_NB))
-        return err_set(err, ERR_LOCKED, "run %s is under way: another process goes on with it", r->id);
+    /* A child that was just made by one that was killed holds it until it is what it shall be, and by then has noted that it runs. */
+    for (int i = 0; flock(r->lock, LOCK_EX | LOCK_NB); i++) {
+        if (i == LOCK_TRIES)
+            return err_set(err, ERR_LOCKED, "run %s is under way: another process goes on with it", r->id);
+        (void)poll(NULL, 0, LOCK_MS);
+    }
     return 0;
+}
+
+static void say_left(const char *what)
+{
+    out_message("waiting for what was begun before this was cut off: %s", what);
+}
+
+/* What it began in another life has ended from here on. */
+static int wait_for_left(struct run *r, struct err *err)
+{
+    snprintf(r->notes, sizeof r->notes, "%s/running", r->dir);
+    if (mkdir(r->notes, 0700) && errno != EEXIST)
+        return err_from_errno(err, errno, "%s", r->notes);
+    r->view.notes = r->notes;
+    return proc_left(r->notes, say_left, &out_interrupted) ? 0 : err_set(err, ERR_INTR, "interrupted; the same command goes on with it");
 }
 
 /* The plan as it was when the run began. */
@@ -248,7 +270,10 @@ static int open_parts(struct run *r, const char *site, bool work, struct err *er
         rc = seal_open(dir, &r->seal, err);
     if (rc == 0) {
         r->prefer = r->plan->prefer;
-        r->view = (struct site_view){ r->plan, r->here, r->id, &out_interrupted };
+        r->view = (struct site_view){ .plan = r->plan, .here = r->here, .run = r->id, .stop = &out_interrupted };
+        rc = work ? wait_for_left(r, err) : 0;
+    }
+    if (rc == 0) {
         rc = record_open(r->dir, r->seal, run_line, r, &r->rec, err);
     }
     return rc;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORDS_MAX = 32, LOCAL_MS = 30000, ANSWER_MAX = 1 << 20 };
+enum { LOCAL_MS = 30000, ANSWER_MAX = 1 << 20 };
 
 bool site_is_here(const struct site_view *v, const struct plan_site *s)
 {
@@ -26,26 +26,43 @@ char *site_target(const struct plan_site *s, const struct plan_store *st)
 
 /* ---- what is run ---- */
 
-struct line { char *v[WORDS_MAX]; unsigned n; char *own[WORDS_MAX]; unsigned n_own; };
+/* Words, each with its own memory; ${v} ends with a NULL. */
+struct line { char **v; unsigned n; bool no_memory; };
+
+/* Takes ${w}; NULL: there was no memory for it. */
+static void own_word(struct line *l, char *w)
+{
+    char **more = w ? realloc(l->v, (l->n + 2) * sizeof *more) : NULL;
+
+    l->no_memory |= !more;
+    if (!more) {
+        free(w);
+        return;
+    }
+    l->v = more;
+    l->v[l->n++] = w;
+    l->v[l->n] = NULL;
+}
 
 static void word(struct line *l, const char *w)
 {
-    if (l->n < WORDS_MAX - 1)
-        l->v[l->n++] = (char *)(uintptr_t)w;
-}
-
-/* Takes ${w}. */
-static void own_word(struct line *l, char *w)
-{
-    if (w && l->n_own < WORDS_MAX)
-        l->own[l->n_own++] = w;
-    word(l, w ? w : "");
+    own_word(l, strdup(w));
 }
 
 static void line_release(struct line *l)
 {
-    for (unsigned i = 0; i < l->n_own; i++)
-        free(l->own[i]);
+    for (unsigned i = 0; i < l->n; i++)
+        free(l->v[i]);
+    free(l->v);
+}
+
+/* A word that is missing would make another command of it. */
+static int line_start(struct line *l, const struct proc_how *how, struct proc *p, struct err *err)
+{
+    int r = l->no_memory ? err_set(err, ERR_NOMEM, "no memory for a command") : proc_start(l->v, how, p, err);
+
+    line_release(l);
+    return r;
 }
 
 /* ssh, as the plan has it, up to the command. */
@@ -53,8 +70,9 @@ static void reach(struct line *l, const struct plan_site *s)
 {
     char *ssh = strdup(s->ssh ? s->ssh : "ssh"), *save = NULL, *timeout = NULL;
 
+    l->no_memory |= !ssh;
     for (char *w = ssh ? strtok_r(ssh, " ", &save) : NULL; w; w = strtok_r(NULL, " ", &save))
-        own_word(l, strdup(w));
+        word(l, w);
     free(ssh);
     if (asprintf(&timeout, "-oConnectTimeout=%d", (int)((s->contact_ms + 999) / 1000)) < 0)
         timeout = NULL;
@@ -131,8 +149,7 @@ int site_spare(const struct site_view *v, const struct plan_site *s, const char 
         reach(&l, s);
         own_word(&l, remote_spare(s, argv));
     }
-    r = proc_start(l.v, NULL, NULL, true, timeout_ms, false, &p, err);
-    line_release(&l);
+    r = line_start(&l, &(struct proc_how){ .apart = true, .notes = v->notes, .timeout_ms = timeout_ms }, &p, err);
     if (r)
         return r;
     proc_wait(&p, &end, v->stop);
@@ -158,14 +175,18 @@ int site_spare(const struct site_view *v, const struct plan_site *s, const char 
 
 /* ---- the plan's own ---- */
 
-struct vars { char *v[64]; unsigned n; };
+/* As many as 16 stores need. */
+struct vars { char *v[64]; unsigned n; bool no_memory; };
 
 static void add_var(void *arg, const char *name, const char *value)
 {
     struct vars *e = arg;
+    char *v = NULL;
 
-    if (e->n < 63 && asprintf(&e->v[e->n], "%s=%s", name, value) >= 0)
-        e->n++;
+    if (e->n == 63 || asprintf(&v, "%s=%s", name, value) < 0)
+        e->no_memory = true;
+    else
+        e->v[e->n++] = v;
 }
 
 /* NAME=VALUE... sh -c COMMAND, as a shell over there reads it. */
@@ -206,8 +227,11 @@ int site_command(const struct site_view *v, const struct plan_site *at, const st
         reach(&l, at);
         own_word(&l, remote_command(&e, command));
     }
-    r = proc_start(l.v, here ? e.v : NULL, log, false, timeout_ms, true, p, err);
-    line_release(&l);
+    r = e.no_memory ? err_set(err, ERR_NOMEM, "no memory for a command") : 0;
+    if (r)
+        line_release(&l);
+    else
+        r = line_start(&l, &(struct proc_how){ .env = here ? e.v : NULL, .log = log, .tied = !v->notes, .notes = v->notes, .timeout_ms = timeout_ms }, p, err);
     for (unsigned i = 0; i < e.n; i++)
         free(e.v[i]);
     return r;

@@ -16,6 +16,7 @@ struct site_view {
     const struct plan_site *here;       /* this machine's */
     const char *run;                    /* the run's name, for commands; NULL */
     const volatile int *stop;           /* set: what runs is ended */
+    const char *notes;                  /* where it is noted what runs (proc.h), for whoever goes on with the run; NULL: what runs ends with this process */
 };
 
 /* site_is_here(v, s): its commands are children: it is this site, or has no host. */

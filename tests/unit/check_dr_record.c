@@ -7,10 +7,13 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[64];
@@ -161,6 +164,19 @@ START_TEST(nothing_stands_behind_the_signature)
 }
 END_TEST
 
+/* What a command says may be any bytes; it is in the record all the same. */
+START_TEST(bytes_that_are_no_text)
+{
+    json_t *v = record_text("caf\xc3\xa9");
+
+    ck_assert_str_eq(json_string_value(v), "caf\xc3\xa9");
+    json_decref(v);
+    v = record_text("caf\xc3");
+    ck_assert_str_eq(json_string_value(v), "caf?");
+    json_decref(v);
+}
+END_TEST
+
 START_TEST(another_key)
 {
     struct record *r = NULL;
@@ -221,7 +237,7 @@ static struct proc_end run(const char *command, int64_t timeout_ms, char *tail, 
     struct proc p;
     struct proc_end end;
 
-    ck_assert_int_eq(proc_start((char *[]){ sh, c, text, NULL }, NULL, NULL, false, timeout_ms, true, &p, NULL), 0);
+    ck_assert_int_eq(proc_start((char *[]){ sh, c, text, NULL }, &(struct proc_how){ .tied = true, .timeout_ms = timeout_ms }, &p, NULL), 0);
     proc_wait(&p, &end, NULL);
     proc_tail(&p, tail, cap);
     proc_release(&p);
@@ -242,6 +258,107 @@ START_TEST(children)
     ck_assert_int_lt(run("sleep 3 & echo started", 5000, tail, sizeof tail).ms, 2000);
     ck_assert_str_eq(tail, "started");
     ck_assert_int_eq(run("cat", 2000, tail, sizeof tail).exit, 0);
+}
+END_TEST
+
+/* Its children go with one that took too long, also those that do not want to. */
+START_TEST(too_slow_with_its_children)
+{
+    char tail[64];
+
+    ck_assert_int_eq(run("(trap '' TERM; sleep 1000) & echo $$; sleep 1000", 500, tail, sizeof tail).exit, -1);
+    ck_assert_int_gt(atoi(tail), 1);
+    for (int i = 0; kill(-atoi(tail), 0) == 0 && i < 1000; i++)      /* until init has seen them, too */
+        (void)poll(NULL, 0, 10);
+    ck_assert_int_ne(kill(-atoi(tail), 0), 0);
+}
+END_TEST
+
+START_TEST(one_that_says_too_much)
+{
+    char sh[] = "/bin/sh", c[] = "-c", text[] = "head -c 40000000 /dev/zero | tr '\\0' x; echo; head -c 40000000 /dev/zero >&2; printf '\\n\\0last\\n' >&2", tail[64];
+    struct proc p;
+    struct proc_end end;
+    struct stat st;
+    char *data;
+
+    ck_assert_int_eq(proc_start((char *[]){ sh, c, text, NULL }, &(struct proc_how){ .apart = true, .timeout_ms = 60000 }, &p, NULL), 0);
+    proc_wait(&p, &end, NULL);
+    ck_assert_int_eq(end.exit, 0);
+    proc_tail(&p, tail, sizeof tail);
+    ck_assert_str_eq(tail, "?last");
+    ck_assert_int_eq(fstat(p.out, &st), 0);
+    ck_assert_int_le(st.st_blocks * 512, 2 * PROC_KEEP_BYTES);
+    ck_assert_int_eq(fstat(p.data, &st), 0);
+    ck_assert_int_gt(st.st_size, 40000000);
+    ck_assert_int_le(st.st_blocks * 512, 2 * PROC_KEEP_BYTES);
+    data = proc_data(&p, PROC_KEEP_BYTES);
+    ck_assert_uint_eq(strlen(data), PROC_KEEP_BYTES);
+    free(data);
+    proc_release(&p);
+}
+END_TEST
+
+static unsigned n_said;
+static char said[400];
+static void hear(const char *what)
+{
+    n_said++;
+    snprintf(said, sizeof said, "%s", what);
+}
+
+/* A parent that dies leaves a child that is found, waited for, and at its deadline ended. */
+START_TEST(left_by_a_parent)
+{
+    char sh[] = "/bin/sh", c[] = "-c", quick[] = "while [ ! -e go ]; do sleep 0.02; done; echo done >went", slow[] = "sleep 1000", path[128];
+    int status;
+
+    ck_assert_int_eq(chdir(dir), 0);
+    for (int i = 0; i < 2; i++) {
+        pid_t parent = fork();
+
+        if (parent == 0) {
+            struct proc p;
+
+            (void)proc_start((char *[]){ sh, c, i ? slow : quick, NULL }, &(struct proc_how){ .notes = dir, .timeout_ms = i ? 300 : 60000 }, &p, NULL);
+            snprintf(path, sizeof path, "%s/%d", dir, (int)p.pid);
+            for (int k = 0; access(path, F_OK) && k < 1000; k++)
+                (void)poll(NULL, 0, 10);
+            _exit(0);
+        }
+        ck_assert_int_eq(waitpid(parent, &status, 0), parent);
+        n_said = 0;
+        if (i == 0)
+            close(open("go", O_WRONLY | O_CREAT, 0600));
+        ck_assert(proc_left(dir, hear, NULL));
+        ck_assert(i == 0 || n_said == 1);
+        ck_assert(i == 0 || strstr(said, "sleep 1000"));
+        if (i == 0)
+            ck_assert_int_eq(access("went", F_OK), 0);
+    }
+    n_said = 0;
+    ck_assert(proc_left(dir, hear, NULL));
+    ck_assert_uint_eq(n_said, 0);
+    (void)unlink("go");
+    (void)unlink("went");
+    ck_assert_int_eq(chdir("/"), 0);
+}
+END_TEST
+
+/* A number that is another process by now is nobody's child. */
+START_TEST(left_and_gone)
+{
+    char path[128];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%d", dir, (int)getpid());
+    f = fopen(path, "w");
+    fputs("another-boot 12345 999999999999\n", f);
+    fclose(f);
+    n_said = 0;
+    ck_assert(proc_left(dir, hear, NULL));
+    ck_assert_uint_eq(n_said, 0);
+    ck_assert_int_ne(access(path, F_OK), 0);
 }
 END_TEST
 
@@ -277,8 +394,13 @@ int main(void)
     tcase_add_test(t, another_key);
     tcase_add_test(t, keys);
     tcase_add_test(plain, times);
+    tcase_add_test(plain, bytes_that_are_no_text);
     tcase_add_test(plain, children);
     tcase_add_test(plain, quoted);
+    tcase_add_test(plain, too_slow_with_its_children);
+    tcase_add_test(plain, one_that_says_too_much);
+    tcase_add_test(t, left_by_a_parent);
+    tcase_add_test(t, left_and_gone);
     suite_add_tcase(s, t);
     suite_add_tcase(s, plain);
     r = srunner_create(s);
