@@ -1,6 +1,7 @@
 #!/bin/bash
 # dr.sh: the disaster recovery plan with two directories as sites: the order, failover, what refuses, commit and rollback, switchover and the way back, killed at every step and resumed, people
-# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (7), every so many-th line of the record is a kill point.
+# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (11), every so many-th line of the record is a kill point, and every
+# so many-th child that is begun (scripts/dr-kill takes each); ONLY, a pattern: only checks with such a name.
 set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
 . "$SPARE_SRC/tests/lib/sshd.sh"
@@ -16,6 +17,10 @@ cleanup() {
 	for m in a.m b.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
 }
 trap cleanup EXIT
+if [ -n "${ONLY-}" ]; then
+	eval "every_$(declare -f check)"
+	check() { [[ ! $1 =~ $ONLY ]] || every_check "$@"; }
+fi
 
 [ -z "${SSHD-}" ] || check "an ssh server" sshd_start     # before anything is mounted
 
@@ -26,8 +31,10 @@ cat >bin/svc <<'END'
 # svc NAME start|stop|health: a service that appends to SPARE_MOUNT/NAME.data, and answers while it lives. W/NAME.broken: it answers errors. W/NAME.hang: its health check hangs. W/NAME.flap: every second time.
 W=$(dirname "$0")/../svc
 echo "$SPARE_SITE $1 $2" >>"$W/calls"
+[ "$2" = health ] || { mkdir "$W/$1.busy" || echo "OVERLAP $1 $2" >>"$W/calls"; trap 'rmdir "$W/$1.busy"' EXIT; }
 case $2 in
 start)
+	[ ! -e "$W/slow" ] || sleep 0.3
 	[ -e "$W/$1.fail" ] && { echo "$1 does not start"; exit 7; }
 	[ -e "$W/$1.pid" ] && kill -0 "$(cat "$W/$1.pid")" 2>/dev/null && [ "$(cat "$W/$1.at")" = "$SPARE_SITE" ] && exit 0
 	echo "$1 began at $SPARE_SITE" >>"$SPARE_MOUNT/$1.data" || exit 1
@@ -70,7 +77,7 @@ plan
 dr() { "$SPARE" dr "$@" </dev/null; }
 calls() { grep -v health svc/calls 2>/dev/null | tr '\n' ';'; }
 
-stop_all() { local s; for s in db web mail; do SPARE_SITE=x svc $s stop; done; rm -f svc/*.{broken,hang,flap,fail} svc/nofence svc/calls; }
+stop_all() { local s; for s in db web mail; do SPARE_SITE=x svc $s stop; done; rm -rf svc/*.{broken,hang,flap,fail,busy} svc/nofence svc/slow svc/calls; }
 away() { for m in a.m b.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m" || return 1; done; }
 # fresh: site a is primary and serves, b has everything; runs of before are gone.
 fresh() {
@@ -176,7 +183,7 @@ check "rollback of a run that has done nothing closes it" not_begun
 
 # ---- a site that is reached by ssh
 
-if [ -n "${SSHD-}" ]; then
+if [ -n "${SSHD-}" ] && [ -z "${ONLY-}" ]; then
 	# (The server has a mount name space of its own, in which a later mount may not be seen: what it runs comes back to this one.)
 	plan_ssh() { plan && sed -i "s!^  a:!  a:\n    host: there\n    ssh: $SSH\n    spare: nsenter -t $$ -m env SPARE_DR_STATE=$WORK/state PATH=$PATH $SPARE!; s!svc \(db\|web\|mail\) !nsenter -t $$ -m $WORK/bin/svc \1 !g" plan.yaml; }
 	there_and_back() {
@@ -295,38 +302,53 @@ check "a step by hand waits for its acknowledgement" by_hand
 policy() { plan; echo 'commit: {after: 1s, then: commit}' >>plan.yaml; fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval '"$SPARE" dr list | grep -q committed'; local rc=$?; plan; return $rc; }
 check "nobody decides: the plan's policy does" policy
 
-# ---- killed at every line of the record, and gone on with: the N-th time that the engine makes a line durable is its last act
+# ---- killed at every line of the record, and at every child that is begun, and gone on with
 
-every() { # every KIND COMMAND...: the command, killed at each fdatasync of its own in turn; then once more, to its end
-	local at killed=0
+every() { # every LINE|CHILD COMMAND...: killed as the N-th line is made durable, or right behind the birth of the N-th child, which goes on; N is each multiple of KILLS; then once more, to its end
+	local at killed=0 call=fdatasync
+	[ "$1" = LINE ] || call=setpgid
 	shift
-	for ((at = ${KILLS:-7}; at < 100; at += ${KILLS:-7})); do
+	for ((at = ${KILLS:-11}; at < 300; at += ${KILLS:-11})); do
 		before || return 1
-		ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 timeout 60 strace -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:signal=KILL:when=$at "$@" >kill.out 2>&1 </dev/null
+		ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 timeout 60 strace -qq -o /dev/null -e trace=$call -e inject=$call:signal=KILL:when=$at "$@" >kill.out 2>&1 </dev/null
 		local rc=$?
-		if [ $rc = 0 ]; then [ $killed -gt 1 ] && return 0; echo "was only killed $killed times"; return 1; fi
+		[ $rc != 0 ] || break
 		[ $rc = 137 ] || { echo "at $at: exit status $rc"; cat kill.out; return 1; }
 		killed=$((killed + 1))
-		timeout 60 "$@" >kill.out 2>&1 </dev/null || { echo "at $at, gone on with: exit status $?"; cat kill.out; return 1; }
-		after || { echo "at $at"; cat kill.out; return 1; }
+		timeout 60 "$@" >>kill.out 2>&1 </dev/null || { echo "at $at, gone on with: exit status $?"; cat kill.out; return 1; }
+		after && fails grep OVERLAP svc/calls || { echo "at $at"; cat kill.out; return 1; }
 	done
-	[ $killed -gt 1 ]
+	echo "$killed $call" >>killed
+	[ $killed -gt 0 ]
 }
 have_strace() { command -v strace >/dev/null && strace -qq -o /dev/null true 2>/dev/null; }
 once_each() { local s; for s in db web mail; do same 1 "$(grep -c "^$s began at b" "b.m/$s.data")" || { echo "$s was started twice"; return 1; }; done; }
+role() { "$SPARE" status --json "$1" | sed 's/.*"role":"\([a-z]*\)".*/\1/'; }
 if have_strace; then
-	before() { fresh && lost; }
-	after() { serves b && once_each && exits 0 "$SPARE" dr report --site b; }
-	check "failover, killed at every step and gone on with" every failover "$SPARE" dr failover b.st --site b --accept-loss any
-	before() { fresh; }
-	after() { serves b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')" && exits 0 "$SPARE" dr report --site b; }
-	check "switchover, killed at every step and gone on with" every switchover "$SPARE" dr switchover b.st --site b
-	before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1 && returns; }
-	after() { serves a && exits 0 "$SPARE" dr report --site b; }
-	check "rollback, killed at every step and gone on with" every rollback "$SPARE" dr rollback --site b --accept-loss any
+	for what in LINE CHILD; do
+		at="each line of its record"
+		[ $what = LINE ] || at="the birth of each child, which goes on"
+		before() { fresh && : >svc/slow && lost && : >svc/slow; }
+		after() { serves b && once_each && exits 0 "$SPARE" dr report --site b; }
+		check "failover, killed at $at, and gone on with" every $what "$SPARE" dr failover b.st --site b --accept-loss any
+		before() { fresh && : >svc/slow; }
+		after() { serves b && same standby "$(role a.st)" && exits 0 "$SPARE" dr report --site b; }
+		check "switchover, killed at $at, and gone on with" every $what "$SPARE" dr switchover b.st --site b
+		before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1 && returns && : >svc/slow; }
+		after() { serves a && exits 0 "$SPARE" dr report --site b && exits 0 "$SPARE" dr list && prints "rolled back"; }
+		check "rollback, killed at $at, and gone on with" every $what "$SPARE" dr rollback --site b --accept-loss any
+		[ "${KILLS:-11}" = 1 ] || continue
+		before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1; }
+		after() { serves b && exits 0 "$SPARE" dr report --site b && exits 0 "$SPARE" dr list && prints "committed"; }
+		check "commit, killed at $at, and gone on with" every $what "$SPARE" dr commit --site b
+		before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1 && dr commit >/dev/null && returns; }
+		after() { serves b && same standby "$(role a.st)" && exits 0 "$SPARE" dr report --site b && exits 0 "$SPARE" dr list && prints "closed"; }
+		check "rejoin, killed at $at, and gone on with" every $what "$SPARE" dr rejoin b.st --site b
+	done
 else
 	skip "killed at every step" "no strace"
 fi
+[ ! -e killed ] || echo "# killed $(tr '\n' ',' <killed)"
 
 # ---- the record, and the report
 
