@@ -2,6 +2,7 @@
 #include "cli/dr/channel.h"
 #include "cli/dr/env.h"
 #include "cli/dr/run.h"
+#include "cli/dr/witness.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -324,6 +325,23 @@ static void people(struct checking *c)
         say(c, LEVEL_OK, "contact", "%u contacts tried", n);
 }
 
+/* ---- records of before ---- */
+
+static void say_record(void *arg, const char *text)
+{
+    say(arg, LEVEL_PROBLEM, "record", "%s", text);
+}
+
+static void records(struct checking *c)
+{
+    for (unsigned i = 0; i < c->p->sites.n; i++) {
+        struct err why = { 0 };
+
+        if (&c->p->sites.v[i] != c->view.here && c->seen[i][0].reached && witness_check(&c->view, &c->p->sites.v[i], say_record, c, &why))
+            say(c, LEVEL_WARNING, "record", "%s: what it countersigned is not known: %s", c->p->sites.v[i].h.name, why.msg);
+    }
+}
+
 int dr_plan_check(const struct dr_options *o)
 {
     struct checking *c = calloc(1, sizeof *c);
@@ -348,6 +366,7 @@ int dr_plan_check(const struct dr_options *o)
         objectives(c);
         compare(c);
         people(c);
+        records(c);
     }
     code = rc ? out_error(&err, rc) : c->problems ? EXIT_FAILED : c->warnings ? EXIT_WARNINGS : EXIT_OK;
     for (unsigned i = 0; c && i < PLAN_MAX_SITES; i++)

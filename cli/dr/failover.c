@@ -1,5 +1,6 @@
 /* failover.c: failover, switchover, rejoin; commit, rollback, ack; list. */
 #include "cli/dr/run.h"
+#include "cli/dr/witness.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,6 +208,8 @@ static int run_command(enum run_kind kind, const struct dr_options *o)
         print_summary(r);
     else if (r && rc == 0)
         print_summary(r);
+    if (r && r->lock >= 0)
+        witness_end(r);
     code = rc ? out_error(&err, rc) : kept(r);
     run_close(r);
     return code;
@@ -309,6 +312,8 @@ int dr_commit(const struct dr_options *o)
         tell_end(r, MESSAGE_COMMITTED);
     if (rc == 0)
         print_summary(r);
+    if (rc == 0)
+        witness_end(r);
     code = rc ? out_error(&err, rc) : EXIT_OK;
     run_close(r);
     return code;
@@ -351,6 +356,8 @@ int dr_rollback(const struct dr_options *o)
         rc = go_back(r, o, &err);
     if (r && (rc == 0 || out_json))
         print_summary(r);
+    if (r && r->lock >= 0)
+        witness_end(r);
     code = rc ? out_error(&err, rc) : EXIT_OK;
     run_close(r);
     return code;

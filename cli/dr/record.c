@@ -131,6 +131,19 @@ bad:
 
 /* ---- appending ---- */
 
+int record_sync_dir(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc, e;
+
+    if (fd < 0)
+        return -1;
+    rc = fsync(fd);
+    e = errno;
+    close(fd);
+    errno = e;
+    return rc;
+}
+
 static int path_error(struct record *r, struct err *err, const char *what)
 {
     return err_from_errno(err, errno, "%s/journal: %s", r->dir, what);
@@ -269,6 +282,7 @@ int record_open(const char *dir, const struct seal *seal, record_fn *fn, void *a
 {
     struct record *r = calloc(1, sizeof *r);
     char path[PATH_MAX];
+    struct stat st;
     int rc = 0;
 
     if (!r || !(r->dir = strdup(dir))) {
@@ -282,6 +296,8 @@ int record_open(const char *dir, const struct seal *seal, record_fn *fn, void *a
     r->fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (r->fd < 0)
         rc = path_error(r, err, "opening");
+    if (rc == 0 && (fstat(r->fd, &st) || (st.st_size == 0 && record_sync_dir(dir))))
+        rc = path_error(r, err, "its directory");
     if (rc == 0)
         rc = take_in(r, false, err);
     if (rc)

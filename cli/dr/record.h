@@ -40,6 +40,9 @@ int record_verify(const char *dir, const char *public, record_fn *fn, void *arg,
 /* record_line_hash(dir, seq, hash): of that line, as the file has it; false: there is none. */
 bool record_line_hash(const char *dir, uint64_t seq, char hash[SEAL_HASH_TEXT]);
 
+/* record_sync_dir(dir): a name that was made in it is there after a crash. 0, or -1 and errno. */
+int record_sync_dir(const char *dir);
+
 /* record_text(s): what a command said, as a value; where it is no UTF-8 (or was cut within a character), what is not ASCII becomes "?". */
 json_t *record_text(const char *s);
 

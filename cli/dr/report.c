@@ -1,107 +1,12 @@
 /*
- * report.c: `dr report`: what a run took, against what was promised, from its record, which is proven first; and the other site's word for it: a head that it countersigned (`dr countersign`), which whoever
- * has this site's key cannot make.
+ * report.c: `dr report`: what a run took, against what was promised, from its record, which is proven first, by itself and by what the other site countersigned of it (witness.h).
  */
 #include "cli/dr/run.h"
+#include "cli/dr/witness.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-/* ---- countersigning ---- */
-
-/* What is signed. */
-static void witness_text(char buf[512], const char *site, const char *run, uint64_t seq, const char *hash)
-{
-    snprintf(buf, 512, "%.70s %.80s %llu %.64s", site, run, (unsigned long long)seq, hash);
-}
-
-static void witness_path(char buf[PATH_MAX + 256], const char *dir, const char *site, const char *run)
-{
-    snprintf(buf, PATH_MAX + 256, "%.*s/witness.%.70s.%.80s", PATH_MAX - 1, dir, site, run);
-}
-
-struct witnessed { uint64_t seq; char hash[SEAL_HASH_TEXT], key[SEAL_KEY_TEXT]; };
-
-/* The last head of that run this site countersigned, and the key its record had. */
-static bool witness_read(const char *dir, const char *site, const char *run, struct witnessed *w)
-{
-    char path[PATH_MAX + 256];
-    unsigned long long seq;
-    FILE *f;
-    bool ok = false;
-
-    witness_path(path, dir, site, run);
-    f = fopen(path, "re");
-    /* The last line counts; a torn one does not parse. */
-    while (f && fscanf(f, "%llu %64s %44s\n", &seq, w->hash, w->key) == 3) {
-        w->seq = seq;
-        ok = true;
-    }
-    if (f)
-        fclose(f);
-    return ok;
-}
-
-/* "SITE RUN SEQ HASH KEY", by way of --reason: at the other site. What it signed once it never signs otherwise. */
-int dr_countersign(const struct dr_options *o)
-{
-    char dir[PATH_MAX], path[PATH_MAX + 256], text[512], sig[SEAL_SIG_TEXT], site[72], run[80], hash[SEAL_HASH_TEXT], key[SEAL_KEY_TEXT];
-    unsigned long long seq = 0;
-    struct witnessed w;
-    struct seal *seal = NULL;
-    struct err err = { 0 };
-    json_t *j;
-    FILE *f;
-    int rc = 0;
-
-    if (!o->site || !o->reason || sscanf(o->reason, "%71[A-Za-z0-9._-] %79[A-Za-z0-9._-] %llu %64[0-9a-f] %44s", site, run, &seq, hash, key) != 5)
-        rc = err_set(&err, ERR_USAGE, "dr countersign: expected --site, and --reason \"SITE RUN SEQ HASH KEY\"");
-    if (rc == 0)
-        rc = run_site_dir(o->site, dir, &err);
-    if (rc == 0)
-        rc = seal_open(dir, &seal, &err);
-    if (rc == 0 && witness_read(dir, site, run, &w) && (w.seq > seq || (w.seq == seq && strcmp(w.hash, hash) != 0) || strcmp(w.key, key) != 0))
-        rc = err_set(&err, ERR_DAMAGE, "run %s of site %s: expected line %llu with the hash %.16s... by the key %s, as countersigned before, found line %llu, %.16s..., %s", run, site, (unsigned long long)w.seq, w.hash,
-                     w.key, seq, hash, key);
-    if (rc == 0) {
-        witness_text(text, site, run, seq, hash);
-        rc = seal_sign(seal, text, strlen(text), sig, &err);
-    }
-    if (rc == 0) {
-        witness_path(path, dir, site, run);
-        f = fopen(path, "ae");
-        if (!f || fprintf(f, "%llu %s %s\n", seq, hash, key) < 0 || fflush(f) || fsync(fileno(f)))
-            rc = err_from_errno(&err, errno, "%s", path);
-        if (f)
-            fclose(f);
-    }
-    if (rc == 0) {
-        j = json_object();
-        json_object_set_new(j, "site", json_string(o->site));
-        json_object_set_new(j, "key", json_string(seal_public(seal)));
-        json_object_set_new(j, "sig", json_string(sig));
-        out_object(j);
-        json_decref(j);
-    }
-    seal_close(seal);
-    return rc ? out_error(&err, rc) : EXIT_OK;
-}
-
-/* Asks the other site to countersign the head. 0 and *o: what it says; AWAY: not reached; DAMAGE: it knows another record. */
-static int countersign(struct run *r, const char *key, json_t **o, struct err *err)
-{
-    const struct plan_site *other = r->here == r->to ? r->from : r->to;
-    char text[512];
-    const char *argv[] = { "dr", "countersign", "--site", other->h.name, "--reason", text, NULL };
-    int rc;
-
-    snprintf(text, sizeof text, "%.70s %.80s %llu %s %s", r->here->h.name, r->id, (unsigned long long)record_seq(r->rec), record_hash(r->rec), key);
-    rc = site_spare(&r->view, other, argv, site_is_here(&r->view, other) ? 30000 : other->contact_ms + 5000, o, err);
-    return rc == 13 ? ERR_DAMAGE : rc > 0 ? ERR_AWAY : rc;
-}
 
 /* ---- what is measured ---- */
 
@@ -234,21 +139,6 @@ static void print_text(const struct run *r, const char *key, const json_t *witne
 
 /* ---- the command ---- */
 
-/* The key this site's records are proven by: that of the plan, where it has one. */
-static const char *trusted(const struct run *r)
-{
-    return r->here->key ? r->here->key : seal_public(r->seal);
-}
-
-static bool witness_holds(const struct run *r, const json_t *o)
-{
-    const struct plan_site *other = r->here == r->to ? r->from : r->to;
-    char text[512];
-
-    witness_text(text, r->here->h.name, r->id, record_seq(r->rec), record_hash(r->rec));
-    return seal_verify(other->key ? other->key : item_text(o, "key"), text, strlen(text), item_text(o, "sig"));
-}
-
 struct last { const struct dr_options *o; char site[80], id[80]; };
 
 static int newest(void *arg, const char *site, const char *id)
@@ -274,15 +164,13 @@ int dr_report(const struct dr_options *o)
     (void)run_each(newest, &l);
     rc = l.id[0] ? run_open(l.site, l.id, false, &r, &err) : err_set(&err, ERR_NOENT, "expected a run on this machine, found none");
     if (rc == 0)
-        rc = record_verify(r->dir, trusted(r), NULL, NULL, &lines, &err);
-    if (rc == 0 && countersign(r, trusted(r), &witness, &why) == ERR_DAMAGE) {
+        rc = record_verify(r->dir, witness_key(r), NULL, NULL, &lines, &err);
+    if (rc == 0 && (witness_ask(r, &witness, &why) == ERR_DAMAGE || (!o->run && witness && witness_newest(r, witness, &why)))) {
         rc = ERR_DAMAGE;
         err = why;
     }
-    if (rc == 0 && witness && !witness_holds(r, witness))
-        rc = err_set(&err, ERR_DAMAGE, "run %s: expected a countersignature by the other site's key, found another", r->id);
     if (rc == 0)
-        (out_json ? print_json : print_text)(r, trusted(r), witness, why.msg, lines);
+        (out_json ? print_json : print_text)(r, witness_key(r), witness, why.msg, lines);
     json_decref(witness);
     code = rc ? out_error(&err, rc) : EXIT_OK;
     run_close(r);

@@ -82,14 +82,32 @@ int run_site(const struct plan *p, const struct dr_options *o, const struct plan
 
 /* ---- directories ---- */
 
+/* One that was made is on disk when what lies in it is. */
+static int make_dir(const char *path, mode_t mode, struct err *err)
+{
+    char up[PATH_MAX];
+    char *slash;
+
+    if (mkdir(path, mode) == 0) {
+        snprintf(up, sizeof up, "%s", path);
+        slash = strrchr(up, '/');
+        up[slash && slash != up ? slash - up : 1] = '\0';
+        return record_sync_dir(up) ? err_from_errno(err, errno, "%s", up) : 0;
+    }
+    return errno == EEXIST ? 0 : err_from_errno(err, errno, "%s", path);
+}
+
 static int make_dirs(char *path, struct err *err)
 {
     for (char *c = path + 1; (c = strchr(c, '/')); *c++ = '/') {
+        int rc;
+
         *c = '\0';
-        if (mkdir(path, 0755) && errno != EEXIST)
-            return err_from_errno(err, errno, "%s", path);
+        rc = make_dir(path, 0755, err);
+        if (rc)
+            return rc;
     }
-    return mkdir(path, 0700) && errno != EEXIST ? err_from_errno(err, errno, "%s", path) : 0;
+    return make_dir(path, 0700, err);
 }
 
 int run_site_dir(const char *site, char buf[PATH_MAX], struct err *err)

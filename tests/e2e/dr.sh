@@ -383,21 +383,24 @@ change() { sed -i '5s/"ms":[0-9]*/"ms":1/; 5s/intent/inteNt/' $(J); }
 remove() { sed -i 5d $(J); }
 shorten() { sed -i '$d' $(J); }
 shorten_all() { sed -i '$d' $(J) && rm state/sites/b/runs/*/head && cp $(J) j && python3 -c 'pass'; }
-sign_anew() { # all of it, well-formed, with one figure changed, by a new key that is put in the place of the site's
-	python3 - state/sites/b $(J) <<-'END'
+sign_anew() { # sign_anew [own]: all of it, well-formed, with one figure changed and a line more, by a new key that is put in the place of the site's; own: by the site's own
+	python3 - state/sites/b $(J) "${1-}" <<-'END'
 		import base64, hashlib, os, re, subprocess, sys
-		site, journal = sys.argv[1:]
+		site, journal, own = sys.argv[1:]
 		run = os.path.dirname(journal)
-		der = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-outform", "DER"], capture_output=True, check=True).stdout
+		if own: der = bytes.fromhex("302e020100300506032b657004220420") + open(site + "/site.key", "rb").read()
+		else: der = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-outform", "DER"], capture_output=True, check=True).stdout
 		open("new.der", "wb").write(der)
 		pub = subprocess.run(["openssl", "pkey", "-inform", "DER", "-in", "new.der", "-pubout", "-outform", "DER"], capture_output=True, check=True).stdout[-32:]
 		def sign(text):
 		    open("new.text", "w").write(text)
 		    return base64.b64encode(subprocess.run(["openssl", "pkeyutl", "-sign", "-inkey", "new.der", "-keyform", "DER", "-rawin", "-in", "new.text"], capture_output=True, check=True).stdout).decode()
 		prev, out = "", []
-		for n, l in enumerate(open(journal), 1):
-		    body = re.sub('"prev":"[^"]*"$', '"prev":"%s"' % prev, l[:l.rindex(',"hash":"')])
-		    if n == 3: body = re.sub('"ms":[0-9]*', '"ms":1', body)
+		bodies = [l[:l.rindex(',"hash":"')] for l in open(journal)]
+		bodies.append('{"seq":%d,"time":"2026-01-01T00:00:00.000Z","event":"more","prev":"x"' % (len(bodies) + 1))
+		for n, body in enumerate(bodies, 1):
+		    body = re.sub('"prev":"[^"]*"$', '"prev":"%s"' % prev, body)
+		    if n == 4: body = re.sub('"ms":[0-9]*', '"ms":1', body)
 		    prev = hashlib.sha256(body.encode()).hexdigest()
 		    out.append('%s,"hash":"%s","sig":"%s"}\n' % (body, prev, sign(prev)))
 		open(journal, "w").writelines(out)
@@ -407,12 +410,30 @@ sign_anew() { # all of it, well-formed, with one figure changed, by a new key th
 		open(site + "/site.pub", "w").write(base64.b64encode(pub).decode() + "\n")
 	END
 }
+no_report() { plan && fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any; }
+check "a run whose report nobody asked for" no_report
 check "a changed line is detected" damaged "line 5: expected the hash .* it was changed" change
 check "a removed line is detected" damaged "a line was removed" remove
 check "a line taken off the end is detected" damaged "its end was taken off" shorten
 check "and with the head gone as well" damaged "expected the head|expected line|countersigned" shorten_all
 check "a record signed by another key than the site's is detected" damaged "as countersigned before, found" sign_anew
 other_key() { rm state/sites/b/site.key state/sites/b/site.pub; }
+check "one made anew by the site's own key, and longer, is detected by what the other site knows" damaged "as site a countersigned it before, found" sign_anew own
+last_run_removed() { # two runs; the record of the second one is taken away
+	local last
+	exits 0 "$SPARE" dr commit && returns && exits 0 "$SPARE" dr rejoin b.st --site b || return 1
+	last=$(ls state/sites/b/runs | tail -n 1) && cp -a state state.was && rm -r "state/sites/b/runs/$last" || return 1
+	exits 13 "$SPARE" dr report --site b && says "run $last: expected its record here, since site a countersigned" && { "$SPARE" dr plan check b.st --site b --quick >out 2>&1; prints "PROBLEM +record +run $last: expected line"; }; local rc=$?
+	rm -rf state && mv state.was state
+	return $rc
+}
+torn_note() { # a crash within a line of what the other site noted: it is cut off by the next one
+	local note=state/sites/a/witness.b.$(ls state/sites/b/runs | head -n 1)
+	[ -s "$note" ] && truncate -s -5 "$note" && exits 0 "$SPARE" dr report --site b && ! grep -qvE '^[0-9]+ [0-9a-f]{64} [A-Za-z0-9+/]{43}=$' "$note" && [ "$(tail -c 1 "$note" | wc -l)" = 1 ]
+}
+check "a torn line of what the other site noted is mended" torn_note
+check "a record of the last run that is not there any more is detected" last_run_removed
+check "a run whose report nobody asked for, again" no_report
 check "and one that the site's key did not sign" damaged "expected a signature by|expected a head signed" other_key
 
 # ---- ready before it is needed
