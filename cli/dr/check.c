@@ -182,7 +182,7 @@ static char *script(const struct plan *p, const struct plan_site *s)
     each_word(m, &p->compare.units, "unit", "systemctl cat \"$w\" 2>/dev/null | cksum | grep -v '^4294967295 0'");
     each_word(m, &p->compare.files, "file", "sha256sum -- \"$w\" 2>/dev/null | cut -c1-64");
     each_word(m, &p->compare.users, "user", "id \"$w\" 2>/dev/null | tr -d '\\t'");
-    each_word(m, &p->compare.ports, "port", "n=${w#*/}; case $w in udp/*) t=udp;; *) t=tcp;; esac; h=$(printf ':%04X ' \"$n\"); grep -qi \"$h.* 0A \" /proc/net/$t /proc/net/${t}6 2>/dev/null && echo taken || echo free");
+    each_word(m, &p->compare.ports, "port", "n=${w#*/}; case $w in udp/*) t=udp s=07;; *) t=tcp s=0A;; esac; h=$(printf ':%04X ' \"$n\"); grep -qi \"^ *[0-9]*: [0-9A-F]*$h[^ ]* $s \" /proc/net/$t /proc/net/${t}6 2>/dev/null && echo taken || echo free");
     for (unsigned i = 0; i < p->systems.n; i++) {
         const struct plan_system *y = &p->systems.v[i];
         const struct plan_command *const c[] = { &y->start, &y->stop, &y->health };

@@ -108,13 +108,17 @@ static int begin(struct run *r, struct err *err)
     return go(r, err);
 }
 
-static int resume(const char *site, const char *id, enum run_kind kind, const struct dr_options *o, struct run **out, struct err *err)
+static int resume(const char *site, const char *id, enum run_kind kind, const struct plan_source *src, const struct dr_options *o, struct run **out, struct err *err)
 {
+    char hash[SEAL_HASH_TEXT];
     json_t *opt;
     int rc = run_open(site, id, true, out, err);
 
     if (rc)
         return rc;
+    seal_hash(src->text, src->len, hash);
+    if (strcmp(hash, (*out)->plan_sha256) != 0)
+        out_message("%s is not the plan that run %s began with, %s/plan.yaml: going on with that one; --new begins a run by the plan as it is now", src->from, id, (*out)->dir);
     if ((*out)->kind != kind || (*out)->back)
         return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", id, run_kind_name(*out), run_state_name(*out));
     if ((*out)->state == RUN_UP) {
@@ -184,7 +188,7 @@ static int start(enum run_kind kind, const struct dr_options *o, struct run **ou
     if (src.store)
         plan_note(src.store);
     if (o->run || (!o->again && run_find(p->h.name, here->h.name, true, id, err) == 0)) {
-        rc = resume(here->h.name, o->run ? o->run : id, kind, o, out, err);
+        rc = resume(here->h.name, o->run ? o->run : id, kind, &src, o, out, err);
         goto out;
     }
     memset(err, 0, sizeof *err);
@@ -319,6 +323,13 @@ int dr_commit(const struct dr_options *o)
     return code;
 }
 
+static int64_t accepted_of(const json_t *how)
+{
+    const json_t *any = json_object_get(how, "accept_loss_ms");
+
+    return json_is_string(any) ? INT64_MAX : json_is_integer(any) ? json_integer_value(any) : -1;
+}
+
 static int go_back(struct run *r, const struct dr_options *o, struct err *err)
 {
     json_t *how = decided(o);
@@ -335,6 +346,14 @@ static int go_back(struct run *r, const struct dr_options *o, struct err *err)
         rc = err_set(err, ERR_BUSY, "run %s is over (%s): `spare dr switchover` goes back without losing anything", r->id, run_state_name(r));
     if (rc) {
         json_decref(how);
+        return rc;
+    }
+    if (!r->back)
+        rc = run_may_go_back(r, accepted_of(how), err);
+    if (rc) {
+        json_object_set_new(how, "error", json_string(err_name(rc)));
+        json_object_set_new(how, "why", record_text(err->msg));
+        (void)run_note(r, "refused", "", how, NULL);
         return rc;
     }
     /* A rollback that was stopped goes on, as any run does. */
@@ -405,11 +424,14 @@ static int list_one(void *arg, const char *site, const char *id)
     struct run *r = NULL;
     struct err why = { 0 };
     char a[32];
+    int rc;
 
     if (o->site && strcmp(o->site, site) != 0)
         return 0;
-    if (run_open(site, id, false, &r, &why)) {
-        out_warn("%s", why.msg);
+    rc = run_open(site, id, false, &r, &why);
+    if (rc) {
+        if (rc != ERR_NOENT)             /* one that never began is none */
+            out_warn("%s", why.msg);
         return 0;
     }
     if (o->plan && strcmp(o->plan, r->plan->h.name) != 0) {

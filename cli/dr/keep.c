@@ -79,6 +79,9 @@ static int line(void *arg, const json_t *o)
     const char *event = item_text(o, "event"), *id = item_text(o, "notice");
     struct notice *n = *id ? find_notice(k, id) : NULL;
 
+    /* What the policy was refused once is said, and left to people. */
+    if (strcmp(event, "refused") == 0 && strcmp(item_text(o, "by"), "policy") == 0)
+        k->decided = true;
     if (strcmp(event, "notice") == 0 && !n && k->n_notices < NOTICES) {
         n = &k->notices[k->n_notices++];
         snprintf(n->id, sizeof n->id, "%s", id);

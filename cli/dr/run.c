@@ -28,6 +28,7 @@ static int64_t time_of(const json_t *line)
 static void begin_line(struct run *r, const json_t *o)
 {
     r->began_wall_ms = time_of(o);
+    snprintf(r->plan_sha256, sizeof r->plan_sha256, "%s", item_text(o, "plan_sha256"));
     r->to = plan_site(r->plan, item_text(o, "to"));
     r->from = plan_site(r->plan, item_text(o, "from"));
     r->kind = strcmp(item_text(o, "kind"), "failover") == 0 ? RUN_FAILOVER : strcmp(item_text(o, "kind"), "switchover") == 0 ? RUN_SWITCHOVER : RUN_REJOIN;

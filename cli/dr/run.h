@@ -52,7 +52,8 @@ struct run {
     enum run_kind kind;
     enum run_state state;
     bool back;                  /* it is being rolled back: to and from have changed places */
-    struct plan *plan;
+    struct plan *plan;          /* as it was when the run began; text_sha256: of what was read, plan_sha256: as the first line has it */
+    char text_sha256[SEAL_HASH_TEXT], plan_sha256[SEAL_HASH_TEXT];
     const struct plan_site *here, *to, *from;
     struct seal *seal;
     struct record *rec;
@@ -84,7 +85,8 @@ struct run {
 int run_site(const struct plan *p, const struct dr_options *o, const struct plan_site **out, struct err *err);
 /* run_site_dir(site, buf): STATE/sites/SITE, made. */
 int run_site_dir(const char *site, char buf[PATH_MAX], struct err *err);
-/* run_new: a run that begins now, with its lock. run_open: one that is there; with ${work} its lock is taken: LOCKED another process goes on with it. Of both: run_close. */
+/* run_new: a run that begins now, with its lock. run_open: one that is there; with ${work} its lock is taken: LOCKED another process goes on with it; NOENT: there is none,
+ * or it was cut off before its first line; DAMAGE: the record, or its copy of the plan, is not what was written. Of both: run_close. */
 int  run_new(enum run_kind kind, const struct plan_source *src, const struct dr_options *o, const struct plan_site *here, const struct plan_site *to, const struct plan_site *from, struct run **out, struct err *err);
 int  run_open(const char *site, const char *id, bool work, struct run **out, struct err *err);
 /* run_options(o, into, err): what the command line says, as fields of a line. USAGE. */
@@ -109,6 +111,8 @@ struct step *run_step(struct run *r, const char *name);
 
 /* run_act(r, s, more, err): does a step that is no command of the plan; ${more}: fields for its result. 0; a negative code: it failed. LOSTDATA: refused. */
 int run_act(struct run *r, struct step *s, json_t *more, struct err *err);
+/* run_may_go_back(r, accepted_ms, err): whether a rollback would begin at all: asked before it does, so that a run whose rollback is refused stays up. AWAY, LOSTDATA. */
+int run_may_go_back(struct run *r, int64_t accepted_ms, struct err *err);
 /* run_by_spare(kind): run_act does it. */
 bool run_by_spare(enum step_kind kind);
 

@@ -140,31 +140,47 @@ static int confirm_failover(struct run *r, json_t *more, struct err *err)
     return 0;
 }
 
-static int confirm_rollback(struct run *r, json_t *more, struct err *err)
+/* ${to}: where it would go back to; as seen. */
+static int may_go_back(const struct run *r, const struct plan_site *to, const struct plan_site *from, const struct site_store *seen, int64_t accepted_ms, json_t *more, struct err *err)
 {
     int64_t lost = r->promoted_wall_ms >= 0 ? record_wall_ms() - r->promoted_wall_ms : 0;
     char text[48];
 
-    for (unsigned i = 0; i < r->to->stores.n && i < 16; i++)
-        if (!r->to_seen[i].reached)
-            return err_set(err, ERR_AWAY, "site %s is not reached, so nothing can go back to it: %s", r->to->h.name, r->to_seen[i].why);
+    for (unsigned i = 0; i < to->stores.n && i < 16; i++)
+        if (!seen[i].reached)
+            return err_set(err, ERR_AWAY, "site %s is not reached, so nothing can go back to it: %s", to->h.name, seen[i].why);
     if (r->kind == RUN_SWITCHOVER)
         return 0;
     loss_text(lost, text);
-    json_object_set_new(more, "loss_at_most_ms", json_integer(lost));
-    if (lost > r->accept_loss_ms)
+    if (more)
+        json_object_set_new(more, "loss_at_most_ms", json_integer(lost));
+    if (lost > accepted_ms)
         return err_set(err, ERR_LOSTDATA, "what was changed here in %s since %s took over would not be in the live tree of %s (it is kept, as a branch). --accept-loss BOUND (or any) goes on; `spare dr commit` and "
-                       "`spare dr switchover` go back without losing anything", text, r->from->h.name, r->to->h.name);
+                       "`spare dr switchover` go back without losing anything", text, from->h.name, to->h.name);
     return 0;
+}
+
+int run_may_go_back(struct run *r, int64_t accepted_ms, struct err *err)
+{
+    look(r);
+    return may_go_back(r, r->from, r->to, r->from_seen, accepted_ms, NULL, err);
+}
+
+static int confirm_rollback(struct run *r, json_t *more, struct err *err)
+{
+    return may_go_back(r, r->to, r->from, r->to_seen, r->accept_loss_ms, more, err);
 }
 
 /* Both must be there, one primary and one standby. */
 static int confirm_both(struct run *r, struct err *err)
 {
     for (unsigned i = 0; i < r->from->stores.n && i < 16; i++) {
-        const struct site_store *from = &r->from_seen[i], *to = &r->to_seen[i];
         const char *st = r->from->stores.v[i].h.name;
+        /* The same stores at every site, but not in the same order. */
+        const struct site_store *from = &r->from_seen[i], *to = &r->to_seen[plan_store(r->to, st) - r->to->stores.v];
 
+        if (from->reached && to->reached && strcmp(from->lineage, to->lineage) != 0)
+            return err_set(err, ERR_DAMAGE, "store %s: expected the same store at both sites, found lineage %.16s at %s and %.16s at %s", st, from->lineage, r->from->h.name, to->lineage, r->to->h.name);
         if (!from->reached)
             return err_set(err, ERR_AWAY, "site %s, store %s is not reached: %s", r->from->h.name, st, from->why);
         if (!is_primary(from) && !is_primary(to))

@@ -266,6 +266,7 @@ static int load_plan(struct run *r, const char *site, struct err *err)
     fclose(f);
     if (!m || fclose(m))
         return err_set(err, ERR_NOMEM, "no memory");
+    seal_hash(text, len, r->text_sha256);
     p.file = path;
     rc = plan_parse(text, len, &r->plan, &p, err);
     problems_release(&p);
@@ -297,6 +298,17 @@ static int open_parts(struct run *r, const char *site, bool work, struct err *er
     return rc;
 }
 
+/* Cut off before its first line: nothing was done by it. One that has a head had lines. */
+static int never_began(const struct run *r, struct err *err)
+{
+    char path[PATH_MAX + 16];
+
+    snprintf(path, sizeof path, "%s/head", r->dir);
+    if (access(path, F_OK) == 0)
+        return err_set(err, ERR_DAMAGE, "%s/journal: expected the lines its head knows of, found none: they were taken off", r->dir);
+    return err_set(err, ERR_NOENT, "%s: expected a run, found one that never began", r->id);
+}
+
 int run_open(const char *site, const char *id, bool work, struct run **out, struct err *err)
 {
     struct run *r = blank();
@@ -311,8 +323,11 @@ int run_open(const char *site, const char *id, bool work, struct run **out, stru
     }
     if (rc == 0)
         rc = open_parts(r, site, work, err);
-    if (rc == 0 && !r->to)               /* cut off before its first line: nothing was done by it */
-        rc = err_set(err, ERR_NOENT, "%s: expected a run, found one that never began", id);
+    if (rc == 0 && !r->to)
+        rc = never_began(r, err);
+    else if (rc == 0 && strcmp(r->text_sha256, r->plan_sha256) != 0)
+        rc = err_set(err, ERR_DAMAGE, "%s/plan.yaml: expected the plan the run began with, SHA-256 %.16s..., found %.16s...: it was changed; a run goes on with the plan it began with, `--new` begins one with another", r->dir,
+                     r->plan_sha256, r->text_sha256);
     if (rc)
         run_close(r);
     else
@@ -424,8 +439,11 @@ static int find_one(void *arg, const char *site, const char *id)
 
     if (f->site && strcmp(site, f->site) != 0)
         return 0;
-    if (run_open(site, id, false, &r, &why)) {
-        out_message("%s: not looked at: %s", id, why.msg);
+    int rc = run_open(site, id, false, &r, &why);
+
+    if (rc) {
+        if (rc != ERR_NOENT)             /* one that never began is none */
+            out_message("%s: not looked at: %s", id, why.msg);
         return 0;
     }
     if ((!f->plan || strcmp(r->plan->h.name, f->plan) == 0) && (!f->open || !run_over(r)))

@@ -273,6 +273,7 @@ void site_look(const struct site_view *v, const struct plan_site *s, const struc
     if (out->reached) {
         text_of(o, "role", out->role, sizeof out->role);
         text_of(o, "state", out->state, sizeof out->state);
+        text_of(o, "lineage", out->lineage, sizeof out->lineage);
         text_of(o, "mounted_at", out->mounted_at, sizeof out->mounted_at);
         out->epoch = item_u64(o, "epoch");
         out->durable_lsn = item_u64(o, "durable_lsn");

@@ -14,7 +14,7 @@ cleanup() {
 	local f m
 	sshd_stop
 	for f in "$WORK"/svc/*.pid "$WORK"/hook.pid; do [ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null; done
-	for m in a.m b.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
+	for m in a.m b.m a2.m b2.m; do umount -l "$WORK/$m/.snapshots" 2>/dev/null; umount -l "$WORK/$m" 2>/dev/null; done
 }
 trap cleanup EXIT
 if [ -n "${ONLY-}" ]; then
@@ -302,6 +302,36 @@ check "a step by hand waits for its acknowledgement" by_hand
 policy() { plan; echo 'commit: {after: 1s, then: commit}' >>plan.yaml; fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true eval '"$SPARE" dr list | grep -q committed'; local rc=$?; plan; return $rc; }
 check "nobody decides: the plan's policy does" policy
 
+policy_refused() { # the policy wants to go back to a site that is gone: it is refused, and the run stays up, to be decided by people
+	plan; echo 'commit: {after: 1s, then: rollback}' >>plan.yaml
+	fresh && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true grep -q '"event":"refused".*"by":"policy"' state/sites/b/runs/*/journal && until_true grep -q '"message":"stopped"' state/sites/b/runs/*/journal &&
+		exits 22 "$SPARE" dr rollback --accept-loss any && says "nothing can go back to it" && exits 0 "$SPARE" dr commit && prints "failover .*committed" && serves b; local rc=$?
+	plan; return $rc
+}
+check "a policy that is refused leaves the run up, and is not tried again and again" policy_refused
+new_plan() { # a plan that is changed while a run is stopped
+	fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && rm svc/web.broken && echo "# changed" >>b.m/.spare/plan.yaml &&
+		exits 0 "$SPARE" dr failover b.st --site b && says "is not the plan that run .* began with" && serves b || return 1
+	echo "# changed" >>$(echo state/sites/b/runs/*/plan.yaml)
+	exits 13 "$SPARE" dr report --site b && says "expected the plan the run began with"
+}
+check "a changed plan: the run goes on with its own, and says so; its own that is changed is damage" new_plan
+no_line() { # killed before its first line, or with all of its lines taken off
+	local r=state/sites/b/runs/20200101T000000Z-failover-aaaa
+	fresh && lost && mkdir -p $r && cp plan.yaml $r && printf '{"seq":1,' >$r/journal && exits 0 "$SPARE" dr list && same "" "$(cat err)" && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && serves b || return 1
+	: >"$(ls -d state/sites/b/runs/*-failover-* | tail -n 1)/journal"
+	exits 13 "$SPARE" dr report --site b && says "they were taken off"
+}
+check "a run without a first line is none; one that had lines is damage" no_line
+two_stores() { # listed in another order at the other site
+	plan "s!data: {path: $WORK/a.st!more: {path: $WORK/a2.st, mount: $WORK/a2.m}, data: {path: $WORK/a.st!; s!stores: {data: {path: $WORK/b.st\(.*\)}\$!stores: {data: {path: $WORK/b.st\1, more: {path: $WORK/b2.st, mount: $WORK/b2.m}}!; s/SPARE_MOUNT/SPARE_MOUNT_DATA/"
+	sed -i 's/start: svc/start: SPARE_MOUNT=$SPARE_MOUNT_DATA svc/g; s/\({command: \|stop: \)svc/\1SPARE_MOUNT=$SPARE_MOUNT_DATA svc/g' plan.yaml
+	mkdir -p a2.m && "$SPARE" init a2.st >/dev/null && "$SPARE" mount a2.st a2.m && echo more >a2.m/more && fresh && "$SPARE" sync a2.st "$WORK/b2.st" >/dev/null && exits 0 "$SPARE" dr switchover b.st --site b && serves b && same more "$(cat b2.m/more)"; local rc=$?
+	plan; for m in a2.m b2.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m"; done
+	return $rc
+}
+check "stores that are listed in another order at the other site" two_stores
+
 # ---- killed at every line of the record, and at every child that is begun, and gone on with
 
 every() { # every LINE|CHILD COMMAND...: killed as the N-th line is made durable, or right behind the birth of the N-th child, which goes on; N is each multiple of KILLS; then once more, to its end
@@ -452,6 +482,15 @@ problems() { # one thing each
 	done
 }
 check "each thing that would not is named" problems
+
+ports() { # taken at both sites, which are one machine: the standby's is
+	local port
+	python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()' <> <(:) >udp.port & local pid=$!
+	until_true [ -s udp.port ] && port=$(cat udp.port) && plan && echo "compare: {ports: [udp/$port, tcp/$port]}" >>plan.yaml && fresh && { "$SPARE" dr plan check b.st --site b --quick >out 2>&1; prints "port udp/$port: is taken already at b" && fails grep "port udp/$port: nobody" out && prints "port tcp/$port: nobody listens at a"; }; local rc=$?
+	kill $pid; plan; return $rc
+}
+check "ports of both protocols" ports
 
 # ---- the runbook, typed as printed
 
