@@ -1,4 +1,4 @@
-/* check.c: `dr plan check`: whether the plan would work, before it is needed. It changes nothing; what it asks of channels and sites says that it is a trial. */
+/* check.c: `dr plan check`: whether the plan would work, before it is needed. It changes nothing but the runbook that is kept at each site; what it asks of channels and sites says that it is a trial. */
 #include "cli/dr/channel.h"
 #include "cli/dr/env.h"
 #include "cli/dr/run.h"
@@ -325,6 +325,39 @@ static void people(struct checking *c)
         say(c, LEVEL_OK, "contact", "%u contacts tried", n);
 }
 
+/* ---- the runbook ---- */
+
+/* At each site, from the plan as its own store has it: there for the day this one is gone. */
+static void runbooks(struct checking *c, const struct plan_source *src)
+{
+    char dir[PATH_MAX], own[SEAL_HASH_TEXT];
+
+    seal_hash(src->text, src->len, own);
+    for (unsigned i = 0; i < c->p->sites.n; i++) {
+        const struct plan_site *s = &c->p->sites.v[i];
+        const char *argv[] = { "dr", "plan", "runbook", s->stores.v[0].path, "--keep", NULL };
+        struct err why = { 0 };
+        json_t *o = NULL;
+
+        if (!c->seen[i][0].reached)
+            continue;                    /* (a problem already) */
+        if (site_spare(&c->view, s, argv, s->contact_ms + 5000, &o, &why) || !o)
+            say(c, LEVEL_PROBLEM, "runbook", "%s: not kept there: %s", s->h.name, why.msg);
+        else if (strcmp(item_text(o, "plan_sha256"), own) != 0)
+            say(c, LEVEL_WARNING, "runbook", "%s: its store has another plan (SHA-256 %.16s) than this one (%.16s): a change has not come there yet", s->h.name, item_text(o, "plan_sha256"), own);
+        else
+            say(c, LEVEL_OK, "runbook", "%s: kept in %s", s->h.name, item_text(o, "kept_in"));
+        json_decref(o);
+    }
+    /* A plan that is a file of no store is nowhere else. */
+    if (!src->store) {
+        struct err why = { 0 };
+
+        if (runbook_keep(c->p, src, dir, &why))
+            say(c, LEVEL_PROBLEM, "runbook", "%s", why.msg);
+    }
+}
+
 /* ---- records of before ---- */
 
 static void say_record(void *arg, const char *text)
@@ -367,6 +400,7 @@ int dr_plan_check(const struct dr_options *o)
         compare(c);
         people(c);
         records(c);
+        runbooks(c, &src);
     }
     code = rc ? out_error(&err, rc) : c->problems ? EXIT_FAILED : c->warnings ? EXIT_WARNINGS : EXIT_OK;
     for (unsigned i = 0; c && i < PLAN_MAX_SITES; i++)

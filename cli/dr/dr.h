@@ -7,6 +7,8 @@
 #include "cli/dr/plan_find.h"
 #include "cli/out.h"
 
+#include <limits.h>
+
 struct dr_options {
     const char *plan;           /* a name, a store, a file; NULL: the only one */
     const char *site;           /* --site: which site this is, or which is meant */
@@ -19,7 +21,7 @@ struct dr_options {
     const char *reason;         /* --reason */
     bool unfenced;              /* --unfenced */
     bool html;                  /* --html */
-    bool keep;                  /* --keep: the runbook into the store */
+    bool keep;                  /* --keep: the runbook into this machine's state, and into the store where it is mounted */
     bool failed;                /* --failed: ack of a manual step that could not be done */
     bool quick;                 /* --quick: plan check without hooks and notices */
     bool again;                 /* --new: a run of its own, though one is open */
@@ -29,6 +31,8 @@ struct dr_options {
 int dr_plan_check(const struct dr_options *o);
 int dr_plan_show(const struct dr_options *o);
 int dr_plan_runbook(const struct dr_options *o);
+/* runbook_keep(p, src, dir, err): both forms, as STATE/runbooks/PLAN.txt and .html, where they differ from what is there; the directory in ${dir}. */
+int runbook_keep(const struct plan *p, const struct plan_source *src, char dir[PATH_MAX], struct err *err);
 /* Of failover, switchover: 0 up; 1 stopped; 20, 21 up, but RPO or RTO missed; 23 refused. The same command goes on with what was stopped or killed. */
 int dr_failover(const struct dr_options *o);
 int dr_switchover(const struct dr_options *o);

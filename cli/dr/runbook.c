@@ -4,6 +4,7 @@
  */
 #include "cli/dr/dr.h"
 #include "cli/dr/env.h"
+#include "cli/dr/seal.h"
 #include "fs/mount.h"
 
 #include <errno.h>
@@ -12,10 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-struct book { FILE *f; bool html; const struct plan *p; const char *from; unsigned step; };
+struct book { FILE *f; bool html; const struct plan *p; const char *from, *sha256; unsigned step; };
 
 /* ---- what a page is made of ---- */
 
@@ -422,12 +423,7 @@ static const char style[] =
 static void title(struct book *b)
 {
     const struct plan *p = b->p;
-    char when[64];
-    time_t now = time(NULL);
-    struct tm tm;
 
-    gmtime_r(&now, &tm);
-    strftime(when, sizeof when, "%Y-%m-%d %H:%M UTC", &tm);
     if (b->html) {
         fputs("<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8><title>", b->f);
         put(b, p->h.name);
@@ -437,7 +433,8 @@ static void title(struct book *b)
     } else {
         fprintf(b->f, "# %s: how to recover it\n\n", p->title ? p->title : p->h.name);
     }
-    say(b, text("Plan %s, from %s, as of %s. Paper gets old: print it anew when the plan changes.", p->h.name, b->from, when));
+    /* No date: the same plan makes the same pages, and they are written when they differ. */
+    say(b, text("Plan %s, from %s, SHA-256 %.16s. Paper gets old: print it anew when the plan changes. Printed: ______________", p->h.name, b->from, b->sha256));
     for (unsigned i = 0; i < p->sites.n; i++) {
         const struct plan_site *s = &p->sites.v[i];
 
@@ -477,10 +474,12 @@ static void whole(struct book *b)
 }
 
 /* The page, malloced. */
-static int make_page(const struct plan *p, const char *from, bool html, char **page, size_t *len, struct err *err)
+static int make_page(const struct plan *p, const struct plan_source *src, bool html, char **page, size_t *len, struct err *err)
 {
-    struct book b = { .html = html, .p = p, .from = from };
+    char sha256[SEAL_HASH_TEXT];
+    struct book b = { .html = html, .p = p, .from = src->from, .sha256 = sha256 };
 
+    seal_hash(src->text, src->len, sha256);
     b.f = open_memstream(page, len);
     if (!b.f)
         return err_set(err, ERR_NOMEM, "no memory");
@@ -488,44 +487,100 @@ static int make_page(const struct plan *p, const char *from, bool html, char **p
     return fclose(b.f) ? err_set(err, ERR_NOMEM, "no memory") : 0;
 }
 
+static bool is_equal(const char *path, const char *page, size_t len)
+{
+    char *old = malloc(len + 1);
+    FILE *f = old ? fopen(path, "re") : NULL;
+    bool same = f && fread(old, 1, len + 1, f) == len && memcmp(old, page, len) == 0;
+
+    if (f)
+        fclose(f);
+    free(old);
+    return same;
+}
+
+/* Whole under its name, or as before. */
 static int write_page(const char *dir, const char *name, const char *page, size_t len, struct err *err)
 {
-    char path[PATH_MAX], tmp[PATH_MAX + 8];
+    char path[PATH_MAX + 128], tmp[PATH_MAX + 160];
     FILE *f;
     bool ok;
 
-    if (snprintf(path, sizeof path, "%s/.spare/%s", dir, name) >= (int)sizeof path)
-        return err_set(err, ERR_NAMETOOLONG, "%s: too long", dir);
-    snprintf(tmp, sizeof tmp, "%s.new", path);
+    snprintf(path, sizeof path, "%.*s/%.100s", PATH_MAX, dir, name);
+    if (is_equal(path, page, len))
+        return 0;
+    snprintf(tmp, sizeof tmp, "%s.%d", path, (int)getpid());
     f = fopen(tmp, "we");
     if (!f)
         return err_from_errno(err, errno, "%s", tmp);
     ok = fwrite(page, 1, len, f) == len && fflush(f) == 0 && fsync(fileno(f)) == 0;
-    if (fclose(f) || !ok || rename(tmp, path))
-        return err_from_errno(err, errno, "%s", path);
-    out_text("%s\n", out_name(path));
+    if (fclose(f) || !ok || rename(tmp, path)) {
+        int e = errno;
+
+        (void)unlink(tmp);
+        return err_from_errno(err, e, "%s", path);
+    }
     return 0;
 }
 
-/* Both forms beside the plan, in the store it protects: so they are at every standby as soon as they are here. */
-static int keep_pages(const struct plan *p, const struct plan_source *src, struct err *err)
+static int write_both(const struct plan *p, const struct plan_source *src, const char *dir, const char *name, struct err *err)
 {
-    struct fs_mounted *m = malloc(sizeof *m);
-    char *page = NULL;
+    char file[128], *page = NULL;
     size_t len = 0;
-    int r = m ? 0 : ERR_NOMEM;
+    int r = 0;
 
-    if (r == 0 && (!src->store || fs_mounted_store(src->store, m)))
-        r = err_set(err, ERR_NOENT, "%s: expected a plan in a store that is mounted here, found none", src->from);
     for (int html = 0; r == 0 && html < 2; html++) {
-        r = make_page(p, src->from, html, &page, &len, err);
+        snprintf(file, sizeof file, "%.70s.%s", name, html ? "html" : "txt");
+        r = make_page(p, src, html, &page, &len, err);
         if (r == 0)
-            r = write_page(m->dir, html ? "runbook.html" : "runbook.txt", page, len, err);
+            r = write_page(dir, file, page, len, err);
         free(page);
         page = NULL;
     }
-    free(m);
     return r;
+}
+
+int runbook_keep(const struct plan *p, const struct plan_source *src, char dir[PATH_MAX], struct err *err)
+{
+    snprintf(dir, PATH_MAX, "%s/runbooks", dr_state_dir());
+    for (char *c = dir + 1; (c = strchr(c, '/')); *c++ = '/') {
+        *c = '\0';
+        (void)mkdir(dir, 0755);
+    }
+    if (mkdir(dir, 0700) && errno != EEXIST)
+        return err_from_errno(err, errno, "%s", dir);
+    return write_both(p, src, dir, p->h.name, err);
+}
+
+/* In this machine's state; and beside the plan, where the store it protects is mounted here: so that they are at every standby as soon as they are here. */
+static int keep_pages(const struct plan *p, const struct plan_source *src, struct err *err)
+{
+    struct fs_mounted *m = malloc(sizeof *m);
+    char dir[PATH_MAX], beside[PATH_MAX + 8] = "", sha256[SEAL_HASH_TEXT];
+    int r = m ? runbook_keep(p, src, dir, err) : ERR_NOMEM;
+
+    if (r == 0 && src->store && fs_mounted_store(src->store, m) == 0) {
+        snprintf(beside, sizeof beside, "%.*s/.spare", PATH_MAX - 1, m->dir);
+        r = write_both(p, src, beside, "runbook", err);
+    }
+    free(m);
+    if (r)
+        return r;
+    if (out_json) {
+        json_t *j = json_object();
+
+        seal_hash(src->text, src->len, sha256);
+        json_object_set_new(j, "plan", json_string(p->h.name));
+        json_object_set_new(j, "plan_sha256", json_string(sha256));
+        json_object_set_new(j, "kept_in", json_string(dir));
+        out_object(j);
+        json_decref(j);
+        return 0;
+    }
+    out_text("%s/%s.txt, .html\n", out_name(dir), p->h.name);
+    if (*beside)
+        out_text("%s/runbook.txt, .html\n", out_name(beside));
+    return 0;
 }
 
 int dr_plan_runbook(const struct dr_options *o)
@@ -542,7 +597,7 @@ int dr_plan_runbook(const struct dr_options *o)
         goto out;
     }
     if (r == 0)
-        r = make_page(p, src.from, o->html, &page, &len, &err);
+        r = make_page(p, &src, o->html, &page, &len, &err);
     if (r == 0 && out_json) {
         json_t *j = json_object();
 

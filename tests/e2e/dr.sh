@@ -498,13 +498,18 @@ printed() { # printed FROM TO: the commands of the section that begins with FROM
 	awk -v from="## $1" -v to="## $2" 'index($0, from) == 1 { on = 1; next } index($0, to) == 1 { on = 0 } on && /^    [$>] / { print substr($0, 7) }' runbook.txt
 }
 typed() {
-	plan && fresh && exits 0 "$SPARE" dr plan runbook b.st && cp out runbook.txt && exits 0 "$SPARE" dr plan runbook b.st --html && grep -q '@media print' out && ! grep -qE 'https?://|src=|<script' out && lost || return 1
+	plan && fresh && { "$SPARE" dr plan check a.st --site a --quick >/dev/null 2>&1; cp state/runbooks/shop.txt runbook.txt; } && exits 0 "$SPARE" dr plan runbook b.st --html && grep -q '@media print' out && ! grep -qE 'https?://|src=|<script' out && lost || return 1
 	printf '#!/bin/sh\n[ "$1" != dr ] || exit 9\nexec %s "$@"\n' "$SPARE" >bin/spare.new && chmod +x bin/spare.new && mv bin/spare.new bin/spare
 	printed "Failover: a is gone" "The way back" >typed.sh && [ "$(wc -l <typed.sh)" -gt 10 ] && ! grep -q "spare dr" typed.sh && bash -e typed.sh >typed.out 2>&1 && serves b && ! grep -q NOT typed.out; local rc=$?
 	[ $rc = 0 ] || { cat typed.sh typed.out; }
 	return $rc
 }
 check "the runbook's commands, typed as printed, recover the site without dr" typed
+current() { # each check keeps it at each site, as the plan there has it
+	fresh && { "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "ok +runbook +a: kept in" && prints "ok +runbook +b: kept in"; } && grep -q "^## Failover: a is gone" state/runbooks/shop.txt && grep -q "^<!DOCTYPE html>" state/runbooks/shop.html || return 1
+	sed -i 's/svc mail start/svc mail start --new/' a.m/.spare/plan.yaml && { "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "warning +runbook +b: its store has another plan"; } && "$SPARE" sync a.st "$WORK/b.st" >/dev/null &&
+		{ "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "ok +runbook +b: kept in"; } && grep -q "svc mail start --new" state/runbooks/shop.txt
+}
 kept() { fresh && exits 0 "$SPARE" dr plan runbook a.st --keep && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && "$SPARE" cat --store b.st .spare/runbook.txt | grep -q "^## Failover: a is gone" && "$SPARE" cat --store b.st .spare/runbook.html | grep -q "^<!DOCTYPE html>"; }
 typed_back() {
 	returns && printed "The way back" "nothing more" >back.sh && bash -e back.sh >back.out 2>&1 && serves a && ! grep -q NOT back.out && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"; local rc=$?
@@ -513,4 +518,5 @@ typed_back() {
 }
 check "and the way back, too" typed_back
 check "kept in the store it is at the standby, too" kept
+check "plan check keeps it current at both sites" current
 finish
