@@ -170,9 +170,45 @@ static void hook(FILE *m, const char *name, const char *command)
     free(word);
 }
 
+/* Every command of the plan that may run at a site: fn gets what it is called, and which site it is about. What fences the others is run here. */
+typedef void hook_fn(void *arg, const char *name, const struct plan_command *c, const struct plan_site *other);
+static void each_hook(const struct plan *p, const struct plan_site *s, hook_fn *fn, void *arg)
+{
+    static const char *const words[] = { "start", "stop", "health" };
+    char name[160];
+
+    for (unsigned i = 0; i < p->systems.n; i++) {
+        const struct plan_system *y = &p->systems.v[i];
+        const struct plan_command *const c[] = { &y->start, &y->stop, &y->health };
+
+        for (unsigned k = 0; k < 3; k++) {
+            snprintf(name, sizeof name, "%s/%s", words[k], y->h.name);
+            if (c[k]->command)
+                fn(arg, name, c[k], NULL);
+        }
+    }
+    for (unsigned i = 0; i < p->traffic.n; i++) {
+        snprintf(name, sizeof name, "traffic/%s", p->traffic.v[i].h.name);
+        fn(arg, name, &p->traffic.v[i], NULL);
+    }
+    for (unsigned i = 0; i < p->sites.n; i++)
+        for (unsigned k = 0; &p->sites.v[i] != s && k < p->sites.v[i].fence.n; k++) {
+            snprintf(name, sizeof name, "fence/%s/%s", p->sites.v[i].h.name, p->sites.v[i].fence.v[k].h.name);
+            fn(arg, name, &p->sites.v[i].fence.v[k], &p->sites.v[i]);
+        }
+}
+
+static void add_hook(void *arg, const char *name, const struct plan_command *c, const struct plan_site *other)
+{
+    (void)other;
+    hook(arg, name, c->command);
+    if (c->check)
+        hook(arg, name, c->check);
+}
+
 static char *script(const struct plan *p, const struct plan_site *s)
 {
-    char *out = NULL, name[160];
+    char *out = NULL;
     size_t len = 0;
     FILE *m = open_memstream(&out, &len);
 
@@ -183,27 +219,7 @@ static char *script(const struct plan *p, const struct plan_site *s)
     each_word(m, &p->compare.files, "file", "sha256sum -- \"$w\" 2>/dev/null | cut -c1-64");
     each_word(m, &p->compare.users, "user", "id \"$w\" 2>/dev/null | tr -d '\\t'");
     each_word(m, &p->compare.ports, "port", "n=${w#*/}; case $w in udp/*) t=udp s=07;; *) t=tcp s=0A;; esac; h=$(printf ':%04X ' \"$n\"); grep -qi \"^ *[0-9]*: [0-9A-F]*$h[^ ]* $s \" /proc/net/$t /proc/net/${t}6 2>/dev/null && echo taken || echo free");
-    for (unsigned i = 0; i < p->systems.n; i++) {
-        const struct plan_system *y = &p->systems.v[i];
-        const struct plan_command *const c[] = { &y->start, &y->stop, &y->health };
-        static const char *const words[] = { "start", "stop", "health" };
-
-        for (unsigned k = 0; k < 3; k++) {
-            snprintf(name, sizeof name, "%s/%s", words[k], y->h.name);
-            if (c[k]->command)
-                hook(m, name, c[k]->command);
-        }
-    }
-    for (unsigned i = 0; i < p->traffic.n; i++) {
-        snprintf(name, sizeof name, "traffic/%s", p->traffic.v[i].h.name);
-        hook(m, name, p->traffic.v[i].command);
-    }
-    /* What fences the others is run here. */
-    for (unsigned i = 0; i < p->sites.n; i++)
-        for (unsigned k = 0; &p->sites.v[i] != s && k < p->sites.v[i].fence.n; k++) {
-            snprintf(name, sizeof name, "fence/%s/%s", p->sites.v[i].h.name, p->sites.v[i].fence.v[k].h.name);
-            hook(m, name, p->sites.v[i].fence.v[k].command);
-        }
+    each_hook(p, s, add_hook, m);
     return fclose(m) ? NULL : out;
 }
 
@@ -274,6 +290,50 @@ static void hooks_of(struct checking *c, unsigned i)
         if (strncmp(s, "hook ", 5) == 0 && s[len] == '\t' && strncmp(s + len + 1, "ok\n", 3) != 0)
             say(c, LEVEL_PROBLEM, "hook", "%.*s at %s: %.*s", (int)len - 5, s + 5, c->p->sites.v[i].h.name, (int)strcspn(s + len + 1, "\n"), s + len + 1);
     }
+}
+
+/* ---- trials ---- */
+
+struct trial { struct checking *c; const struct plan_site *at; unsigned n; };
+
+/* The command itself is not run. One that hangs is ended at its time-out, with what it began. */
+static void try_hook(void *arg, const char *name, const struct plan_command *c, const struct plan_site *other)
+{
+    struct trial *t = arg;
+    char step[200], said[400] = "";
+    struct proc p;
+    struct proc_end end = { .exit = 1 };
+    struct err why = { 0 };
+
+    if (!c->check || out_interrupted)
+        return;
+    t->n++;
+    snprintf(step, sizeof step, "check/%s", name);
+    if (site_command(&t->c->view, t->at, other, c->check, NULL, c->timeout_ms, step, &p, &why)) {
+        say(t->c, LEVEL_PROBLEM, "trial", "%s at %s: %s", name, t->at->h.name, why.msg);
+        return;
+    }
+    proc_wait(&p, &end, &out_interrupted);
+    proc_tail(&p, said, sizeof said);
+    proc_release(&p);
+    if (end.exit < 0)
+        say(t->c, LEVEL_PROBLEM, "trial", "%s at %s: its check took longer than %lld ms, and was ended%s%s", name, t->at->h.name, (long long)c->timeout_ms, *said ? "; it said last: " : "", said);
+    else if (end.exit)
+        say(t->c, LEVEL_PROBLEM, "trial", "%s at %s: its check: exit status %d%s%s", name, t->at->h.name, end.exit, *said ? ": " : "", said);
+}
+
+static void trials(struct checking *c)
+{
+    struct trial t = { .c = c };
+    const unsigned before = c->problems;
+
+    for (unsigned i = 0; i < c->p->sites.n && !c->o->quick; i++) {
+        t.at = &c->p->sites.v[i];
+        if (c->facts[i].reached)
+            each_hook(c->p, t.at, try_hook, &t);
+    }
+    if (t.n > 0 && c->problems == before)
+        say(c, LEVEL_OK, "trial", "%u checks of commands succeeded", t.n);
 }
 
 static void compare(struct checking *c)
@@ -398,6 +458,7 @@ int dr_plan_check(const struct dr_options *o)
         versions(c);
         objectives(c);
         compare(c);
+        trials(c);
         people(c);
         records(c);
         runbooks(c, &src);

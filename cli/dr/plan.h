@@ -28,7 +28,8 @@ enum plan_on_failure { ON_FAILURE_STOP, ON_FAILURE_CONTINUE, ON_FAILURE_MANUAL }
 struct plan_command {
     struct plan_head h;
     const char *command;
-    int64_t timeout_ms;         /* of one try; health: of all of them */
+    const char *check;          /* its trial: plan check runs it at each site the command may run at; NULL: there is none */
+    int64_t timeout_ms;         /* of one try, and of the trial; health: of all of them */
     int64_t retries;            /* tries after the first */
     int64_t interval_ms;        /* between tries */
     int64_t on_failure;         /* enum plan_on_failure */

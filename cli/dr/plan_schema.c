@@ -14,6 +14,7 @@
 
 #define COMMAND_FIELDS(timeout) \
     { "command", FIELD_TEXT, .at = offsetof(struct plan_command, command), .required = true }, \
+    { "check", FIELD_TEXT, .at = offsetof(struct plan_command, check) }, \
     { "timeout", FIELD_DURATION, .at = offsetof(struct plan_command, timeout_ms), .min = 1, .max = DAY, .unless = (timeout) }, \
     { "retries", FIELD_WHOLE, .at = offsetof(struct plan_command, retries), .min = 0, .max = 1000, .unless = 0 }, \
     { "interval", FIELD_DURATION, .at = offsetof(struct plan_command, interval_ms), .min = 0, .max = HOUR, .unless = SECOND }, \
@@ -24,6 +25,7 @@ static SCHEMA(command, "a command", struct plan_command, true);
 
 static const struct field health_fields[] = {
     { "command", FIELD_TEXT, .at = offsetof(struct plan_command, command), .required = true },
+    { "check", FIELD_TEXT, .at = offsetof(struct plan_command, check) },
     { "timeout", FIELD_DURATION, .at = offsetof(struct plan_command, timeout_ms), .min = 1, .max = DAY, .unless = MINUTE },
     { "interval", FIELD_DURATION, .at = offsetof(struct plan_command, interval_ms), .min = 10, .max = HOUR, .unless = 200 },
     { "stable", FIELD_WHOLE, .at = offsetof(struct plan_command, stable), .min = 1, .max = 100, .unless = 1 },
