@@ -113,10 +113,10 @@ const struct command commands[] = {
     { "dump", "FILE", "print a log segment, a pack, an archive file, a base, a superblock or a retained set", "", cmd_dump },
     { "dr", "plan|failover|switchover|commit|rollback|rejoin|ack|list|report [PLAN]", "disaster recovery: the plan, and what is done by it",
       "  PLAN                 its name, a store that has it at .spare/plan.yaml, or a file; by default the only one of this machine\n"
-      "  plan check           whether it would work: sites, versions, hooks, contacts, objectives, drift; changes nothing; --quick: no contacts\n"
+      "  plan check           whether it would work: sites, versions, hooks, contacts, objectives, drift; keeps the runbook at each site; --quick: tries nothing\n"
       "  plan show            systems in the order in which they come back\n"
       "  plan runbook         the plan as commands to be typed, with whom to call; --html: as a page to print;\n"
-      "                       --keep: both beside the plan, in the store, so that every standby has them\n"
+      "                       --keep: both into this machine's state, and beside the plan where its store is mounted\n"
       "  failover             the primary is gone: carry on here; what was stopped or killed goes on by the same command\n"
       "    --accept-loss BOUND    so much may be lost: a time, or any; without it nothing may\n"
       "    --prefer rpo|rto       rto: as much as the plan's RPO may be lost without asking\n"
