@@ -92,19 +92,39 @@ static int segment_before(void *arg, const struct log_segment_info *s)
     return 0;
 }
 
+/* What the first record says, or where there is none yet, will say; and who wrote it. */
+static int known_of(struct log *log, struct segment *seg, struct record *rec, struct frame *f, struct err *err)
+{
+    int rc;
+
+    if (seg->first == log_head(log)) {
+        log_last(log, &rec->prev_lsn, &rec->prev_hash);
+        pthread_mutex_lock(&log->mutex);
+        f->incarnation = log->incarnation;
+        rec->epoch = log->epoch;
+        pthread_mutex_unlock(&log->mutex);
+        rec->lsn = seg->first;
+        rec->wall_ns = io_wall_ns(log->io);
+        if (seg->first == log_head(log))
+            return 0;
+    }
+    rc = first_good(log, seg, rec, f, err);
+    if (rc == 0 && rec->lsn != seg->first)
+        rc = err_set(err, ERR_NOENT, "log: the first record of the segment that begins @%" PRIu64 " cannot be read", seg->first);
+    return rc;
+}
+
 /* What cannot be known any more (when it was made, what was before it and is gone) nobody asks for. */
 static int header_anew(struct log *log, const struct super *sb, struct segment *seg, struct segment_header *h, struct err *err)
 {
     struct before b = { seg->first, seg->gen, 0, 0 };
     uint64_t end = log_segment_end(log, seg);
-    struct record rec;
-    struct frame f;
-    int rc = first_good(log, seg, &rec, &f, err);
+    struct record rec = { 0 };
+    struct frame f = { 0 };
+    int rc = known_of(log, seg, &rec, &f, err);
 
     if (rc < 0)
         return rc;
-    if (rec.lsn != seg->first)
-        return err_set(err, ERR_NOENT, "log: the first record of the segment that begins @%" PRIu64 " cannot be read", seg->first);
     (void)log_segments(log, segment_before, &b);
     log_header_fill(log, h);
     memcpy(h->site, sb->site, 16);

@@ -256,6 +256,7 @@ int scrub(struct store *s, const struct scrub_options *opt, struct scrub_result 
     c.batch = malloc(BATCH * sizeof *c.batch);
     if (c.buf == NULL || c.batch == NULL)
         rc = err_set(err, ERR_NOMEM, "scrub: out of memory");
+    packs_cold(store_packs(s));          /* what is in memory is good, whatever the disk has by now */
     while (rc == 1) {
         rc = scrub_packs(&c, err);
         if (rc == 0)

@@ -52,6 +52,20 @@ static bool is_damage(int rc)
     return rc == ERR_DAMAGE || rc == ERR_IO;
 }
 
+/* ---- superblock and retained set ---- */
+
+static int copies(struct files *c)
+{
+    struct err why = { 0 };
+    int rc = store_copies_heal(c->s, &why, c->err);
+
+    if (rc == 1) {
+        c->mended += c->writable;
+        c->found(c->arg, &(struct wound){ .lsn = LOG_FIRST_ADDR }, &why);
+    }
+    return rc < 0 ? rc : 0;
+}
+
 /* ---- headers of the log ---- */
 
 static int note_segment(void *arg, const struct log_segment_info *i)
@@ -73,7 +87,7 @@ static int headers(struct files *c)
             c->mended++;
             anew = true;
         }
-        if (anew || (rc < 0 && rc != ERR_NOENT && rc != ERR_NOMEM) || (rc == ERR_NOENT && c->at[i] >= log_first(store_log(c->s)) && c->end[i] > c->at[i] && c->at[i] < log_written(store_log(c->s))))
+        if (anew || (rc < 0 && rc != ERR_NOENT && rc != ERR_NOMEM) || (rc == ERR_NOENT && c->at[i] >= log_first(store_log(c->s))))
             c->found(c->arg, &(struct wound){ .lsn = c->at[i] }, &why);
         rc = rc == ERR_NOMEM ? err_set(c->err, rc, "%s", why.msg) : 0;
     }
@@ -217,7 +231,7 @@ static int packs(struct files *c)
 
 int scrub_files(struct store *s, const struct scrub_options *opt, void (*found)(void *arg, const struct wound *w, const struct err *why), void *arg, uint64_t *mended, struct err *err)
 {
-    static int (*const kinds[])(struct files *c) = { headers, archives, bases, packs };
+    static int (*const kinds[])(struct files *c) = { copies, headers, archives, bases, packs };
     struct files c = { .s = s, .opt = opt, .found = found, .arg = arg, .err = err };
     struct store_info *info = malloc(sizeof *info);
     int rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "scrub: out of memory");

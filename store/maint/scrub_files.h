@@ -1,5 +1,5 @@
 /*
- * scrub_files.h: what of a store is not data: headers of segments, files of the archive, bases, heads and tables of packs. What the store has twice is made whole at once, without another site.
+ * scrub_files.h: what of a store is not data: copies of superblock and retained set, headers of segments, files of the archive, bases, heads and tables of packs. What the store has twice is made whole at once, without another site.
  *
  * Threads: any; takes no lock but for moments, and store_maint_begin where a file is made anew.
  */

@@ -61,5 +61,7 @@ int64_t packs_check_shape(struct packs *ps, uint64_t gen, void (*bad)(void *arg,
 struct packs_info { uint64_t first, end, counts_to, gen, bytes; char name[PACK_NAME_MAX]; };
 int  packs_list(struct packs *ps, int (*fn)(void *arg, const struct packs_info *i), void *arg, struct err *err);
 uint64_t packs_memory(struct packs *ps);
+/* packs_cold(ps): nothing of what was read is remembered: what is read next comes from the files. */
+void packs_cold(struct packs *ps);
 
 #endif

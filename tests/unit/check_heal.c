@@ -377,7 +377,7 @@ static int flip_there(void *arg, const struct log_segment_info *i)
 {
     struct place *p = arg;
 
-    if (p->at >= i->first && p->at < i->end)
+    if (p->at >= i->first && (p->at < i->end || p->header))
         ck_assert(simio_flip(p->t->sim, i->name, p->header ? 100 : 4096 + p->at - i->first, 0x40));
     return 0;
 }
@@ -469,6 +469,12 @@ START_TEST(records_that_cannot_be_read_are_healed)
         ck_assert_msg(upkeep_pack(other->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
         flip(t, from + 48 + 30, false);
         break;
+    case 8:                                                              /* the header of a segment with no record yet */
+        ck_assert_int_eq(log_roll(store_log(t->s), NULL), 0);
+        flip(t, log_head(store_log(t->s)), true);
+        break;
+    case 9: ck_assert(simio_flip(t->sim, "retained.0", 90, 1)); break;
+    case 10: ck_assert(simio_flip(t->sim, "super.1", 200, 1)); break;
     }
     read_all(t, &n);
     ck_assert_uint_gt(n.records, 0);
@@ -638,7 +644,7 @@ int main(void)
     tcase_add_loop_test(t, scrub_goes_on_where_it_was_stopped, 0, 2);
     tcase_add_test(t, scrub_goes_on_behind_a_record_that_cannot_be_read);
     tcase_add_loop_test(t, wrong_bytes_heal_nothing, 0, 2);
-    tcase_add_loop_test(t, records_that_cannot_be_read_are_healed, 0, 16);
+    tcase_add_loop_test(t, records_that_cannot_be_read_are_healed, 0, 22);
     tcase_add_loop_test(t, files_of_the_archive_are_healed, 0, 10);
     tcase_add_loop_test(t, packs_are_made_whole_of_what_they_have_twice, 0, 4);
     tcase_add_loop_test(t, a_peer_that_lies_changes_nothing, 0, 4);
