@@ -1,6 +1,8 @@
 /* marks.c: records that mark the stream rather than change the tree, and settings. */
 #include "store/core/core_internal.h"
 
+#include "store/core/retain.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -178,4 +180,42 @@ int store_config_set(struct store *s, const char *name, const char *value, struc
     free(old);
     pthread_mutex_unlock(&s->mark_lock);
     return rc < 0 ? rc : 0;
+}
+
+/* Of superblock and retained set: is one of the two copies bad? mark_lock is held, so none is just being written. */
+static int look_at_copies_locked(struct store *s, struct err *super, struct err *set, struct err *err)
+{
+    struct super *sb = malloc(sizeof *sb);
+    struct retained r = { 0 };
+    int rc = sb != NULL ? super_read(s->io, sb, super, err) : err_set(err, ERR_NOMEM, "superblock: out of memory");
+    if (rc == ERR_DAMAGE && err != NULL) {       /* both, while it is open: what is in memory counts */
+        *super = *err;
+        rc = 0;
+    }
+    free(sb);
+    if (rc == 0)
+        rc = retained_read(s->io, s->sb.lineage, &r, set, err);
+    if (rc == ERR_DAMAGE && err != NULL) {
+        *set = *err;
+        rc = 0;
+    }
+    retained_release(&r);
+    return rc;
+}
+
+int store_copies_heal(struct store *s, struct err *why, struct err *err)
+{
+    struct err super = { 0 }, set = { 0 }, own = { 0 };
+    err = err != NULL ? err : &own;
+    pthread_mutex_lock(&s->mark_lock);
+    int rc = look_at_copies_locked(s, &super, &set, err);
+    if (rc == 0 && s->opt.writable && super.code != 0)
+        rc = super_write(s->io, &s->sb, err);    /* over the bad one: the other stays until that is durable */
+    if (set.code != 0)
+        s->retained_both = 0;
+    pthread_mutex_unlock(&s->mark_lock);
+    if (rc == 0 && s->opt.writable && set.code != 0)
+        rc = retain_both_copies(s, err);
+    *why = super.code != 0 ? super : set;
+    return rc == 0 && why->code != 0 ? 1 : rc;
 }

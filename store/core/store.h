@@ -333,5 +333,7 @@ int store_mounted(struct store *s, uint64_t mount_id, bool mounted, const char *
 /* store_config: read or change a setting; persisted in the superblock at once. */
 int store_config_get(struct store *s, const char *name, char *buf, size_t cap);
 int store_config_set(struct store *s, const char *name, const char *value, struct err *err);
+/* store_copies_heal(s, why, err): both copies of superblock and retained set, as they are on the disk: 0 they are whole; 1 one was not (*${why}), and is written anew where the store is writable. IO, NOMEM. */
+int store_copies_heal(struct store *s, struct err *why, struct err *err);
 
 #endif

@@ -7,7 +7,7 @@
 
 static bool same(const struct wound *a, const struct wound *b)
 {
-    return a->lsn == b->lsn && a->doff == b->doff && a->len == b->len;
+    return a->lsn == b->lsn && a->doff == b->doff && a->len == b->len && a->until == b->until;
 }
 
 void wounds_note(struct store *s, const struct wound *w)

@@ -1,5 +1,5 @@
 /*
- * wounds.h: data that are here and damaged: noted where a read finds it, for whoever has another copy (store/maint/heal.h). In memory only: who reads again finds it again.
+ * wounds.h: data, or records, that are here and damaged: noted where a read finds it, for whoever has another copy (store/maint/heal.h). In memory only: who reads again finds it again.
  *
  * Locking: internal, a leaf. Threads: any.
  */
@@ -10,8 +10,10 @@
 
 enum { WOUNDS_MAX = 4096 };
 
-/* Bytes [doff, doff + len) of the data of the record at lsn; dstart as in pieces, 0 not known. */
-struct wound { uint64_t lsn; uint32_t dstart, doff, len; };
+/*
+ * Bytes [doff, doff + len) of the data of the record at lsn; dstart as in pieces, 0 not known. Where ${until} is not 0: records of addresses [lsn, until), of the log, or of the file of the archive that has them; then len is 0.
+ */
+struct wound { uint64_t lsn; uint32_t dstart, doff, len; uint64_t until; };
 
 /* wounds_note(s, w): more than WOUNDS_MAX are not noted. wounds_first(s, w): the one noted first; false: none. wounds_done(s, w, healed): it is healed, or cannot be. */
 void wounds_note(struct store *s, const struct wound *w);

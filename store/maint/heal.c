@@ -35,7 +35,7 @@ static int plan_log(struct store *s, struct heal_plan *p, struct err *err)
     free(buf);
     if (from >= to)
         return err_set(err, ERR_NOENT, "heal: no such data");
-    p->part[p->n++] = (struct wound){ p->w.lsn, record_dstart(rec.head_len), from, to - from };
+    p->part[p->n++] = (struct wound){ p->w.lsn, record_dstart(rec.head_len), from, to - from, 0 };
     p->bytes = to - from;
     return 0;
 }
@@ -68,7 +68,7 @@ static int plan_pack(struct store *s, struct heal_plan *p, struct err *err)
             break;
         skip = covered - v[i].chunk_off;
         p->at[p->n] = covered;
-        p->part[p->n++] = (struct wound){ v[i].lsn, 0, v[i].doff + skip, v[i].len - skip };
+        p->part[p->n++] = (struct wound){ v[i].lsn, 0, v[i].doff + skip, v[i].len - skip, 0 };
         covered = v[i].chunk_off + v[i].len;
     }
     free(v);
@@ -145,9 +145,8 @@ int heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out
     return 0;
 }
 
-static int into_pack(struct store *s, const struct heal_plan *p, const uint8_t *chunk, struct err *err)
+static int pack_anew(struct store *s, uint64_t addr, const struct packs_healed *h, size_t n, struct err *err)
 {
-    const struct packs_healed h = { p->chunk, p->chunk_len, chunk };
     struct store_info *info = malloc(sizeof *info);
     struct pack_head head = { .retained_gen = store_retained_gen(s) };
     int64_t rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "heal: out of memory");
@@ -163,7 +162,7 @@ static int into_pack(struct store *s, const struct heal_plan *p, const uint8_t *
     head.gen = packs_next_gen(store_packs(s));
     rc = names_free_gen(store_io(s), "packs", pack_parse, &head.gen, err);
     if (rc == 0)
-        rc = packs_supplement(store_packs(s), p->chunk, &head, NULL, 0, &h, 1, NULL, err);
+        rc = packs_supplement(store_packs(s), addr, &head, NULL, 0, h, n, NULL, err);
     store_maint_end(s);
     return rc < 0 ? (int)rc : 0;
 }
@@ -184,7 +183,25 @@ int heal_apply(struct store *s, const struct heal_plan *p, const uint8_t *bytes,
         memcpy(chunk + p->at[i], bytes, len);
         bytes += p->part[i].len;
     }
-    rc = into_pack(s, p, chunk, err);
+    rc = pack_anew(s, p->chunk, &(struct packs_healed){ p->chunk, p->chunk_len, chunk }, 1, err);
     free(chunk);
+    return rc;
+}
+
+int heal_pack(struct store *s, uint64_t addr, struct err *err)
+{
+    return pack_anew(s, addr, NULL, 0, err);
+}
+
+int heal_header(struct store *s, uint64_t first, struct err *err)
+{
+    struct store_info *info = malloc(sizeof *info);
+    int rc;
+
+    if (info == NULL)
+        return err_set(err, ERR_NOMEM, "heal: out of memory");
+    store_info(s, info);
+    rc = log_heal_header(store_log(s), &info->super, first, err);
+    free(info);
     return rc;
 }

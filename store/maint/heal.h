@@ -23,4 +23,11 @@ int  heal_apply(struct store *s, const struct heal_plan *p, const uint8_t *bytes
 void heal_plan_free(struct heal_plan *p);
 uint32_t heal_good(struct store *s, const struct wound *w);
 
+/*
+ * What needs nobody else, since the store has it twice. heal_header(s, first, err): the header of the segment of the log that begins @${first}, of its records: 1 it was made anew, 0 it is whole (log_heal_header).
+ * heal_pack(s, addr, err): the pack that has ${addr} is made anew, of whichever of its heads and tables are good; frames stay what they are, damaged or not. DAMAGE neither is; NOSPC, IO, NOMEM: all is as before.
+ */
+int heal_header(struct store *s, uint64_t first, struct err *err);
+int heal_pack(struct store *s, uint64_t addr, struct err *err);
+
 #endif

@@ -1,6 +1,7 @@
 /* packer.c: see packer.h. The steps, in their order, are in packer_step. */
 #include "store/core/retain.h"
 #include "store/maint/pack_internal.h"
+#include "store/maint/recall.h"
 
 #include "store/log/frame.h"
 
@@ -117,7 +118,9 @@ static int collect(struct store *s, const struct packer_options *opt, struct win
 {
     struct history_iter *it = NULL;
     struct record rec;
+    struct wound bad;
     const uint8_t *head;
+    uint64_t at = w->first;
     uint32_t epoch = 0;
     int rc = history_iter_new(store_history(s), w->first, w->end, &it, err);
 
@@ -128,6 +131,7 @@ static int collect(struct store *s, const struct packer_options *opt, struct win
             break;
         }
         epoch = rec.epoch;
+        at = rec.lsn + frame_span(rec.head_len + rec.data_len);
         rc = window_add(w, &rec, opt->needed == NULL || needed_has(opt->needed, rec.lsn)) < 0 ? err_set(err, ERR_NOMEM, "packing: out of memory") : 0;
         if (rc == 0 && arc != NULL)
             rc = archive_add(arc, &rec, head, err);
@@ -135,6 +139,8 @@ static int collect(struct store *s, const struct packer_options *opt, struct win
             rc = told_to_stop(opt, err);
     }
     history_iter_free(it);
+    if ((rc == ERR_DAMAGE || rc == ERR_IO) && recall_head(s, at, &bad))
+        wounds_note(s, &bad);            /* packing goes on once another site has healed it */
     epoch_id_of(s, epoch, w->epoch_id);
     return rc < 0 ? rc : 0;
 }

@@ -3,6 +3,8 @@
 
 #include "store/log/frame.h"
 #include "store/log/log.h"
+#include "store/maint/recall.h"
+#include "store/maint/scrub_files.h"
 #include "store/pack/packs.h"
 
 #include <inttypes.h>
@@ -73,10 +75,15 @@ static int step(struct scrubbing *c, uint64_t at, struct err *err)
 static void found(struct scrubbing *c, const struct wound *w, uint64_t ino, const struct err *why)
 {
     c->res->damaged++;
-    if (w->len > 0)
+    if (w->len > 0 || w->until > 0)
         wounds_note(c->s, w);
     if (c->opt->found != NULL)
         c->opt->found(c->opt->arg, w, ino, why->msg[0] != '\0' ? why->msg : err_text(why->code));
+}
+
+static void found_file(void *arg, const struct wound *w, const struct err *why)
+{
+    found(arg, w, 0, why);
 }
 
 /* NOENT: let go of meanwhile. */
@@ -141,7 +148,7 @@ static int scrub_pack(struct scrubbing *c, uint64_t to, struct err *err)
         for (size_t i = 0; rc == 0 && i < c->n; i++) {
             const struct pack_addr *a = &c->batch[i];
 
-            rc = read_piece(c, &(struct wound){ a->lsn, 0, a->doff, a->len }, a->ino, err);
+            rc = read_piece(c, &(struct wound){ a->lsn, 0, a->doff, a->len, 0 }, a->ino, err);
             if (rc == 0)
                 rc = step(c, a->lsn, err);
         }
@@ -185,7 +192,7 @@ static int scrub_record(struct scrubbing *c, const struct record *rec, struct er
 
     for (uint32_t off = 0, n; rc == 0 && off < rec->data_len; off += n) {
         n = rec->data_len - off < PACK_CHUNK_MAX ? rec->data_len - off : PACK_CHUNK_MAX;
-        rc = read_piece(c, &(struct wound){ rec->lsn, record_dstart(rec->head_len), off, n }, rec->ino, err);
+        rc = read_piece(c, &(struct wound){ rec->lsn, record_dstart(rec->head_len), off, n, 0 }, rec->ino, err);
     }
     return rc == 0 ? step(c, rec->lsn + frame_span(rec->head_len + rec->data_len), err) : rc;
 }
@@ -193,9 +200,16 @@ static int scrub_record(struct scrubbing *c, const struct record *rec, struct er
 /* A record that cannot be read hides where the next one begins. */
 static int skip_record(struct scrubbing *c, const struct err *why, struct err *err)
 {
-    found(c, &(struct wound){ .lsn = c->at }, 0, why);
+    uint64_t from = c->at;
+    int rc;
+
     c->at = log_next_readable(store_log(c->s), c->at + 8, c->end, c->opt->stop, c->opt->arg);
-    return stopped(c, err);
+    rc = stopped(c, err);
+    if (rc == 0)
+        found(c, &(struct wound){ .lsn = from, .until = c->at }, 0, why);
+    else
+        c->at = from;
+    return rc;
 }
 
 static int scrub_log(struct scrubbing *c, struct err *err)
@@ -235,18 +249,21 @@ int scrub(struct store *s, const struct scrub_options *opt, struct scrub_result 
     err = err != NULL ? err : &own;
     if (!opt->again && store_config_get(s, "scrub-at", text, sizeof text) > 0)
         c.at = strtoull(text, NULL, 10);
-    if (c.at < LOG_FIRST_ADDR || c.at >= c.end)
+    if (c.at < LOG_FIRST_ADDR || c.at > c.end)
         c.at = LOG_FIRST_ADDR;
     res->from = c.at;
     c.buf = malloc(PACK_CHUNK_MAX);
     c.batch = malloc(BATCH * sizeof *c.batch);
     if (c.buf == NULL || c.batch == NULL)
         rc = err_set(err, ERR_NOMEM, "scrub: out of memory");
+    packs_cold(store_packs(s));          /* what is in memory is good, whatever the disk has by now */
     while (rc == 1) {
         rc = scrub_packs(&c, err);
         if (rc == 0)
             rc = scrub_log(&c, err);
     }
+    if (rc == 0)
+        rc = scrub_files(s, opt, found_file, &c, &res->mended, err);
     res->to = c.at;
     if (rc == 0 || rc == ERR_BUSY)
         keep_place(&c, rc == 0);
@@ -257,7 +274,7 @@ int scrub(struct store *s, const struct scrub_options *opt, struct scrub_result 
 
 bool scrub_place(struct store *s, const struct wound *w, uint8_t *buf)
 {
-    int rc = store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL);
+    int rc = w->until > 0 ? 0 : store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL);
 
-    return rc != ERR_DAMAGE && rc != ERR_IO;
+    return w->until > 0 ? recall_whole(s, w) : rc != ERR_DAMAGE && rc != ERR_IO;
 }

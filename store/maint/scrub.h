@@ -1,5 +1,5 @@
 /*
- * scrub.h: every byte of data that the store holds is read, in the log and in packs, before somebody needs it: what is damaged is noted for who has another copy (heal.h).
+ * scrub.h: every byte that the store holds is read, of data in the log and in packs, then of all other files but the index, before somebody needs it: what is damaged is noted for who has another copy (heal.h).
  *
  * Threads: any; takes no lock but for moments.
  */
@@ -13,10 +13,10 @@ struct scrub_options {
     bool gentle;                     /* rests as long as it reads */
     int (*stop)(void *arg);          /* asked often: nonzero ends it; the next one goes on there */
     void (*tell)(void *arg, uint64_t done, uint64_t total);      /* addresses; now and then */
-    void (*found)(void *arg, const struct wound *w, uint64_t ino, const char *message);      /* damage; ${w}->len 0: of records, not of data (it is not noted) */
+    void (*found)(void *arg, const struct wound *w, uint64_t ino, const char *message);      /* damage; ${w}->len 0: not of data; ${w}->until 0 then: nobody else is asked for it */
     void *arg;
 };
-struct scrub_result { uint64_t from, to, bytes, damaged; };      /* addresses from where to where; bytes of data read; places */
+struct scrub_result { uint64_t from, to, bytes, damaged, mended; };      /* addresses from where to where; bytes of data read; places; of those, what is whole again already */
 
 /*
  * scrub(s, opt, res, err): damage is no failure. BUSY: told to stop; ${res} is what was done. Where it stopped is the setting "scrub-at", kept every minute and

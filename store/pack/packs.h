@@ -54,9 +54,14 @@ int  packs_walk(struct packs *ps, uint64_t from, uint64_t to, int (*fn)(void *ar
 /* packs_check(ps, gen, bad, arg, err): reads one pack whole: every hash, both heads and tables. Calls ${bad} for each damage, goes on; returns how many, < 0 on failure. */
 int64_t packs_check(struct packs *ps, uint64_t gen, void (*bad)(void *arg, const struct err *e), void *arg, struct err *err);
 
+/* packs_check_shape: as packs_check, but of frames and what lies in them: their bytes are seen by the hash of the file alone. */
+int64_t packs_check_shape(struct packs *ps, uint64_t gen, void (*bad)(void *arg, const struct err *e), void *arg, struct err *err);
+
 /* packs_list(ps, fn): each pack that counts, by address. counts_to: its end, or before it, where its timeline leaves this one. */
 struct packs_info { uint64_t first, end, counts_to, gen, bytes; char name[PACK_NAME_MAX]; };
 int  packs_list(struct packs *ps, int (*fn)(void *arg, const struct packs_info *i), void *arg, struct err *err);
 uint64_t packs_memory(struct packs *ps);
+/* packs_cold(ps): nothing of what was read is remembered: what is read next comes from the files. */
+void packs_cold(struct packs *ps);
 
 #endif

@@ -124,6 +124,24 @@ void packs_keep(struct packs *ps, struct cached *c)
     }
 }
 
+void packs_cold(struct packs *ps)
+{
+    struct cached *gone = NULL, *d;
+
+    pthread_mutex_lock(&ps->mutex);
+    while (ps->oldest)
+        if ((d = drop_oldest(ps)) != NULL) {
+            d->chain = gone;
+            gone = d;
+        }
+    pthread_mutex_unlock(&ps->mutex);
+    while (gone) {
+        d = gone->chain;
+        cached_free(gone);
+        gone = d;
+    }
+}
+
 bool packs_is_verified(struct packs *ps, const struct cached *c, uint64_t number)
 {
     bool yes = false;

@@ -2,14 +2,16 @@
 #include "store/sync/link_internal.h"
 
 #include "store/core/lacking.h"
+#include "store/log/frame.h"
 #include "store/maint/heal.h"
+#include "store/maint/recall.h"
 #include "store/maint/supply.h"
 #include "store/pack/history.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { FETCH_PARTS = 1024, TRIES = 16 };
+enum { FETCH_PARTS = 1024, TRIES = 16, HEADS_BYTES = 1 << 20, HEADS_RECORDS = 65536 };
 
 static int nomem(struct err *err)
 {
@@ -22,6 +24,7 @@ void link_data_release(struct link_data *d)
     free(d->parts);
     free(d->buf);
     heal_plan_free(d->plan);
+    recall_free(d->recall);
 }
 
 /* ---- asking ---- */
@@ -45,15 +48,49 @@ static int want_lacking(struct loop *l, struct link_data *d, struct proto_fetch 
     return f->n > 0;
 }
 
+/* What of d->recall is to be asked for: 2; 0: nothing (more), it is over. */
+static int want_records(struct loop *l, struct link_data *d)
+{
+    bool healed;
+
+    if (recall_next(d->recall, &d->from, &d->until) == 1)
+        return 2;
+    healed = recall_apply(d->recall, NULL) == 0;
+    wounds_done(l->s, &d->wound, healed);
+    recall_free(d->recall);
+    d->recall = NULL;
+    return 0;
+}
+
+static int begin_records(struct loop *l, struct link_data *d, struct err *err)
+{
+    int rc = recall_new(l->s, &d->wound, &d->recall, NULL);
+
+    if (rc == ERR_NOMEM)
+        return nomem(err);
+    if (rc < 0)
+        wounds_done(l->s, &d->wound, false);
+    return rc < 0 ? 0 : want_records(l, d);
+}
+
 /* The first wound of which all that is needed is known. */
 static int want_wound(struct loop *l, struct link_data *d, struct proto_fetch *f, struct err *err)
 {
     for (int i = 0; i < TRIES && wounds_first(l->s, &d->wound); i++) {
         struct err why = { 0 };
-        int rc = heal_plan_new(l->s, &d->wound, &d->plan, &why);
+        struct wound head;
+        int rc;
 
+        if (d->wound.until > 0) {
+            if ((rc = begin_records(l, d, err)) != 0)
+                return rc;
+            continue;
+        }
+        rc = heal_plan_new(l->s, &d->wound, &d->plan, &why);
         if (rc == ERR_NOMEM)
             return nomem(err);
+        if (rc == ERR_DAMAGE && recall_head(l->s, d->wound.lsn, &head))
+            wounds_note(l->s, &head);    /* with the head its data come up again */
         if (rc < 0 || d->plan->bytes > PROTO_DATA_MAX || d->plan->n > PROTO_PARTS_MAX) {
             heal_plan_free(d->plan);
             d->plan = NULL;
@@ -78,6 +115,8 @@ int link_want(struct loop *l, struct link_data *d, bool lacking, struct proto_fe
     memset(f, 0, sizeof *f);
     if (l->s == NULL || ((!lacking || store_lacking_from(l->s) == UINT64_MAX) && !wounds_first(l->s, &w)))
         return 0;
+    if (d->recall != NULL)
+        return want_records(l, d);
     if (d->parts == NULL && (d->parts = malloc(PROTO_PART_BYTES * (size_t)PROTO_PARTS_MAX)) == NULL)
         return nomem(err);
     f->p = d->parts;
@@ -135,22 +174,39 @@ static void take_wound(struct loop *l, struct link_data *d, const struct proto_d
     d->plan = NULL;
 }
 
-int link_take(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err)
+int link_take(struct loop *l, struct link_data *d, const struct proto_msg *m, struct err *err)
 {
+    const struct proto_heads *h = &m->u.heads;
+
+    if (m->type == PROTO_HEADS && d->recall != NULL) {
+        if (recall_heard(d->recall, h->p, h->bytes, h->end, NULL) < 0) {
+            wounds_done(l->s, &d->wound, false);
+            recall_free(d->recall);
+            d->recall = NULL;
+        }
+        return 0;
+    }
     if (d->plan == NULL)
-        return take_lacking(l, data, err);
-    take_wound(l, d, data);
+        return take_lacking(l, &m->u.data, err);
+    take_wound(l, d, &m->u.data);
     return 0;
 }
 
 /* ---- giving ---- */
 
 /* It is answered when there is room; the bytes it came in are gone by then. */
-int link_note_fetch(struct link_data *d, const struct proto_fetch *f, struct err *err)
+int link_note_fetch(struct link_data *d, const struct proto_msg *m, struct err *err)
 {
-    size_t len = PROTO_PART_BYTES * (size_t)f->n;
-    uint8_t *p = malloc(len);
+    const struct proto_fetch *f = &m->u.fetch;
+    size_t len;
+    uint8_t *p;
 
+    d->asked_from = m->position;
+    d->asked_until = m->type == PROTO_RECALL ? m->u.recall.until : 0;
+    if (d->asked_until > 0)
+        return 0;
+    len = PROTO_PART_BYTES * (size_t)f->n;
+    p = malloc(len);
     if (p == NULL)
         return nomem(err);
     memcpy(p, f->p, len);
@@ -198,7 +254,39 @@ static int give_part(struct store *s, struct proto_data_part *k, uint8_t *to, st
     return rc;
 }
 
-int link_give(struct loop *l, struct link_data *d, struct proto_msg *m, struct err *err)
+/* Heads of records, as far as they can be read here and are durable. */
+static int give_heads(struct loop *l, struct link_data *d, struct proto_msg *m, struct err *err)
+{
+    uint64_t durable = log_durable(store_log(l->s)), until = d->asked_until < durable ? d->asked_until : durable;
+    struct proto_heads h = { .end = d->asked_from };
+    struct history_iter *it = NULL;
+    const uint8_t *head;
+    struct record rec;
+    int rc;
+
+    if (d->buf == NULL && (d->buf = malloc(PROTO_DATA_MAX)) == NULL)
+        return nomem(err);
+    rc = history_iter_new(store_history(l->s), d->asked_from, until, &it, NULL);
+    while (rc == 0 && h.bytes < HEADS_BYTES && h.n < HEADS_RECORDS && (rc = history_next(it, &rec, &head, NULL)) == 1) {
+        rc = rec.lsn == h.end ? 0 : ERR_NOENT;
+        if (rc < 0)
+            break;
+        memcpy(d->buf + h.bytes, head, rec.head_len);
+        h.bytes += rec.head_len;
+        h.n++;
+        h.end = rec.lsn + frame_span(rec.head_len + rec.data_len);
+    }
+    history_iter_free(it);
+    if (rc == ERR_NOMEM)
+        return nomem(err);
+    h.p = d->buf;
+    m->type = PROTO_HEADS;
+    m->position = d->asked_from;
+    m->u.heads = h;
+    return conn_put(&l->c, m, err);
+}
+
+static int give_data(struct loop *l, struct link_data *d, struct proto_msg *m, struct err *err)
 {
     const struct proto_fetch *f = &d->asked;
     uint8_t *parts = malloc(PROTO_DATA_PART_BYTES * (size_t)f->n);
@@ -224,4 +312,9 @@ int link_give(struct loop *l, struct link_data *d, struct proto_msg *m, struct e
     }
     free(parts);
     return rc;
+}
+
+int link_give(struct loop *l, struct link_data *d, struct proto_msg *m, struct err *err)
+{
+    return d->asked_until > 0 ? give_heads(l, d, m, err) : give_data(l, d, m, err);
 }

@@ -38,18 +38,22 @@ bool link_stopped(const struct link_stop *stop);
 
 /*
  * Data that one side does not have, or has damaged, and asks of the other. link_want: the next parts: what records name that is not here (${lacking}), else the first wound: 1 *${f} is set, 0 there is
- * nothing, < 0. link_take: they came. link_note_fetch: the other side asks; link_give: the answer to it, into the connection: ${m} has its head. link_data_release.
+ * nothing, < 0; 2: records, of addresses d->from to d->until (RECALL). link_take: what came. link_note_fetch: the other side asks (FETCH, RECALL); link_give: the answer to it, into the connection: ${m} has its head.
+ * link_data_release.
  */
 struct link_data {
     struct proto_fetch asked;   /* by the other side; its parts */
     uint8_t *parts;             /* of what this side asked for */
     struct heal_plan *plan;     /* of that, where it is a wound; NULL: it is lacking */
+    struct recall *recall;      /* instead, where it is one of records */
+    uint64_t from, until;
+    uint64_t asked_from, asked_until;   /* by the other side: records; until 0: parts of data */
     struct wound wound;
     uint8_t *buf;               /* PROTO_DATA_MAX */
 };
 int  link_want(struct loop *l, struct link_data *d, bool lacking, struct proto_fetch *f, struct err *err);
-int  link_take(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err);
-int  link_note_fetch(struct link_data *d, const struct proto_fetch *f, struct err *err);
+int  link_take(struct loop *l, struct link_data *d, const struct proto_msg *m, struct err *err);
+int  link_note_fetch(struct link_data *d, const struct proto_msg *m, struct err *err);
 int  link_give(struct loop *l, struct link_data *d, struct proto_msg *m, struct err *err);
 void link_data_release(struct link_data *d);
 

@@ -266,7 +266,7 @@ static int give(struct taking *k, struct err *err)
 
 static int supplied(struct taking *k, struct err *err)
 {
-    int rc = link_take(&k->l, &k->data, &k->msg.u.data, err);
+    int rc = link_take(&k->l, &k->data, &k->msg, err);
 
     if (rc == 0)
         receive_supplied(&k->m);
@@ -281,6 +281,8 @@ static int ask_for_data(struct taking *k, struct err *err)
 
     if (k->m.state == RECEIVE_STREAM && !k->m.fetching && (rc = link_want(&k->l, &k->data, true, &f, err)) == 1)
         receive_fetch(&k->m, &f);
+    else if (rc == 2)
+        receive_recall(&k->m, k->data.from, k->data.until);
     return rc < 0 ? rc : 0;
 }
 
@@ -360,7 +362,7 @@ static int hear(struct taking *k, struct err *err)
 
     while ((rc = conn_next(&k->l.c, &k->msg, err)) == 1) {
         receive_hear(&k->m, &k->msg);
-        if (k->msg.type == PROTO_FETCH && k->m.say_data && (rc = link_note_fetch(&k->data, &k->msg.u.fetch, err)) < 0)
+        if ((k->msg.type == PROTO_FETCH || k->msg.type == PROTO_RECALL) && k->m.say_data && (rc = link_note_fetch(&k->data, &k->msg, err)) < 0)
             return rc;
         k->l.info->heard_wall_ns = k->l.s != NULL ? io_wall_ns(store_io(k->l.s)) : 0;
         n++;

@@ -366,19 +366,52 @@ static int send_file(struct shipping *h, struct err *err)
     return rc;
 }
 
+/* It is damaged here: what follows it says which record it was, and the other side has what heals it. 0, DAMAGE nothing says it; IO, NOMEM. */
+static int look_behind(struct shipping *h, struct hash128 *hash, struct err *err)
+{
+    struct log *log = store_log(h->l.s);
+    struct record rec;
+    void *buf = NULL;
+    uint64_t lsn;
+    int rc = 0;
+
+    log_last(log, &lsn, hash);
+    if (lsn != h->m.look_lsn || log_head(log) != h->m.look_end) {
+        rc = history_record(store_history(h->l.s), h->m.look_end, &rec, &buf, NULL);
+        if (rc == 0) {
+            lsn = rec.prev_lsn;
+            *hash = rec.prev_hash;
+        }
+        free(buf);
+    }
+    if (rc == 0 && lsn == h->m.look_lsn) {
+        if (err != NULL)
+            *err = (struct err){ 0 };
+        return 0;
+    }
+    return rc == ERR_NOMEM ? err_set(err, rc, "stream: out of memory") : ERR_DAMAGE;
+}
+
 static void look_up(struct shipping *h)
 {
     struct record rec = { 0 };
     void *buf = NULL;
     struct err err = { 0 };
+    struct hash128 hash;
     int rc = history_record(store_history(h->l.s), h->m.look_lsn, &rec, &buf, &err);
+    uint64_t end = rc == 0 ? rec.lsn + frame_span(rec.head_len + rec.data_len) : 0;
 
     if (rc == ERR_NOENT && h->m.look_lsn < history_first(store_history(h->l.s)))
         rc = err_set(&err, ERR_BOOTSTRAP, "the standby ends @%llu, and records before @%llu were let go of here; it must be made anew", (unsigned long long)h->m.look_end,
                      (unsigned long long)history_first(store_history(h->l.s)));
-    if (rc == ERR_IO || rc == ERR_NOMEM || rc == ERR_BOOTSTRAP)
+    hash = rec.hash;
+    if (rc == ERR_DAMAGE || rc == ERR_IO) {
+        rc = look_behind(h, &hash, &err);
+        end = h->m.look_end;
+    }
+    if (rc == ERR_DAMAGE || rc == ERR_NOMEM || rc == ERR_BOOTSTRAP)
         ship_fail(&h->m, true, &err);
-    ship_looked(&h->m, rc == 0, &rec.hash, rc == 0 ? rec.lsn + frame_span(rec.head_len + rec.data_len) : 0);
+    ship_looked(&h->m, rc == 0, &hash, rc == 0 ? end : 0);
     free(buf);
 }
 
@@ -435,7 +468,7 @@ static int give(struct shipping *h, struct err *err)
 
 static int supplied(struct shipping *h, struct err *err)
 {
-    int rc = link_take(&h->l, &h->data, &h->msg.u.data, err);
+    int rc = link_take(&h->l, &h->data, &h->msg, err);
 
     if (rc == 0)
         ship_supplied(&h->m);
@@ -454,7 +487,7 @@ static int hear(struct shipping *h, struct err *err)
             return rc;
         if (h->m.supply_due && (rc = supplied(h, err)) < 0)
             return rc;
-        if (h->msg.type == PROTO_FETCH && h->m.say_data && (rc = link_note_fetch(&h->data, &h->msg.u.fetch, err)) < 0)
+        if ((h->msg.type == PROTO_FETCH || h->msg.type == PROTO_RECALL) && h->m.say_data && (rc = link_note_fetch(&h->data, &h->msg, err)) < 0)
             return rc;
         h->l.info->heard_wall_ns = io_wall_ns(store_io(h->l.s));
     }
@@ -530,6 +563,8 @@ static int ask_for_data(struct shipping *h, struct err *err)
 
     if (h->m.state == SHIP_STREAM && !h->m.fetching && (rc = link_want(&h->l, &h->data, false, &f, err)) == 1)
         ship_fetch(&h->m, &f);
+    else if (rc == 2)
+        ship_recall(&h->m, h->data.from, h->data.until);
     return rc < 0 ? rc : 0;
 }
 

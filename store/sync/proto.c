@@ -12,7 +12,7 @@
 static const uint32_t magic = 0x4d575053;      /* "SPWM" */
 
 /* The fixed parts of bodies. */
-enum { HELLO_FIXED = 104, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, TELL_BYTES = 32, DATA_FIXED = 8, REFUSE_FIXED = 8 };
+enum { HELLO_FIXED = 104, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, TELL_BYTES = 32, DATA_FIXED = 8, RECALL_BYTES = 8, HEADS_FIXED = 16, REFUSE_FIXED = 8 };
 enum { LIST_FIXED = 16 + 32 + 4 + 8 + 16 + 4 + 4 + 4, LIST_FILE_FIXED = 4 + 8 + 16, WANT_FIXED = 4, FILE_FIXED = 8, RETAINED_FIXED = 4 };
 enum { RECORDS_ZSTD = 1, EPOCHS_LEFT = 16 };      /* rows that are left to a standby: follow.c */
 
@@ -466,6 +466,28 @@ static int get_data(struct rd *r, struct proto_data *d, struct err *err)
     return bytes == d->bytes ? 0 : bad(err, PROTO_DATA, "another number of bytes than its parts have");
 }
 
+static int get_recall(struct rd *r, uint64_t position, struct proto_recall *k, struct err *err)
+{
+    k->until = rd_u64(r);
+    if (!rd_done(r) || position == 0 || position % FRAME_ALIGN != 0 || k->until <= position || k->until > INT64_MAX || k->until % FRAME_ALIGN != 0)
+        return bad(err, PROTO_RECALL, "its length, or addresses that cannot be");
+    return 0;
+}
+
+/* (Each head is checked by whoever asked for it.) */
+static int get_heads(struct rd *r, uint64_t position, struct proto_heads *k, struct err *err)
+{
+    k->end = rd_u64(r);
+    k->n = rd_u32(r);
+    k->bytes = rd_u32(r);
+    k->p = rd_bytes(r, k->bytes);
+    if (!rd_done(r) || k->bytes > PROTO_HEADS_MAX)
+        return bad(err, PROTO_HEADS, "its length");
+    if (k->end > INT64_MAX || k->end % FRAME_ALIGN != 0 || (k->n == 0 ? k->bytes != 0 || k->end != position : k->end <= position || k->bytes / k->n < REC_HEAD_BYTES))
+        return bad(err, PROTO_HEADS, "a number of records, bytes or an address that cannot be");
+    return 0;
+}
+
 static int get_refuse(struct rd *r, struct proto_refuse *f, struct err *err)
 {
     uint32_t code = rd_u32(r);
@@ -508,6 +530,8 @@ int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_m
     case PROTO_TELL:    rc = get_tell(&r, h->position, &o->u.tell, err); break;
     case PROTO_FETCH:   rc = get_fetch(&r, &o->u.fetch, err); break;
     case PROTO_DATA:    rc = get_data(&r, &o->u.data, err); break;
+    case PROTO_RECALL:  rc = get_recall(&r, h->position, &o->u.recall, err); break;
+    case PROTO_HEADS:   rc = get_heads(&r, h->position, &o->u.heads, err); break;
     default:
         rc = err_set(err, ERR_PEERVER, "expected a message of protocol %d, found type %u", PROTO_HIGHEST, h->type);
     }
@@ -529,6 +553,8 @@ static size_t body_bound(const struct proto_msg *m)
     case PROTO_TELL:    return TELL_BYTES;
     case PROTO_FETCH:   return 4 + PROTO_PART_BYTES * (size_t)m->u.fetch.n;
     case PROTO_DATA:    return DATA_FIXED + PROTO_DATA_PART_BYTES * (size_t)m->u.data.n + m->u.data.bytes;
+    case PROTO_RECALL:  return RECALL_BYTES;
+    case PROTO_HEADS:   return HEADS_FIXED + (size_t)m->u.heads.bytes;
     case PROTO_LIST:    return LIST_FIXED + (size_t)m->u.list.n_epochs * EPOCH_ROW_BYTES + strlen(m->u.list.timezone) + m->u.list.len;
     case PROTO_WANT:    return WANT_FIXED + PROTO_WANT_BYTES * (size_t)m->u.want.n;
     case PROTO_FILE:    return FILE_FIXED + (size_t)m->u.file.len;
@@ -617,6 +643,15 @@ static void put_body(struct wr *w, const struct proto_msg *m)
         wr_u32(w, m->u.data.bytes);
         wr_bytes(w, m->u.data.p, PROTO_DATA_PART_BYTES * (size_t)m->u.data.n);
         wr_bytes(w, m->u.data.data, m->u.data.bytes);
+        break;
+    case PROTO_RECALL:
+        wr_u64(w, m->u.recall.until);
+        break;
+    case PROTO_HEADS:
+        wr_u64(w, m->u.heads.end);
+        wr_u32(w, m->u.heads.n);
+        wr_u32(w, m->u.heads.bytes);
+        wr_bytes(w, m->u.heads.p, m->u.heads.bytes);
         break;
     default:
         break;

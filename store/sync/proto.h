@@ -37,7 +37,9 @@ enum { PROTO_LOWEST = 1, PROTO_HIGHEST = 1 };
     X(TELL,    13)      \
     X(FETCH,   14)      \
     X(DATA,    15)      \
-    X(BOOT,    16)
+    X(BOOT,    16)      \
+    X(RECALL,  17)      \
+    X(HEADS,   18)
 
 enum proto_type {
 #define X(name, num) PROTO_##name = (num),
@@ -157,6 +159,14 @@ struct proto_data_part { uint64_t lsn, ino, off; uint32_t dstart, doff, len; boo
 struct proto_fetch { uint32_t n; const uint8_t *p; };       /* in the body */
 struct proto_data { uint32_t n, bytes; const uint8_t *p, *data; };
 
+/*
+ * Heads of records. RECALL: those that begin at or above position and below ${until}, which the speaker cannot read. HEADS, with the same position: the first of them, whole, one behind the other;
+ * n 0: not here either.
+ */
+enum { PROTO_HEADS_MAX = 4 << 20 };
+struct proto_recall { uint64_t until; };
+struct proto_heads { uint64_t end; uint32_t n, bytes; const uint8_t *p; };  /* end: behind the last record, its data included */
+
 struct proto_refuse {
     int  code;                 /* a negative err_code; UNKNOWN for a number this program does not know */
     char text[PROTO_TEXT_MAX + 1];
@@ -181,6 +191,8 @@ struct proto_msg {
         struct proto_tell tell;
         struct proto_fetch fetch;
         struct proto_data data;
+        struct proto_recall recall;
+        struct proto_heads heads;
         struct proto_refuse refuse;
     } u;
 };

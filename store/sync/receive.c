@@ -270,17 +270,27 @@ void receive_fetch(struct receive *r, const struct proto_fetch *f)
     r->fetching = r->say_fetch = true;
 }
 
+void receive_recall(struct receive *r, uint64_t from, uint64_t until)
+{
+    if (r->state != RECEIVE_STREAM || r->fetching)
+        return;
+    r->recall_from = from;
+    r->recall_until = until;
+    r->fetching = r->say_fetch = true;
+}
+
 void receive_supplied(struct receive *r)
 {
     r->fetching = r->supply_due = false;
+    r->recall_from = r->recall_until = 0;
 }
 
-static void hear_data(struct receive *r, const struct proto_data *d)
+static void hear_data(struct receive *r, const struct proto_msg *m)
 {
-    if (proto_answers(&r->fetch, d))
+    if (m->type == PROTO_HEADS ? r->recall_until > 0 && m->position == r->recall_from : r->recall_until == 0 && proto_answers(&r->fetch, &m->u.data))
         r->supply_due = true;
     else
-        end(r, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
+        end(r, true, ERR_BADREC, "message %s: expected what was asked for, found something else", proto_name(m->type));
 }
 
 void receive_gave(struct receive *r)
@@ -372,10 +382,10 @@ void receive_hear(struct receive *r, const struct proto_msg *m)
         hear_start(r, m->position);
     else if (m->type == PROTO_RECORDS && r->state == RECEIVE_STREAM && !r->append_due)
         hear_records(r, m->position);
-    else if (m->type == PROTO_FETCH && r->state == RECEIVE_STREAM && !r->say_data)
+    else if ((m->type == PROTO_FETCH || m->type == PROTO_RECALL) && r->state == RECEIVE_STREAM && !r->say_data)
         r->say_data = true;
-    else if (m->type == PROTO_DATA && r->state == RECEIVE_STREAM && r->fetching && !r->say_fetch && !r->supply_due)
-        hear_data(r, &m->u.data);
+    else if ((m->type == PROTO_DATA || m->type == PROTO_HEADS) && r->state == RECEIVE_STREAM && r->fetching && !r->say_fetch && !r->supply_due)
+        hear_data(r, m);
     else if (m->type == PROTO_BEAT && r->state == RECEIVE_STREAM)
         hear_beat(r, m);
     else if (m->type == PROTO_BEAT && (r->state == RECEIVE_MAKE || r->state == RECEIVE_FILES || r->state == RECEIVE_START))
@@ -498,8 +508,13 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
     if (r->append_due)
         return RECEIVE_APPEND;
     if (r->say_fetch) {
-        begin_msg(r, out, PROTO_FETCH);
-        out->u.fetch = r->fetch;
+        begin_msg(r, out, r->recall_until > 0 ? PROTO_RECALL : PROTO_FETCH);
+        if (r->recall_until > 0) {
+            out->position = r->recall_from;
+            out->u.recall.until = r->recall_until;
+        } else {
+            out->u.fetch = r->fetch;
+        }
         r->say_fetch = false;
         return RECEIVE_SEND;
     }

@@ -73,6 +73,7 @@ struct receive {
     bool     compare_due, say_ask, judge_due, say_boot;
     bool     fetching, supply_due;      /* a FETCH was said, and not answered yet; the answer is here */
     struct proto_fetch fetch;  /* borrowed from who said receive_fetch */
+    uint64_t recall_from, recall_until; /* a RECALL was said instead: of these addresses; else 0 */
     bool     say_fetch, say_data;
     bool     fenced;           /* the sender is above: this side is primary no more */
     struct epoch_row fence;
@@ -95,6 +96,8 @@ void receive_made(struct receive *r, const struct receive_own *own);
 void receive_wants(struct receive *r, const struct proto_want *w);
 void receive_filed(struct receive *r);
 
+/* receive_recall(r, from, until): as receive_fetch, of records whose heads cannot be read here. */
+void receive_recall(struct receive *r, uint64_t from, uint64_t until);
 /* receive_fetch(r, f): these parts are lacking; ${f} lives until it was sent. Nothing where one is on its way already, or there is no stream. receive_supplied(r): what came is here, or never will be. */
 void receive_fetch(struct receive *r, const struct proto_fetch *f);
 void receive_supplied(struct receive *r);

@@ -250,17 +250,27 @@ void ship_fetch(struct ship *s, const struct proto_fetch *f)
     s->fetching = s->say_fetch = true;
 }
 
+void ship_recall(struct ship *s, uint64_t from, uint64_t until)
+{
+    if (s->state != SHIP_STREAM || s->fetching)
+        return;
+    s->recall_from = from;
+    s->recall_until = until;
+    s->fetching = s->say_fetch = true;
+}
+
 void ship_supplied(struct ship *s)
 {
     s->fetching = s->supply_due = false;
+    s->recall_from = s->recall_until = 0;
 }
 
-static void hear_data(struct ship *s, const struct proto_data *d)
+static void hear_data(struct ship *s, const struct proto_msg *m)
 {
-    if (proto_answers(&s->fetch, d))
+    if (m->type == PROTO_HEADS ? s->recall_until > 0 && m->position == s->recall_from : s->recall_until == 0 && proto_answers(&s->fetch, &m->u.data))
         s->supply_due = true;
     else
-        end(s, true, ERR_BADREC, "message DATA: expected what was asked for, found something else");
+        end(s, true, ERR_BADREC, "message %s: expected what was asked for, found something else", proto_name(m->type));
 }
 
 void ship_gave(struct ship *s)
@@ -291,9 +301,9 @@ void ship_hear(struct ship *s, const struct proto_msg *m)
         end(s, false, m->u.refuse.code, "%s", m->u.refuse.text);
     else if (!of_our_epoch(s, m))
         return;
-    else if (m->type == PROTO_DATA && s->state == SHIP_STREAM && s->fetching && !s->say_fetch && !s->supply_due)
-        hear_data(s, &m->u.data);
-    else if (m->type == PROTO_FETCH && s->state == SHIP_STREAM && !s->say_data)
+    else if ((m->type == PROTO_DATA || m->type == PROTO_HEADS) && s->state == SHIP_STREAM && s->fetching && !s->say_fetch && !s->supply_due)
+        hear_data(s, m);
+    else if ((m->type == PROTO_FETCH || m->type == PROTO_RECALL) && s->state == SHIP_STREAM && !s->say_data)
         s->say_data = true;
     else if (m->type == PROTO_BOOT && s->state == SHIP_FORK && !s->say_told) {
         s->state = SHIP_LISTED;          /* it cannot go back to there */
@@ -433,8 +443,11 @@ static enum ship_due due_in_stream(struct ship *s, struct proto_msg *out)
     if (s->say_data)
         return SHIP_DATA;
     if (s->say_fetch) {
-        begin_msg(s, out, PROTO_FETCH, s->sent);
-        out->u.fetch = s->fetch;
+        begin_msg(s, out, s->recall_until > 0 ? PROTO_RECALL : PROTO_FETCH, s->recall_until > 0 ? s->recall_from : s->sent);
+        if (s->recall_until > 0)
+            out->u.recall.until = s->recall_until;
+        else
+            out->u.fetch = s->fetch;
         s->say_fetch = false;
         return SHIP_SEND;
     }

@@ -75,6 +75,7 @@ struct ship {
     bool     say_hello, say_make, say_list, say_start, say_told, say_data, tell;
     bool     fetching, say_fetch, supply_due;    /* a FETCH was said, and not answered yet; is to be sent; the answer was just heard: ship_supplied, before anything else is */
     struct proto_fetch fetch;  /* borrowed from who said ship_fetch */
+    uint64_t recall_from, recall_until; /* a RECALL was said instead: of these addresses; else 0 */
     bool     booted;           /* it was sent files */
     uint64_t ask_at;
     bool     may_part;         /* the other side is of an older epoch: where it parts from this one it goes back */
@@ -105,6 +106,8 @@ void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t
 /* ship_told(s): a TELL is on its way; ship_gave(s): the DATA. */
 void ship_told(struct ship *s);
 void ship_gave(struct ship *s);
+/* ship_recall(s, from, until): as ship_fetch, of records whose heads cannot be read here. */
+void ship_recall(struct ship *s, uint64_t from, uint64_t until);
 /* ship_fetch(s, f): these parts are damaged here; ${f} lives until it was answered. Nothing where one is on its way already, or there is no stream. ship_supplied(s): what came is here. */
 void ship_fetch(struct ship *s, const struct proto_fetch *f);
 void ship_supplied(struct ship *s);

@@ -44,6 +44,15 @@ scrubbed() { # scrubbed STORE PLACE: bytes of big go bad on the disk of that sto
 }
 check "what goes bad on the primary's disk is found by scrub, and healed from the standby" scrubbed st m
 check "and the other way round" scrubbed st2 st2
+headless() { # headless STORE PLACE: the head of a record, and the header of its segment
+	local seg at
+	seg=$1/log/$(ls -S "$1/log" | head -n 1) && at=$(grep -abo SPRF "$seg" | sed -n '12s/:.*//p') && printf 'went bad' | dd of="$seg" bs=1 seek=$((at + 60)) conv=notrunc status=none &&
+		printf 'went bad' | dd of="$seg" bs=1 seek=50 conv=notrunc status=none
+	exits 0 "$SPARE" scrub --again "$2" && prints 'DAMAGE .*seg: offset [0-9]+: ' && prints 'DAMAGE .*header of the segment' && prints '2 places were damaged, 2 of them are healed' &&
+		exits 0 "$SPARE" scrub --again "$2" && prints 'no damage found' && exits 0 "$SPARE" check --read-data "$2"
+}
+check "records that cannot be read on the primary's disk are healed from the standby" headless st m
+check "and those on the standby's from the primary" headless st2 st2
 follows() {
 	"$SPARE" sync --follow st "$WORK/st2" 2>follow.err & local f=$!
 	until_true kill -0 $f && echo three >m/three && until_true holds st2 three three && word m Protected 0 && kill -INT $f && { wait $f; [ $? = 130 ]; } && echo four >m/four && until_true holds st2 four four

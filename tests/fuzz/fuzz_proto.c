@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(buf, data + 1, len);
     if (data[0] & 1) {
         put_u32(buf, 0x4d575053);
-        buf[4] = (uint8_t)(1 + buf[4] % 17);
+        buf[4] = (uint8_t)(1 + buf[4] % 19);
         memset(buf + 5, 0, 3);
         put_u32(buf + 8, (uint32_t)(len - PROTO_HEAD_BYTES));
         put_u32(buf + 40, hash32(buf + PROTO_HEAD_BYTES, len - PROTO_HEAD_BYTES));

@@ -3,14 +3,18 @@
  */
 #include "store/core/version.h"
 #include "store/core/wounds.h"
+#include "store/log/frame.h"
 #include "store/maint/heal.h"
+#include "store/maint/recall.h"
 #include "store/maint/scrub.h"
 #include "store/maint/upkeep.h"
+#include "store/pack/archive.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
 #include "tests/lib/twosites.h"
 
 #include <check.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -364,6 +368,266 @@ START_TEST(wrong_bytes_heal_nothing)
 }
 END_TEST
 
+/* ---- what is not data ---- */
+
+/* Byte ${at} of the log of a store. */
+struct place { struct teststore *t; uint64_t at; bool header; };
+
+static int flip_there(void *arg, const struct log_segment_info *i)
+{
+    struct place *p = arg;
+
+    if (p->at >= i->first && (p->at < i->end || p->header))
+        ck_assert(simio_flip(p->t->sim, i->name, p->header ? 100 : 4096 + p->at - i->first, 0x40));
+    return 0;
+}
+
+static void flip(struct teststore *t, uint64_t at, bool header)
+{
+    struct place p = { t, at, header };
+
+    ck_assert_int_eq(log_segments(store_log(t->s), flip_there, &p), 0);
+}
+
+/* All that both have is the same, and can be read. */
+static unsigned same_records(void)
+{
+    struct history_iter *x = NULL, *y = NULL;
+    struct record p, q;
+    struct err err = { 0 };
+    unsigned n = 0;
+
+    ck_assert_int_eq(history_iter_new(store_history(a.s), LOG_FIRST_ADDR, log_durable(store_log(b.s)), &x, NULL), 0);
+    ck_assert_int_eq(history_iter_new(store_history(b.s), LOG_FIRST_ADDR, UINT64_MAX, &y, NULL), 0);
+    for (;; n++) {
+        int rx = history_next(x, &p, NULL, &err), ry = history_next(y, &q, NULL, &err);
+
+        ck_assert_msg(rx == ry && rx >= 0, "%d %d %s", rx, ry, err.msg);
+        if (rx == 0)
+            break;
+        ck_assert(p.lsn == q.lsn && hash128_eq(&p.hash, &q.hash));
+    }
+    history_iter_free(x);
+    history_iter_free(y);
+    return n;
+}
+
+static unsigned healed(struct teststore *t)
+{
+    struct scrubbed n;
+
+    read_all(t, &n);
+    for (unsigned i = 0, before = UINT_MAX; i < 20 && n.data + n.records > 0; i = n.data + n.records < before ? 0 : i + 1) {
+        before = n.data + n.records;
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        twosites_ship(&a, &b, NULL);
+        read_all(t, &n);
+    }
+    return n.data + n.records;
+}
+
+static uint64_t nth_record(struct teststore *t, unsigned nth, uint64_t *end)
+{
+    struct history_iter *it = NULL;
+    struct record rec = { 0 };
+
+    ck_assert_int_eq(history_iter_new(store_history(t->s), LOG_FIRST_ADDR, UINT64_MAX, &it, NULL), 0);
+    for (unsigned i = 0; i <= nth; i++)
+        ck_assert_int_eq(history_next(it, &rec, NULL, NULL), 1);
+    history_iter_free(it);
+    *end = rec.lsn + frame_span(rec.head_len + rec.data_len);
+    return rec.lsn;
+}
+
+/* ${_i} / 2: what is hurt; bit 0: the standby, else the primary. */
+START_TEST(records_that_cannot_be_read_are_healed)
+{
+    struct teststore *t = _i & 1 ? &b : &a, *other = _i & 1 ? &a : &b;
+    struct scrubbed n;
+    struct err err = { 0 };
+    uint64_t from, to, end;
+    unsigned kind = (unsigned)_i / 2;
+
+    from = nth_record(t, kind == 5 ? 0 : 20, &end);
+    switch (kind) {
+    case 0: flip(t, from + 8, false); break;                             /* a frame */
+    case 1: flip(t, from + 48 + 70, false); break;                       /* a head */
+    case 2:                                                              /* some records in a row, their data, too */
+        (void)nth_record(t, 27, &to);
+        for (uint64_t at = from; at < to; at += 8)
+            flip(t, at, false);
+        break;
+    case 3: flip(t, from, true); break;                                  /* a segment's header */
+    case 4: flip(t, from, true); flip(t, from + 48, false); break;
+    case 5: flip(t, from, true); flip(t, from + 5, false); break;        /* with its first record */
+    case 6:                                                              /* the last one */
+        for (unsigned i = 21; end < log_head(store_log(t->s)); i++)
+            from = nth_record(t, i, &end);
+        flip(t, from + 50, false);
+        break;
+    case 7:                                                              /* the other one has it in the archive only */
+        ck_assert_msg(upkeep_pack(other->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+        flip(t, from + 48 + 30, false);
+        break;
+    case 8:                                                              /* the header of a segment with no record yet */
+        ck_assert_int_eq(log_roll(store_log(t->s), NULL), 0);
+        flip(t, log_head(store_log(t->s)), true);
+        break;
+    case 9: ck_assert(simio_flip(t->sim, "retained.0", 90, 1)); break;
+    case 10: ck_assert(simio_flip(t->sim, "super.1", 200, 1)); break;
+    }
+    read_all(t, &n);
+    ck_assert_uint_gt(n.records, 0);
+    ck_assert_uint_eq(healed(t), 0);
+    ck_assert_uint_eq(whole(t), FILES);
+    ck_assert_uint_gt(same_records(), 20);
+    ts_reopen(t, true);                  /* the power is cut: it can be opened, and written to */
+    ck_assert_uint_eq(whole(t), FILES);
+    ts_save(&a, "at last", "x");
+    twosites_ship(&a, &b, NULL);
+    ck_assert_uint_gt(same_records(), 20);
+    read_all(t, &n);
+    ck_assert_uint_eq(n.data + n.records, 0);
+}
+END_TEST
+
+struct hurting { struct teststore *t; unsigned n; uint64_t x; unsigned times; };
+
+static uint64_t luck(struct hurting *h)
+{
+    h->x = h->x * 6364136223846793005u + 1442695040888963407u;
+    return h->x >> 20;
+}
+
+static int hurt_archive(void *arg, const struct history_file *f)
+{
+    struct hurting *h = arg;
+    char name[ARCHIVE_NAME_MAX];
+    struct io_stat st;
+
+    archive_name(f->first, f->own_end, f->gen, name);
+    ck_assert_int_eq(io_stat_path(store_io(h->t->s), name, &st, NULL), 0);
+    for (unsigned i = 0; i < h->times; i++, h->n++)
+        ck_assert(simio_flip(h->t->sim, name, luck(h) % st.size, 0x02));
+    return 0;
+}
+
+/* ${_i} bit 0: the standby is hurt, else the primary; the others: where, and how much. */
+START_TEST(files_of_the_archive_are_healed)
+{
+    struct teststore *t = _i & 1 ? &b : &a;
+    struct hurting h = { t, 0, 77 + (uint64_t)_i, _i < 8 ? 1 : 200 };
+    struct scrubbed n;
+    struct err err = { 0 };
+
+    ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(history_files(store_history(t->s), hurt_archive, &h), 0);
+    ck_assert_uint_gt(h.n, 0);
+    read_all(t, &n);
+    ck_assert_uint_gt(n.records, 0);
+    ck_assert_uint_eq(healed(t), 0);
+    ck_assert_uint_gt(same_records(), 20);
+    ts_reopen(t, true);
+    ck_assert_uint_gt(same_records(), 20);
+    read_all(t, &n);
+    ck_assert_uint_eq(n.data + n.records, 0);
+}
+END_TEST
+
+static int hurt_tables(void *arg, const struct packs_info *i)
+{
+    struct hurting *h = arg;
+
+    ck_assert(simio_flip(h->t->sim, i->name, h->times == 0 ? 90 : h->times == 1 ? i->bytes - 100 : h->times == 2 ? i->bytes - 3 : i->bytes - 272 - 40, 0x02));
+    h->n++;
+    return 0;
+}
+
+/* Heads and tables of packs are there twice: nobody else is needed. */
+START_TEST(packs_are_made_whole_of_what_they_have_twice)
+{
+    struct hurting h = { &a, 0, 1, (unsigned)_i };
+    struct scrubbed n;
+    struct err err = { 0 };
+
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(packs_list(store_packs(a.s), hurt_tables, &h, &err), 0);
+    ck_assert_uint_gt(h.n, 0);
+    ts_reopen(&a, false);
+    read_all(&a, &n);
+    ck_assert_uint_eq(n.records, h.n);
+    read_all(&a, &n);
+    ck_assert_uint_eq(n.data + n.records, 0);
+    ck_assert_uint_eq(whole(&a), FILES);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(whole(&a), FILES);
+}
+END_TEST
+
+/* What another site says these records were is not what the chain here says: nothing is written. */
+START_TEST(a_peer_that_lies_changes_nothing)
+{
+    struct history_iter *it = NULL;
+    struct recall *r = NULL;
+    struct record rec, fake;
+    const uint8_t *head;
+    uint8_t copy[4096];
+    struct wound w;
+    struct err err = { 0 };
+    uint64_t end, from = nth_record(&a, 20, &end), asked, until;
+
+    ck_assert_int_eq(history_iter_new(store_history(a.s), from, UINT64_MAX, &it, NULL), 0);
+    ck_assert_int_eq(history_next(it, &rec, &head, NULL), 1);
+    memcpy(copy, head, rec.head_len);
+    history_iter_free(it);
+    flip(&a, from + 48 + 70, false);
+    ck_assert(recall_head(a.s, from, &w));
+    ck_assert_uint_eq(w.until, end);
+    ck_assert(!recall_whole(a.s, &w));
+    ck_assert_int_eq(record_decode(copy, rec.head_len, &fake, NULL), 0);
+    if (_i == 0) {                       /* another record, right in itself, with the right chain before it */
+        fake.uid++;
+        put_u32(copy + 104, fake.uid);
+        fake.wall_ns++;
+        record_seal(copy, fake.head_len, &fake);
+    } else if (_i == 1) {                /* bytes that are none */
+        copy[70] ^= 1;
+    } else if (_i == 2) {                /* of another place */
+        fake.lsn += 8;
+        record_seal(copy, fake.head_len, &fake);
+    }
+    ck_assert_int_eq(recall_new(a.s, &w, &r, &err), 0);
+    ck_assert_int_eq(recall_next(r, &asked, &until), 1);
+    ck_assert(asked == from && until == end);
+    ck_assert_int_eq(recall_heard(r, copy, fake.head_len, end, &err), 0);
+    ck_assert_int_eq(recall_next(r, &asked, &until), 0);
+    ck_assert_msg(recall_apply(r, &err) == (_i == 3 ? 0 : ERR_DAMAGE), "%s", err.msg);
+    recall_free(r);
+    ck_assert(recall_whole(a.s, &w) == (_i == 3));
+}
+END_TEST
+
+/* Killed anywhere while it is written: the next time finds what is left of it. */
+START_TEST(what_heals_may_be_killed)
+{
+    struct hurting h = { &a, 0, 5, 40 };
+    struct scrubbed n;
+    struct err err = { 0 };
+
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(history_files(store_history(a.s), hurt_archive, &h), 0);
+    for (int i = 0; i < 3; i++) {
+        read_all(&a, &n);
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        twosites_ship(&a, &b, NULL);
+        ts_reopen(&a, true);
+    }
+    ck_assert_uint_eq(healed(&a), 0);
+    ck_assert_uint_gt(same_records(), 20);
+    ck_assert_uint_eq(whole(&a), FILES);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("heal");
@@ -380,6 +644,11 @@ int main(void)
     tcase_add_loop_test(t, scrub_goes_on_where_it_was_stopped, 0, 2);
     tcase_add_test(t, scrub_goes_on_behind_a_record_that_cannot_be_read);
     tcase_add_loop_test(t, wrong_bytes_heal_nothing, 0, 2);
+    tcase_add_loop_test(t, records_that_cannot_be_read_are_healed, 0, 22);
+    tcase_add_loop_test(t, files_of_the_archive_are_healed, 0, 10);
+    tcase_add_loop_test(t, packs_are_made_whole_of_what_they_have_twice, 0, 4);
+    tcase_add_loop_test(t, a_peer_that_lies_changes_nothing, 0, 4);
+    tcase_add_test(t, what_heals_may_be_killed);
     suite_add_tcase(s, t);
     srunner_run_all(sr, CK_ENV);
     failed = srunner_ntests_failed(sr);

@@ -103,6 +103,14 @@ static void sample(uint16_t type, struct proto_msg *m)
         m->u.data = (struct proto_data){ 2, 20, parts, body };
         break;
     }
+    case PROTO_RECALL: m->u.recall = (struct proto_recall){ m->position + 800 }; break;
+    case PROTO_HEADS: {
+        static uint8_t heads[REC_HEAD_BYTES];
+
+        memset(heads, 4, sizeof heads);
+        m->u.heads = (struct proto_heads){ .end = m->position + 400, .n = 1, .bytes = sizeof heads, .p = heads };
+        break;
+    }
     case PROTO_ACK: m->u.ack = (struct proto_ack){ .durable = BEGINS + 800, .applied = BEGINS + 800, .beat = 3 }; break;
     case PROTO_BEAT: m->u.beat = (struct proto_beat){ .number = 4, .wall_ns = -5, .head = BEGINS + 1600 }; break;
     default: break;
@@ -216,6 +224,9 @@ static const struct wrong wrongs[] = {
     { PROTO_FETCH, 0, 4, 0, "number of its parts" }, { PROTO_FETCH, 0, 4, 3, "its length" }, { PROTO_FETCH, 4, 8, 4, "cannot be" }, { PROTO_FETCH, 12, 4, 8, "cannot be" },
     { PROTO_FETCH, 20, 4, 0, "cannot be" }, { PROTO_FETCH, 20, 4, PROTO_PART_MAX + 1, "cannot be" }, { PROTO_DATA, 0, 4, 1, "its length" }, { PROTO_DATA, 4, 4, 19, "its length" },
     { PROTO_DATA, 28, 4, 2, "cannot be" }, { PROTO_DATA, 28, 4, 0, "cannot be" }, { PROTO_DATA, 24, 4, 21, "another number of bytes" },
+    { PROTO_RECALL, 0, 8, BEGINS, "addresses that cannot be" }, { PROTO_RECALL, 0, 8, BEGINS + 1604, "addresses that cannot be" }, { PROTO_RECALL, 0, 8, UINT64_MAX, "addresses that cannot be" },
+    { PROTO_HEADS, 0, 8, BEGINS, "an address that cannot be" }, { PROTO_HEADS, 0, 8, BEGINS + 1204, "an address that cannot be" }, { PROTO_HEADS, 8, 4, 0, "a number of records" },
+    { PROTO_HEADS, 8, 4, 2, "a number of records" }, { PROTO_HEADS, 12, 4, 127, "its length" }, { PROTO_HEADS, 12, 4, 129, "its length" },
     { PROTO_TELL, 0, 8, BEGINS + 800, "a record that is not below" }, { PROTO_TELL, 0, 8, 0, "a record that is not below" }, { PROTO_TELL, 8, 8, BEGINS + 808, "a record that is not below" },
     { PROTO_TELL, 8, 8, BEGINS + 799, "a record that is not below" },
 };
@@ -309,8 +320,8 @@ static void ship_in(struct ship *s, struct ship_own *o, enum ship_state st)
 
 START_TEST(the_sender_hears_every_message_in_every_state)
 {
-    enum ship_state st = (enum ship_state)(_i / (PROTO_BOOT + 1));
-    uint16_t type = (uint16_t)(_i % (PROTO_BOOT + 1));
+    enum ship_state st = (enum ship_state)(_i / (PROTO_HEADS + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_HEADS + 1));
     struct ship *s = calloc(1, sizeof *s);
     struct proto_msg *m = malloc(sizeof *m);
     struct ship_own o;
@@ -327,7 +338,7 @@ START_TEST(the_sender_hears_every_message_in_every_state)
     }
     ship_hear(s, m);
     fits = (type == PROTO_HELLO && (st == SHIP_HELLO || st == SHIP_MADE)) || (type == PROTO_ACK && (st == SHIP_STREAM || st == SHIP_LISTED || st == SHIP_FILES)) ||
-           (type == PROTO_WANT && st == SHIP_LISTED) || ((type == PROTO_ASK || type == PROTO_BOOT) && st == SHIP_FORK) || (type == PROTO_FETCH && st == SHIP_STREAM);
+           (type == PROTO_WANT && st == SHIP_LISTED) || ((type == PROTO_ASK || type == PROTO_BOOT) && st == SHIP_FORK) || ((type == PROTO_FETCH || type == PROTO_RECALL) && st == SHIP_STREAM);
     if (st == SHIP_END)
         ck_assert_int_eq(s->err.code, ERR_IO);     /* the first reason stays */
     else if (type == PROTO_REFUSE)
@@ -393,8 +404,8 @@ static void receive_in(struct receive *r, enum receive_state st)
 
 START_TEST(the_receiver_hears_every_message_in_every_state)
 {
-    enum receive_state st = (enum receive_state)(_i / (PROTO_BOOT + 1));
-    uint16_t type = (uint16_t)(_i % (PROTO_BOOT + 1));
+    enum receive_state st = (enum receive_state)(_i / (PROTO_HEADS + 1));
+    uint16_t type = (uint16_t)(_i % (PROTO_HEADS + 1));
     struct receive *r = calloc(1, sizeof *r);
     struct proto_msg *m = malloc(sizeof *m);
     bool fits;
@@ -406,7 +417,7 @@ START_TEST(the_receiver_hears_every_message_in_every_state)
     if (type == PROTO_TELL && st == RECEIVE_FORK)
         m->position = BEGINS + 400;
     receive_hear(r, m);
-    fits = (type == PROTO_TELL && st == RECEIVE_FORK) || (type == PROTO_FETCH && st == RECEIVE_STREAM) || (type == PROTO_HELLO && st == RECEIVE_HELLO) || (type == PROTO_MAKE && st == RECEIVE_MAKE) || (type == PROTO_START && st == RECEIVE_START) ||
+    fits = (type == PROTO_TELL && st == RECEIVE_FORK) || ((type == PROTO_FETCH || type == PROTO_RECALL) && st == RECEIVE_STREAM) || (type == PROTO_HELLO && st == RECEIVE_HELLO) || (type == PROTO_MAKE && st == RECEIVE_MAKE) || (type == PROTO_START && st == RECEIVE_START) ||
            ((type == PROTO_RECORDS || type == PROTO_BEAT) && st == RECEIVE_STREAM) || (type == PROTO_LIST && (st == RECEIVE_MAKE || st == RECEIVE_FILES || st == RECEIVE_START)) ||
            ((type == PROTO_FILE || type == PROTO_RETAINED) && st == RECEIVE_FILES) || (type == PROTO_BEAT && (st == RECEIVE_MAKE || st == RECEIVE_FILES || st == RECEIVE_START));
     if (st == RECEIVE_END)
@@ -683,12 +694,12 @@ int main(void)
 
     tcase_add_test(t, two_find_out_where_they_part);
     tcase_add_test(t, whoever_meets_a_higher_epoch_is_primary_no_more);
-    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_BOOT + 1);
-    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_BOOT + 1);
+    tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_HEADS + 1);
+    tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_HEADS + 1);
     tcase_add_loop_test(t, each_field_is_checked, 0, sizeof wrongs / sizeof wrongs[0]);
     tcase_add_test(t, an_unknown_type_is_of_another_protocol);
-    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * (PROTO_BOOT + 1));
-    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * (PROTO_BOOT + 1));
+    tcase_add_loop_test(t, the_sender_hears_every_message_in_every_state, 0, SHIP_N_STATES * (PROTO_HEADS + 1));
+    tcase_add_loop_test(t, the_receiver_hears_every_message_in_every_state, 0, RECEIVE_N_STATES * (PROTO_HEADS + 1));
     tcase_add_loop_test(t, a_standby_that_does_not_fit_is_refused_by_name, 0, sizeof meetings / sizeof meetings[0]);
     tcase_add_loop_test(t, a_sender_that_does_not_fit_is_refused_by_name, 0, 4);
     tcase_add_test(t, silence_ends_a_stream_and_sleep_does_not);

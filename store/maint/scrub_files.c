@@ -1,0 +1,253 @@
+/* scrub_files.c: see scrub_files.h. */
+#include "store/maint/scrub_files.h"
+
+#include "store/log/log.h"
+#include "store/maint/heal.h"
+#include "store/maint/recall.h"
+#include "store/maint/reclaim.h"
+#include "store/pack/archive.h"
+#include "store/pack/base.h"
+#include "store/pack/history.h"
+#include "store/pack/packs.h"
+
+#include <stdlib.h>
+
+struct files {
+    struct store *s;
+    const struct scrub_options *opt;
+    void (*found)(void *arg, const struct wound *w, const struct err *why);
+    void *arg;
+    bool writable;
+    uint64_t *at, *end;              /* of those of a kind, listed first: making one anew changes the list */
+    size_t n, cap;
+    uint64_t mended, here;           /* here: places damaged in the file that is looked at */
+    struct err what;                 /* the first of them */
+    struct err *err;
+};
+
+static int note(struct files *c, uint64_t at, uint64_t end)
+{
+    if (c->n == c->cap) {
+        size_t cap = c->cap > 0 ? 2 * c->cap : 64;
+        uint64_t *a = realloc(c->at, cap * sizeof *a), *e = a != NULL ? realloc(c->end, cap * sizeof *e) : NULL;
+
+        c->at = a != NULL ? a : c->at;
+        c->end = e != NULL ? e : c->end;
+        if (e == NULL)
+            return err_set(c->err, ERR_NOMEM, "scrub: out of memory");
+        c->cap = cap;
+    }
+    c->at[c->n] = at;
+    c->end[c->n++] = end;
+    return 0;
+}
+
+static int stopped(struct files *c)
+{
+    return c->opt->stop != NULL && c->opt->stop(c->opt->arg) ? err_set(c->err, ERR_BUSY, "scrub: told to stop") : 0;
+}
+
+static bool is_damage(int rc)
+{
+    return rc == ERR_DAMAGE || rc == ERR_IO;
+}
+
+/* ---- superblock and retained set ---- */
+
+static int copies(struct files *c)
+{
+    struct err why = { 0 };
+    int rc = store_copies_heal(c->s, &why, c->err);
+
+    if (rc == 1) {
+        c->mended += c->writable;
+        c->found(c->arg, &(struct wound){ .lsn = LOG_FIRST_ADDR }, &why);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- headers of the log ---- */
+
+static int note_segment(void *arg, const struct log_segment_info *i)
+{
+    return note(arg, i->first, i->end);
+}
+
+static int headers(struct files *c)
+{
+    int rc = log_segments(store_log(c->s), note_segment, c);
+
+    for (size_t i = 0; rc == 0 && i < c->n; i++) {
+        struct err why = { 0 };
+        bool anew = false;
+
+        rc = c->writable ? heal_header(c->s, c->at[i], &why) : 0;
+        if (rc == 1) {
+            (void)err_set(&why, ERR_DAMAGE, "log: the header of the segment that begins @%llu was damaged", (unsigned long long)c->at[i]);
+            c->mended++;
+            anew = true;
+        }
+        if (anew || (rc < 0 && rc != ERR_NOENT && rc != ERR_NOMEM) || (rc == ERR_NOENT && c->at[i] >= log_first(store_log(c->s))))
+            c->found(c->arg, &(struct wound){ .lsn = c->at[i] }, &why);
+        rc = rc == ERR_NOMEM ? err_set(c->err, rc, "%s", why.msg) : 0;
+    }
+    return rc;
+}
+
+/* ---- archive ---- */
+
+static int note_archive(void *arg, const struct history_file *f)
+{
+    return note(arg, f->first, f->end);
+}
+
+static int check_archive(struct store *s, const struct history_file *f, struct err *why)
+{
+    struct archive *a = NULL;
+    int rc = archive_open(store_io(s), f->first, f->own_end, f->gen, &a, why, why);
+
+    if (rc == 0)
+        rc = archive_check(a, why);
+    archive_close(a);
+    return rc == 0 && why->code != 0 ? ERR_DAMAGE : rc;
+}
+
+/* Where all its records are there (its hash is bad, a head) it needs nobody. */
+static bool archive_anew(struct files *c, const struct wound *w)
+{
+    struct recall *r = NULL;
+    uint64_t from, until;
+    bool done = c->writable && recall_new(c->s, w, &r, NULL) == 0 && recall_next(r, &from, &until) == 0 && recall_apply(r, NULL) == 0;
+
+    recall_free(r);
+    return done;
+}
+
+static int archives(struct files *c)
+{
+    int rc = history_files(store_history(c->s), note_archive, c);
+
+    for (size_t i = 0; rc == 0 && i < c->n; i++) {
+        struct history_file f;
+        struct err why = { 0 };
+
+        if (history_file_of(store_history(c->s), c->at[i], &f))
+            rc = check_archive(c->s, &f, &why);
+        if (is_damage(rc)) {
+            struct wound w = { .lsn = f.first, .until = f.end };
+
+            if (archive_anew(c, &w)) {
+                c->mended++;
+                w.until = 0;
+            }
+            c->found(c->arg, &w, &why);
+        }
+        rc = rc < 0 && !is_damage(rc) && rc != ERR_NOENT ? err_set(c->err, rc, "%s", why.msg) : stopped(c);
+    }
+    return rc;
+}
+
+static int check_base(void *arg, uint64_t gen)
+{
+    struct files *c = arg;
+    struct base *b = NULL;
+    struct err why = { 0 };
+    int rc = base_open(store_io(c->s), gen, &b, &why, &why);
+
+    if (rc == 0)
+        rc = base_check(b, &why);
+    base_close(b);
+    if (rc == ERR_NOENT || rc == ERR_NOMEM)
+        return rc == ERR_NOMEM ? rc : 0;
+    if (rc < 0 || why.code != 0) {
+        c->here++;
+        c->found(c->arg, &(struct wound){ .lsn = LOG_FIRST_ADDR }, &why);
+    }
+    return 0;
+}
+
+/* Its rows are those of the index, which is here. */
+static int bases(struct files *c)
+{
+    const struct reclaim_options opt = { .base = true, .sweep = true, .stop = c->opt->stop, .arg = c->opt->arg };
+    struct reclaim_result res = { 0 };
+    struct err why = { 0 };
+    int rc = base_list(store_io(c->s), check_base, c, c->err);
+
+    if (rc == 0 && c->here > 0 && c->writable && reclaim(c->s, &opt, &res, &why) == 0 && res.base_bytes > 0)
+        c->mended += c->here;
+    return rc;
+}
+
+/* ---- packs ---- */
+
+static int note_pack(void *arg, const struct packs_info *i)
+{
+    return note(arg, i->first, i->gen);
+}
+
+/* One place is seen by the file's hash, too. */
+static void bad_pack(void *arg, const struct err *why)
+{
+    struct files *c = arg;
+
+    if (c->here++ == 0)
+        c->what = *why;
+}
+
+static void count(void *arg, const struct err *why)
+{
+    (void)why;
+    ++*(int64_t *)arg;
+}
+
+/* A file's hash that is wrong for what lies in its frames: those were found by reading them, and are healed by themselves. */
+static bool of_frames(struct files *c, uint64_t gen, int64_t bad)
+{
+    int64_t all = 0;
+
+    return bad == 1 && packs_check(store_packs(c->s), gen, count, &all, NULL) > 1;
+}
+
+static int packs(struct files *c)
+{
+    int rc = packs_list(store_packs(c->s), note_pack, c, c->err);
+    size_t n = c->n;
+
+    for (c->n = 0; rc == 0 && c->n < n; c->n++) {
+        struct err why = { 0 };
+        int64_t bad;
+
+        c->here = 0;
+        bad = packs_check_shape(store_packs(c->s), c->end[c->n], bad_pack, c, &why);
+        if (bad > 0 && !of_frames(c, c->end[c->n], bad)) {
+            c->mended += c->writable && heal_pack(c->s, c->at[c->n], NULL) == 0;
+            c->found(c->arg, &(struct wound){ .lsn = c->at[c->n] }, &c->what);
+        }
+        rc = bad == ERR_NOMEM ? err_set(c->err, (int)bad, "%s", why.msg) : stopped(c);
+    }
+    return rc;
+}
+
+int scrub_files(struct store *s, const struct scrub_options *opt, void (*found)(void *arg, const struct wound *w, const struct err *why), void *arg, uint64_t *mended, struct err *err)
+{
+    static int (*const kinds[])(struct files *c) = { copies, headers, archives, bases, packs };
+    struct files c = { .s = s, .opt = opt, .found = found, .arg = arg, .err = err };
+    struct store_info *info = malloc(sizeof *info);
+    int rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "scrub: out of memory");
+
+    if (rc == 0) {
+        store_info(s, info);
+        c.writable = info->writable;
+    }
+    for (size_t i = 0; rc == 0 && i < sizeof kinds / sizeof *kinds; i++) {
+        c.n = 0;
+        c.here = 0;
+        rc = kinds[i](&c);
+    }
+    *mended = c.mended;
+    free(info);
+    free(c.at);
+    free(c.end);
+    return rc;
+}
