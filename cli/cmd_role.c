@@ -141,8 +141,8 @@ static int promote(const char *dir, uint32_t location, struct role_answer *a, st
     return r;
 }
 
-/* An ordinary user's mount is not remounted by anybody but root: it goes, and comes back at the same place a moment later. */
-static int mount_afresh(const char *store, const struct role_answer *a, struct err *err)
+/* An ordinary user's mount is not remounted by anybody but root: it goes, and comes back at the same place a moment later. *${gone}: it did not come back. */
+static int mount_afresh(const char *store, const struct role_answer *a, bool *gone, struct err *err)
 {
     struct fs_options *o = malloc(sizeof *o);
     char who[2048] = "";
@@ -167,6 +167,7 @@ static int mount_afresh(const char *store, const struct role_answer *a, struct e
         o->store = store;
         o->dir = a->mounted_at;
         r = fs_mount(o, err);
+        *gone = r != 0;
     }
     free(o);
     return r;
@@ -177,13 +178,18 @@ static void make_writable(const char *store, struct role_answer *a)
 {
     struct fs_options o = { .dir = a->mounted_at, .mode_said = true };
     struct err err = { 0 };
-    int r = geteuid() == 0 ? fs_remount(&o, &err) : mount_afresh(store, a, &err);
+    bool gone = false;
+    int r = geteuid() == 0 ? fs_remount(&o, &err) : mount_afresh(store, a, &gone, &err);
 
     a->fits = r == 0;
-    if (r)
+    if (gone) {
+        out_warn("%s: is the primary now, and was unmounted from %s to turn writable; mounting it there again failed: %s", store, a->mounted_at, err.msg);
+        a->mounted_at[0] = '\0';
+    } else if (r) {
         out_warn("%s: is the primary now, but its mount at %s is still read-only: %s; unmount it, and mount it again", store, a->mounted_at, err.msg);
-    else if (geteuid() != 0)
+    } else if (geteuid() != 0) {
         out_message("%s: was unmounted and mounted again: an ordinary user's mount cannot turn writable in place", a->mounted_at);
+    }
 }
 
 static int role_options(int argc, char **argv, uint32_t *location, int *code)

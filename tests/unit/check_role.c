@@ -98,6 +98,27 @@ START_TEST(a_standby_of_before_is_expected_back_by_its_name)
 }
 END_TEST
 
+/* What is noted is its own epoch, of which the row went: that says nothing of who was primary before. */
+START_TEST(the_primary_before_is_expected_back_where_what_is_noted_is_its_own)
+{
+    const struct super *sb = &twosites_info(b.s)->super;
+    struct epoch_row old = sb->epochs[0];
+    struct standby known = { 0 };
+    struct err err = { 0 };
+    char text[128], site[33];
+    uint64_t head = log_head(store_log(b.s));
+
+    for (int i = 0; i < 16; i++)
+        snprintf(site + 2 * i, 3, "%02x", sb->site[i]);
+    snprintf(text, sizeof text, "7 %s %s %llu", site, site, (unsigned long long)head - 8);
+    ck_assert_int_eq(store_config_set(b.s, "fenced", text, &err), 0);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].number, 8);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_uint_eq(known.acked, head);
+}
+END_TEST
+
 START_TEST(fenced_at_once_and_for_good)
 {
     struct epoch_row by, said;
@@ -265,6 +286,7 @@ int main(void)
     tcase_add_test(t, promoted_in_place);
     tcase_add_test(t, who_is_expected_back_is_one_standby);
     tcase_add_test(t, a_standby_of_before_is_expected_back_by_its_name);
+    tcase_add_test(t, the_primary_before_is_expected_back_where_what_is_noted_is_its_own);
     tcase_add_test(t, fenced_at_once_and_for_good);
     tcase_add_test(t, an_older_epoch_fences_nobody);
     tcase_add_test(t, a_promotion_is_above_all_that_was_heard_of);
