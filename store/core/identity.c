@@ -134,6 +134,7 @@ static int begin_epoch(struct store *s, struct err *err)
     io_random(s->io, e->id, 16);
     log_last(s->log, &last, &e->prev_hash);
     role_fence_clear(sb);
+    lease_clear(sb);
     return 0;
 }
 
