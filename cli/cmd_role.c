@@ -6,6 +6,8 @@
 #include "cli/session.h"
 #include "fs/mount.h"
 #include "store/base/io.h"
+#include "store/core/lease.h"
+#include "store/core/role.h"
 #include "store/svc/server.h"
 
 #include <errno.h>
@@ -58,9 +60,21 @@ static void print_role(const char *store, const struct role_answer *a)
 
 /* ---- promote ---- */
 
-static int open_as_primary(const char *dir, uint32_t location, struct err *err)
+/* The lock is held meanwhile, so that no stream comes in. */
+static bool wait_for_lease(void *arg, uint64_t left_ms)
 {
-    struct store_options opt = { .writable = true, .threads = true, .promote = true, .location = location };
+    uint64_t *said = arg;
+
+    if (*said == 0)
+        out_message("the primary may have a lease of this standby for %llu s more; promoting it when that is over", (unsigned long long)(left_ms + 999) / 1000);
+    *said = 1;
+    return !out_interrupted;
+}
+
+static int open_as_primary(const char *dir, uint32_t location, bool unfenced, struct err *err)
+{
+    struct store_options opt = { .writable = true, .threads = true, .location = location };
+    uint64_t said = 0;
     struct log_recovery rec;
     struct store *s = NULL;
     struct io *io = NULL;
@@ -69,7 +83,11 @@ static int open_as_primary(const char *dir, uint32_t location, struct err *err)
     if (r == 0)
         r = store_open(io, dir, &opt, &s, &rec, err);
     if (r == 0)
-        r = store_close(s, err);
+        r = store_lease_await(s, unfenced, wait_for_lease, &said, err);
+    if (r == 0)
+        r = store_promote(s, "promoted", false, err);
+    if (s)
+        r = store_close(s, r == 0 ? err : NULL) && r == 0 ? err->code : r;
     if (io)
         io->ops->free(io);
     return r;
@@ -93,7 +111,7 @@ static int find_server(const char *dir, bool patient, struct session **ses, stru
  * 1: whoever serves it has done it. 0: nobody does, or who does gives it up now. A worker that dies in the middle has a successor, which finds the one role or the other: so it is
  * asked which, and asked again.
  */
-static int ask_server(const char *dir, struct role_answer *a, struct err *err)
+static int ask_server(const char *dir, bool unfenced, struct role_answer *a, struct err *err)
 {
     bool mounted = fs_mounted_store(dir, NULL) == 0, asked = false;
     int r = 0;
@@ -106,8 +124,12 @@ static int ask_server(const char *dir, struct role_answer *a, struct err *err)
             return asked ? r : 0;
         if (r == 0 && asked)
             r = session_call(ses, role_request("show"), role_emit, a, err);
-        if (r == 0 && (!asked || strcmp(a->role, "primary") != 0))
-            r = session_call(ses, role_request("promote"), role_emit, a, err);
+        if (r == 0 && (!asked || strcmp(a->role, "primary") != 0)) {
+            json_t *req = role_request("promote");
+
+            json_object_set_new(req, "unfenced", json_boolean(unfenced));
+            r = session_call(ses, req, role_emit, a, err);
+        }
         session_close(ses, NULL);
         if (r == ERR_BUSY && !mounted) {
             svc_yield(dir);
@@ -120,15 +142,15 @@ static int ask_server(const char *dir, struct role_answer *a, struct err *err)
     return r ? r : err_set(err, ERR_INTR, "interrupted");
 }
 
-static int promote(const char *dir, uint32_t location, struct role_answer *a, struct err *err)
+static int promote(const char *dir, uint32_t location, bool unfenced, struct role_answer *a, struct err *err)
 {
-    int r = ask_server(dir, a, err);
+    int r = ask_server(dir, unfenced, a, err);
 
     if (r)
         return r < 0 ? r : 0;
     for (int waited = 0;; waited += OPEN_POLL_MS) {
         memset(err, 0, sizeof *err);
-        r = open_as_primary(dir, location, err);
+        r = open_as_primary(dir, location, unfenced, err);
         if ((r != ERR_LOCKED && r != ERR_BUSY) || waited >= OPEN_WAIT_MS || out_interrupted)
             break;
         (void)poll(NULL, 0, OPEN_POLL_MS);
@@ -141,8 +163,8 @@ static int promote(const char *dir, uint32_t location, struct role_answer *a, st
     return r;
 }
 
-/* An ordinary user's mount is not remounted by anybody but root: it goes, and comes back at the same place a moment later. */
-static int mount_afresh(const char *store, const struct role_answer *a, struct err *err)
+/* An ordinary user's mount is not remounted by anybody but root: it goes, and comes back at the same place a moment later. *${gone}: it did not come back. */
+static int mount_afresh(const char *store, const struct role_answer *a, bool *gone, struct err *err)
 {
     struct fs_options *o = malloc(sizeof *o);
     char who[2048] = "";
@@ -167,6 +189,7 @@ static int mount_afresh(const char *store, const struct role_answer *a, struct e
         o->store = store;
         o->dir = a->mounted_at;
         r = fs_mount(o, err);
+        *gone = r != 0;
     }
     free(o);
     return r;
@@ -177,25 +200,33 @@ static void make_writable(const char *store, struct role_answer *a)
 {
     struct fs_options o = { .dir = a->mounted_at, .mode_said = true };
     struct err err = { 0 };
-    int r = geteuid() == 0 ? fs_remount(&o, &err) : mount_afresh(store, a, &err);
+    bool gone = false;
+    int r = geteuid() == 0 ? fs_remount(&o, &err) : mount_afresh(store, a, &gone, &err);
 
     a->fits = r == 0;
-    if (r)
+    if (gone) {
+        out_warn("%s: is the primary now, and was unmounted from %s to turn writable; mounting it there again failed: %s", store, a->mounted_at, err.msg);
+        a->mounted_at[0] = '\0';
+    } else if (r) {
         out_warn("%s: is the primary now, but its mount at %s is still read-only: %s; unmount it, and mount it again", store, a->mounted_at, err.msg);
-    else if (geteuid() != 0)
+    } else if (geteuid() != 0) {
         out_message("%s: was unmounted and mounted again: an ordinary user's mount cannot turn writable in place", a->mounted_at);
+    }
 }
 
-static int role_options(int argc, char **argv, uint32_t *location, int *code)
+static int role_options(int argc, char **argv, uint32_t *location, bool *unfenced, int *code)
 {
-    enum { MOVED = OPT_FIRST, COPIED };
-    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED } };
+    enum { MOVED = OPT_FIRST, COPIED, UNFENCED };
+    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED }, { "unfenced", no_argument, NULL, UNFENCED } };
     int o;
 
-    while ((o = cli_option(argc, argv, "", longs, location ? 2 : 0, code)) != -1) {
+    while ((o = cli_option(argc, argv, "", longs, location ? 3 : 0, code)) != -1) {
         if (o == -2)
             return ERR_USAGE;
-        *location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
+        if (o == UNFENCED)
+            *unfenced = true;
+        else
+            *location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
     }
     return 0;
 }
@@ -206,15 +237,16 @@ int cmd_promote(int argc, char **argv)
     struct place p;
     struct err err = { 0 };
     uint32_t location = LOCATION_AS_IS;
+    bool unfenced = false;
     int code = 0, r;
 
     if (!a)
         return out_error(&err, ERR_NOMEM);
-    if (role_options(argc, argv, &location, &code) || session_place("promote", argc, argv, &p, &code)) {
+    if (role_options(argc, argv, &location, &unfenced, &code) || session_place("promote", argc, argv, &p, &code)) {
         free(a);
         return code;
     }
-    r = promote(p.store, location, a, &err);
+    r = promote(p.store, location, unfenced, a, &err);
     if (r == 0 && !a->fits)
         make_writable(p.store, a);
     if (r)
@@ -240,7 +272,7 @@ int cmd_demote(int argc, char **argv)
 
     if (!a)
         return out_error(&(struct err){ 0 }, ERR_NOMEM);
-    if (role_options(argc, argv, NULL, &code) == 0 && session_place("demote", argc, argv, &p, &code) == 0) {
+    if (role_options(argc, argv, NULL, NULL, &code) == 0 && session_place("demote", argc, argv, &p, &code) == 0) {
         code = session_ask(&p, role_request("demote"), role_emit, a);
         if (code == EXIT_OK && out_json)
             print_role(p.store, a);

@@ -73,7 +73,8 @@ const struct command commands[] = {
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
     { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
-      "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n",
+      "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n"
+      "  --unfenced           do not wait for the end of a lease: the primary is known to be off\n",
       cmd_promote },
     { "demote", "[STORE]", "a primary becomes a standby: what is mounted of it turns read-only", "", cmd_demote },
     { "switchover", "[STORE] TARGET", "planned, nothing is lost: the standby TARGET becomes the primary, this store its standby",

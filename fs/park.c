@@ -32,7 +32,7 @@ struct park {
     struct item *waiting;            /* lock: any order */
     struct item *work, **work_end;   /* lock: to be dispatched */
     unsigned n_interrupted;          /* lock: among the waiting */
-    unsigned n_remote;               /* lock: among them: these end by time, too */
+    unsigned n_timed;               /* lock: among them: these end by time, too */
     uint64_t recent[RECENT];         /* lock */
     unsigned recent_at;              /* lock */
     bool stopping;                   /* lock */
@@ -123,6 +123,9 @@ void park_buf_put(void *mem, struct shim_buf *buf)
 
 /* ---- parking ---- */
 
+/* Its end is a matter of time, too. */
+static bool timed(const struct wait *w) { return w->kind == WAIT_REMOTE || w->kind == WAIT_LEASE; }
+
 static bool ready(struct park *p, const struct item *i)
 {
     return i->wait.kind == WAIT_REMOTE ? remote_ready(p->fs, &i->wait, i->since_ns / 1000000) : store_ready(p->fs->store, &i->wait);
@@ -194,7 +197,7 @@ bool park_current(struct park *p, const struct wait *w)
     pthread_mutex_lock(&p->lock);
     /* Counted before store_ready is asked: progress after that is seen. */
     atomic_fetch_add(&p->n_waiting, 1);
-    i->since_ns = w->kind == WAIT_REMOTE ? now_ns() : 0;
+    i->since_ns = timed(w) ? now_ns() : 0;
     if (w->kind == WAIT_NONE || ready(p, i)) {
         atomic_fetch_sub(&p->n_waiting, 1);
         i->ready = true;
@@ -202,7 +205,7 @@ bool park_current(struct park *p, const struct wait *w)
     } else {
         i->next = p->waiting;
         p->waiting = i;
-        if (w->kind == WAIT_REMOTE && p->n_remote++ == 0)
+        if (timed(w) && p->n_timed++ == 0)
             pthread_cond_signal(&p->wake);
         if (was_interrupted_locked(p, i->unique)) {
             i->interrupted_ns = now_ns();
@@ -272,8 +275,8 @@ static void scan_locked(struct park *p)
         atomic_fetch_sub(&p->n_waiting, 1);
         if (i->interrupted_ns != 0)
             p->n_interrupted--;
-        if (i->wait.kind == WAIT_REMOTE)
-            p->n_remote--;
+        if (timed(&i->wait))
+            p->n_timed--;
         add_work_locked(p, i);
     }
 }
@@ -340,7 +343,7 @@ static void *pool_main(void *arg)
             pthread_mutex_lock(&p->lock);
         } else if (atomic_exchange(&p->progressed, false)) {
             scan_locked(p);
-        } else if (p->n_interrupted > 0 || p->n_remote > 0) {
+        } else if (p->n_interrupted > 0 || p->n_timed > 0) {
             struct timespec t;
 
             clock_gettime(CLOCK_MONOTONIC, &t);

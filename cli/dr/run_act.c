@@ -268,7 +268,7 @@ static int fence(struct run *r, const struct step *s, json_t *more, struct err *
 
 static int promote(struct run *r, const struct step *s, struct err *err)
 {
-    const char *const argv[] = { "promote", s->st->path, NULL };
+    const char *const argv[] = { "promote", s->st->path, r->unfenced ? "--unfenced" : NULL, NULL };
     struct site_store now;
     int rc;
 

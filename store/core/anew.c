@@ -34,6 +34,25 @@ static int there(struct io *io, const char *path, struct err *err)
     return err_set(err, rc, "%s", why.msg);
 }
 
+/* Its superblocks last: as long as one is there, what is left is not taken for a new store in the making. */
+static int clear(struct io *io, struct err *err)
+{
+    static const char *const dirs[] = { "index", "log", "archive", "packs" };
+    char path[64];
+    int rc = there(io, ANEW_DIR, err);
+
+    if (rc <= 0)
+        return rc;
+    rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof *dirs; i++) {
+        snprintf(path, sizeof path, ANEW_DIR "/%s", dirs[i]);
+        rc = branch_remove_tree(io, path, 0, err);
+    }
+    if (rc == 0)
+        rc = io_syncdir(io, ANEW_DIR, err);
+    return rc < 0 ? rc : branch_remove_tree(io, ANEW_DIR, 1, err);
+}
+
 int anew_begin(struct io *io, struct err *err)
 {
     int rc = there(io, incoming_super, err);
@@ -41,7 +60,7 @@ int anew_begin(struct io *io, struct err *err)
     if (rc == 0)
         rc = there(io, ANEW_DIR "/super.1", err);
     if (rc > 0)
-        rc = branch_remove_tree(io, ANEW_DIR, 1, err);
+        rc = clear(io, err);
     if (rc == 0)
         rc = io_mkdir(io, ANEW_DIR, err);
     if (rc == ERR_EXIST)
@@ -152,7 +171,7 @@ int anew_finish(struct io *io, struct super *sb, struct err *err)
         rc = io_syncdir(io, ANEW_DIR, err);
     if (rc == 0)
         rc = take_super(io, sb, err);
-    return rc < 0 ? rc : branch_remove_tree(io, ANEW_DIR, 1, err);
+    return rc < 0 ? rc : clear(io, err);
 }
 
 /* Both are of one lineage, the one a standby that was closed, the other whole. */

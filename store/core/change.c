@@ -27,12 +27,17 @@ int change_begin(struct store *s, struct wait *wait)
         pthread_mutex_lock(&s->lock);
         if (atomic_load(&s->role) != ROLE_PRIMARY)       /* under the lock: when the role was left no record comes any more */
             return change_abort(s, ERR_FENCED);
-        if (!s->hold && run_has_room_locked(s))
+        bool leased = lease_holds(s);
+        if (!leased && (wait == NULL || !lease_waits(s, lease_wait_until(s))))
+            return change_abort(s, ERR_FENCED);
+        if (leased && !s->hold && run_has_room_locked(s)) {
+            s->leased = true;
             return 0;
+        }
         if (s->hold && wait == NULL)     /* a command may hold locks that the one who holds changes needs */
             return change_abort(s, ERR_BUSY);
-        *w = (struct wait){ WAIT_BACKLOG, 0 };
-        run_nudge_locked(s, WAIT_BACKLOG);
+        *w = leased ? (struct wait){ WAIT_BACKLOG, 0 } : (struct wait){ WAIT_LEASE, lease_wait_until(s) };
+        run_nudge_locked(s, w->kind);
         pthread_mutex_unlock(&s->lock);
         if (wait != NULL)
             return ERR_WAIT;
@@ -47,13 +52,18 @@ int change_own(struct store *s)
     if (atomic_load(&s->failed))
         return ERR_POISONED;
     pthread_mutex_lock(&s->lock);
+    s->leased = false;
     return 0;
 }
 
 int change_more(struct store *s)
 {
     int rc = change_own(s);
-    return rc == 0 && atomic_load(&s->role) != ROLE_PRIMARY ? change_abort(s, ERR_FENCED) : rc;
+    if (rc == 0 && atomic_load(&s->role) != ROLE_PRIMARY)
+        return change_abort(s, ERR_FENCED);
+    if (rc == 0)
+        s->leased = true;
+    return rc;
 }
 
 int change_abort(struct store *s, int rc)
@@ -93,6 +103,8 @@ static int commit_locked(struct store *s, const struct caller *c, struct record 
     rc = reserve_allows(s, rec, err);
     if (rc == 0)
         rc = log_room(s->log, (uint64_t)rec->head_len + rec->data_len, err);
+    if (rc == 0 && s->leased && !lease_holds(s))         /* it ran out since: nothing of this change has happened */
+        rc = ERR_FENCED;
     if (rc == 0)
         rc = log_append_begin(s->log, rec, head, slot);
     if (rc < 0)

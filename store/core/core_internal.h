@@ -48,6 +48,10 @@ struct store {
     struct super sb;                /* mark_lock */
     _Atomic uint32_t role;          /* enum super_role; changed under role_lock and lock. What is in force: the superblock follows, or was first (role.h) */
     bool hold;                      /* lock; changes wait */
+    bool leased;                    /* lock; the change under way is one that needs a lease, where there are any */
+    _Atomic uint64_t lease_until;   /* ms of boot time: changes are taken until then; UINT64_MAX: no lease is needed (lease.h) */
+    uint64_t promised_ms;           /* mark_lock; the same clock: not promoted before */
+    bool lease_taken, lease_awaited;    /* mark_lock; settings were looked at; a promotion is near, and nothing is promised any more */
     pthread_mutex_t role_lock;      /* one change of role at a time, and none while records are taken; before all others */
     struct log *log;
     struct history *history;        /* records of the log, and of the archive before it */
@@ -149,6 +153,17 @@ void role_fence_clear(struct super *sb);
 int role_fence_keep(struct super *sb, struct err *err);
 void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_settle(struct store *s, bool keep_orphans, struct err *err);
+
+/* ---- lease.c ---- */
+
+/* lease_take(s): settings or role have changed, or were just read; under mark_lock, or sole owner. lease_holds(s): no lease is needed, or there is one. lease_wait_until(s): where there is none, so long
+ * changes wait for one; lease_waits(s, until_ms): that is not yet over. lease_allows(s, err): store_lease_await was asked before a promotion: 0 or FENCED. lease_clear(sb): of a new primary, what it was told. */
+void lease_take(struct store *s);
+bool lease_holds(struct store *s);
+uint64_t lease_wait_until(struct store *s);
+bool lease_waits(struct store *s, uint64_t until_ms);
+int  lease_allows(struct store *s, struct err *err);
+void lease_clear(struct super *sb);
 
 /* ---- rewind.c ---- */
 

@@ -117,23 +117,24 @@ const struct epoch_row *identity_epoch_held(const struct store *s)
 static int begin_epoch(struct store *s, struct err *err)
 {
     struct super *sb = &s->sb;
-    uint32_t last_number = sb->epochs[sb->n_epochs - 1].number;
+    uint32_t last_number = sb->epochs[sb->n_epochs - 1].number, held = epoch_held(sb->epochs, sb->n_epochs, log_head(s->log));
     struct epoch_row fence;
     uint64_t last;
     if (role_fence_get(sb, &fence) && fence.number > last_number)    /* of which there is no record here */
         last_number = fence.number;
-    sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, log_head(s->log));
     if (last_number >= INT32_MAX)
         return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", last_number);
-    if (sb->n_epochs == SUPER_EPOCHS_MAX)
+    if (held == SUPER_EPOCHS_MAX)
         return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
-    struct epoch_row *e = &sb->epochs[sb->n_epochs++];
+    struct epoch_row *e = &sb->epochs[held];
+    sb->n_epochs = held + 1;
     *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
     memcpy(e->site, sb->site, 16);
     memcpy(e->lineage, sb->lineage, 16);
     io_random(s->io, e->id, 16);
     log_last(s->log, &last, &e->prev_hash);
     role_fence_clear(sb);
+    lease_clear(sb);
     return 0;
 }
 
@@ -195,7 +196,8 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     if (before == NULL)
         return err_set(err, ERR_NOMEM, "store: out of memory");
     *before = s->sb;
-    bool fenced = role_fence_get(&s->sb, &other);                /* it took over from this one; else this one may from it */
+    /* It took over from this one; else this one may from it. (A note of this site's own epoch, whose row went, says nothing of another.) */
+    bool fenced = role_fence_get(&s->sb, &other) && memcmp(other.site, s->sb.site, 16) != 0;
     if (!fenced)
         other = *identity_epoch_held(s);
     s->series = s->ix.meta.series != 0;

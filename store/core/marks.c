@@ -172,6 +172,8 @@ int store_config_set(struct store *s, const char *name, const char *value, struc
         if (rc == 0 && (rc = super_write(s->io, &s->sb, err)) < 0)
             s->sb = *old;
     }
+    if (rc >= 0 && strcmp(name, "lease") == 0)
+        lease_take(s);
     if (rc >= 0 && strcmp(name, "nohistory") == 0) {
         pthread_mutex_lock(&s->lock);
         nohistory_set(&s->nohistory, value);

@@ -180,6 +180,8 @@ static int write_role(struct store *s, uint32_t role, const struct epoch_row *by
     log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
     if (rc == 0)
         rc = write_both(s, before, err);
+    if (rc == 0)
+        lease_take(s);
     pthread_mutex_unlock(&s->mark_lock);
     free(before);
     return rc;
@@ -260,6 +262,8 @@ int role_may_promote(struct store *s, struct err *err)
     if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
                        name, log_head(s->log), s->retained.horizon);
+    if (lease_allows(s, err) < 0)
+        return ERR_FENCED;
     if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", name);
     return 0;
@@ -299,6 +303,10 @@ int store_promote(struct store *s, const char *reason, bool keep_orphans, struct
         rc = role_may_promote(s, err);
     if (rc == 0)
         rc = identity_become_writer(s, false, reason, err);
+    if (rc == 0) {
+        s->lease_awaited = false;
+        lease_take(s);
+    }
     pthread_mutex_unlock(&s->mark_lock);
     if (rc == 0)
         rc = role_settle(s, keep_orphans, err);

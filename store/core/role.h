@@ -23,7 +23,7 @@ enum { NUMBERS_SKIPPED_MAX = 1000 };
 /*
  * store_promote(s, reason, keep_orphans, err): a standby, or a primary of before, becomes the primary, in an epoch of its own above all it has heard of; what it received
  * counts. The primary of before is expected back: for it the log is held from here on, within hold-log. ${keep_orphans}: the kernel may have unlinked files open.
- * Errors: INVAL it is the primary; BOOTSTRAP it holds no tree, or not all yet; ROFS; NOSPC the table of epochs is full; POISONED, IO.
+ * Errors: FENCED a lease was promised, and its end not awaited (lease.h); INVAL it is the primary; BOOTSTRAP it holds no tree, or not all yet; ROFS; NOSPC the table of epochs is full; POISONED, IO.
  */
 int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err);
 

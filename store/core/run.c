@@ -441,6 +441,8 @@ bool store_ready(struct store *s, const struct wait *w)
         ready = !s->hold && run_has_room_locked(s);
         pthread_mutex_unlock(&s->lock);
         return ready;
+    case WAIT_LEASE:
+        return lease_holds(s) || atomic_load(&s->role) != ROLE_PRIMARY || !lease_waits(s, w->addr);
     case WAIT_REMOTE:
         return true;
     }

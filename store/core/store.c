@@ -216,6 +216,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     if (s == NULL)
         return NULL;
     s->io = io;
+    atomic_store(&s->lease_until, UINT64_MAX);
     s->opt = *opt;
     s->kv = opt->kv;
     if (s->opt.memory_bytes == 0)
@@ -370,6 +371,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = identity_check_epoch(s, err);
     if (rc == 0)
         rc = take_role(s, err);
+    if (rc == 0)
+        lease_take(s);
     if (rc == 0)
         atomic_store(&s->shown, log_head(s->log));
     return rc;

@@ -96,7 +96,7 @@ int svc_op_writes(const char *name);
  */
 int svc_check_closed(struct io *io, const char *dir, bool read_data, svc_emit_fn *emit, void *arg, struct err *err);
 
-/* svc_settings: the table behind "config". name, unit ("", "bytes", "ms", "zone", "time", "count", "patterns"), default, what it does. */
+/* svc_settings: the table behind "config". name, unit ("", "bytes", "ms", "zone", "time", "count", "patterns", "rate", "word", "lease"), default, what it does. */
 struct svc_setting { const char *name, *unit, *fallback, *text; };
 extern const struct svc_setting svc_settings[];
 extern const size_t svc_n_settings;

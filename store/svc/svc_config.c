@@ -1,6 +1,8 @@
 /* Settings of a store: the one table, and the requests that show and change them. */
+#include "store/core/lease.h"
 #include "store/core/nohistory.h"
 #include "store/core/policy.h"
+#include "store/core/standby.h"
 #include "store/svc/svc_internal.h"
 #include "store/sync/rate.h"
 
@@ -28,6 +30,7 @@ const struct svc_setting svc_settings[] = {
     { "bandwidth",   "rate",  "none",      "sent to a HOST:STORE at most so many bytes a second: 10M, or by the time of day 08:00-18:00=2M,else=none" },
     { "rpo",         "time",  "10s",       "how much may be lost with this disk: status holds standbys against it" },
     { "rpo-away",    "word",  "degrade",   "what fsync does where user.spare.rpo is 0 and no standby answers for 5 s: degrade, fail or wait" },
+    { "lease",       "lease", "",          "changes only for so long as that standby says it is not promoted: TIME TARGET, such as 30s HOST:STORE" },
     { "hold-log",    "bytes", "",          "how much a standby that is away may hold back; else a tenth of the disk, at most 50 GiB" },
 };
 const size_t svc_n_settings = sizeof svc_settings / sizeof svc_settings[0];
@@ -79,6 +82,15 @@ int svc_setting_check(const char *name, const char *value, char *norm, size_t ca
         return r;
     if (strcmp(t->unit, "patterns") == 0)
         return nohistory_check(value, norm, cap, err);
+    if (strcmp(t->unit, "lease") == 0) {
+        char target[STANDBY_TARGET_MAX + 1];
+        uint32_t ms;
+
+        r = lease_parse(value, &ms, target, sizeof target, err);
+        if (r == 0)
+            snprintf(norm, cap, "%s", value);
+        return r;
+    }
     if (strcmp(t->unit, "zone") == 0) {
         r = zone_check(value, err);
         if (r)
@@ -135,6 +147,23 @@ int svc_op_config(struct svc_req *q, struct err *err)
     return 0;
 }
 
+/* One that was never reached could not be told from another that comes by its name. */
+static int may_give_lease(struct svc_req *q, const char *value, struct err *err)
+{
+    static const uint8_t never[16];
+    char target[STANDBY_TARGET_MAX + 1];
+    struct standby b;
+    uint32_t ms;
+    int r = lease_parse(value, &ms, target, sizeof target, err), i;
+
+    if (r)
+        return r;
+    i = standby_find(q->s, target);
+    if (i < 0 || i >= STANDBYS_MAX || !standby_get(q->s, (unsigned)i, &b) || memcmp(b.site, never, 16) == 0)
+        return err_set(err, ERR_USAGE, "lease: expected a standby that was reached before, found %.200s; `spare standby list` names them", target);
+    return 0;
+}
+
 int svc_op_config_set(struct svc_req *q, struct err *err)
 {
     const char *name, *value;
@@ -151,6 +180,8 @@ int svc_op_config_set(struct svc_req *q, struct err *err)
         return err_set(err, ERR_USAGE, "%.64s: no such setting; `spare config show` lists them", name);
     if (value) {
         r = svc_setting_check(name, value, norm, sizeof norm, err);
+        if (r == 0 && strcmp(name, "lease") == 0)
+            r = may_give_lease(q, norm, err);
         if (r)
             return r;
     }

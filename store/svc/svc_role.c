@@ -1,6 +1,7 @@
 /* svc_role.c: the request that changes who may append: promoted, demoted, handed over to a standby. */
 #include "store/svc/svc_internal.h"
 
+#include "store/core/lease.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
 #include "store/svc/server.h"
@@ -84,10 +85,32 @@ static int end_stream(struct svc_req *q, struct err *err)
     return 0;
 }
 
+struct waiting { struct svc_req *q; uint64_t said_ms; };
+
+/* Whoever asked may have gone: then it is not promoted. */
+static bool still_wanted(void *arg, uint64_t left_ms)
+{
+    struct waiting *w = arg;
+    json_t *o;
+
+    if (now_ms() < w->said_ms + SAY_MS)
+        return true;
+    w->said_ms = now_ms();
+    o = json_object();
+    svc_put_text(o, "what", "waiting for the end of the lease");
+    svc_put_u64(o, "left_ms", left_ms);
+    return svc_emit(w->q, "progress", o) == 0;
+}
+
 static int promote(struct svc_req *q, struct err *err)
 {
+    struct waiting w = { .q = q };
     const char *reason;
+    bool unfenced = false;
     int r = svc_arg_text(q, "reason", &reason, err);
+
+    if (r == 0)
+        r = svc_arg_bool(q, "unfenced", &unfenced, err);
 
     if (r)
         return r;
@@ -99,7 +122,12 @@ static int promote(struct svc_req *q, struct err *err)
         *q->env->end_receive = 1;
     r = end_stream(q, err);
     if (r == 0)
+        r = store_lease_await(q->s, unfenced, still_wanted, &w, err);
+    if (r == 0) {
         r = store_promote(q->s, reason ? reason : "promoted", q->env->mount_dir != NULL, err);
+        if (r)
+            store_lease_resume(q->s);
+    }
     if (q->env->end_receive)
         *q->env->end_receive = 0;
     return r ? r : tell(q);
@@ -120,6 +148,17 @@ static bool has_all(const struct handing *h, uint64_t end, bool *live)
             *live = true;
             return i.agreed && i.durable >= end && i.applied >= end;
         }
+    return false;
+}
+
+/* It has not heard yet that none is asked for any more. */
+static bool gives_lease(const struct handing *h)
+{
+    struct link_info i;
+
+    for (unsigned k = 0; h->q->env->links && k < LINKS_MAX; k++)
+        if (link_table_get(h->q->env->links, k, &i) && i.sends && i.live && strcmp(i.name, h->target) == 0)
+            return i.lease_told;
     return false;
 }
 
@@ -215,6 +254,8 @@ static int hand_over(struct svc_req *q, struct err *err)
     }
     h.until_ms = now_ms() + HOLD_MS;
     (void)await_all(&h, &why);           /* what is missing is said, and is all here */
+    while (gives_lease(&h) && now_ms() < h.until_ms)     /* else it waits for the end of one before it is promoted */
+        pause_ms(POLL_MS);
     o = json_object();
     svc_put_text(o, "role", role_name(store_role(q->s)));
     svc_put_text(o, "target", target);

@@ -1,6 +1,7 @@
 /* svc_status.c: requests that say how the store is: status, info, moments, resolve, wait. */
 #include "store/svc/svc_internal.h"
 
+#include "store/core/lease.h"
 #include "store/core/moment.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
@@ -56,6 +57,28 @@ static const char *standby_word(const struct svc_req *q, const struct store_info
     return held ? "Recovery is possible" : "Bootstrapping";
 }
 
+/* A primary's lease. True: it has none, and needs one. */
+static bool put_lease(const struct svc_req *q, json_t *o)
+{
+    static const char *const words[] = { NULL, "to come", "held", "out" };
+    uint64_t left;
+    struct lease l;
+    enum lease_state st = store_lease_state(q->s, &left);
+    json_t *lease;
+
+    store_lease(q->s, &l);
+    if (l.ms == 0)
+        return false;
+    lease = json_object();
+    json_object_set_new(lease, "seconds", json_real((double)l.ms / 1000));
+    svc_put_hex(lease, "site", l.site, sizeof l.site);
+    svc_put_text(lease, "state", st == LEASE_NONE ? "told" : words[st]);
+    if (st == LEASE_HELD)
+        json_object_set_new(lease, "left_seconds", json_real((double)left / 1000));
+    json_object_set_new(o, "lease", lease);
+    return st == LEASE_OUT;
+}
+
 /* The word for the state of this disk, NULL: nothing is wrong with it. product.md, "Words for state". */
 static const char *state_word(const struct svc_req *q, const struct store_info *info, const struct io_space_info *sp)
 {
@@ -99,7 +122,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
         all_of.word = standby_word(q, &info, o, &all_of.exit);
     else
         all_of = down;
-    if (store_role(q->s) == ROLE_FENCED)
+    if (put_lease(q, o) || store_role(q->s) == ROLE_FENCED)
         all_of = (struct svc_standbys){ "Fenced", all_of.rpo_s, 24 };
     state = state_word(q, &info, &sp);
     svc_put_text(o, "state", state ? state : all_of.word);

@@ -2,6 +2,7 @@
 #include "store/sync/link_internal.h"
 
 #include "store/core/lacking.h"
+#include "store/core/lease.h"
 #include "store/core/role.h"
 #include "store/log/record.h"
 #include "store/pack/history.h"
@@ -62,6 +63,8 @@ static int fill_own(struct taking *k, struct err *err)
         o->last_lsn = 0;
         memset(&o->last_hash, 0, sizeof o->last_hash);
     }
+    if (o->role != ROLE_PRIMARY)
+        store_lease(s, &o->lease);
     o->n_epochs = epoch_held(info->super.epochs, info->super.n_epochs, o->durable);
     memcpy(o->epochs, info->super.epochs, o->n_epochs * sizeof *o->epochs);
     free(info);
@@ -286,6 +289,18 @@ static int ask_for_data(struct taking *k, struct err *err)
     return rc < 0 ? rc : 0;
 }
 
+/* That this side is promoted soon ends the stream by itself; until then nothing is promised. */
+static int promise(struct taking *k, struct err *err)
+{
+    int rc = store_lease_promise(k->l.s, &k->m.promise, k->m.epoch, k->m.promise_ms, err);
+
+    if (rc == 0 || rc == ERR_BUSY)
+        receive_promised(&k->m, rc == 0);
+    if (rc == ERR_BUSY && err != NULL)
+        *err = (struct err){ 0 };
+    return rc == ERR_BUSY ? 0 : rc;
+}
+
 static void report(struct taking *k)
 {
     struct link_info *i = k->l.info;
@@ -331,6 +346,7 @@ static int do_due(struct taking *k, struct err *err)
         case RECEIVE_LIST:       rc = look_at_list(k, err); break;
         case RECEIVE_FILE:       rc = take_file(k, err); break;
         case RECEIVE_INSTALL:    rc = install(k, err); break;
+        case RECEIVE_PROMISE:    rc = promise(k, err); break;
         case RECEIVE_APPEND:     rc = append(k, err); break;
         case RECEIVE_JUDGE:      rc = judge(k, err); break;
         case RECEIVE_COMPARE:    rc = compare(k, err); break;
@@ -361,6 +377,7 @@ static int hear(struct taking *k, struct err *err)
     int rc, n = 0;
 
     while ((rc = conn_next(&k->l.c, &k->msg, err)) == 1) {
+        receive_tick(&k->m, link_now_ms());      /* it has come: from here on a promise counts */
         receive_hear(&k->m, &k->msg);
         if ((k->msg.type == PROTO_FETCH || k->msg.type == PROTO_RECALL) && k->m.say_data && (rc = link_note_fetch(&k->data, &k->msg, err)) < 0)
             return rc;

@@ -1,6 +1,7 @@
 /* link_ship.c: a store's log to a standby. */
 #include "store/sync/link_internal.h"
 
+#include "store/core/lease.h"
 #include "store/core/periods.h"
 #include "store/core/role.h"
 #include "store/log/frame.h"
@@ -49,6 +50,7 @@ struct shipping {
     uint64_t hold_ms;           /* so long nothing more may be sent; 0: it may */
     unsigned skip;              /* so many batches are not worth the try */
     uint64_t said_ms;
+    uint64_t lease_ms;          /* the store was told so */
 };
 
 /* ---- what is sent ---- */
@@ -447,6 +449,7 @@ static void report(struct shipping *h, bool now)
     h->made |= h->m.state == SHIP_LISTED || h->m.state == SHIP_MADE;
     i->caught |= h->met && h->m.acked >= h->agreed_durable;
     i->booting = h->made && !i->caught;
+    i->lease_told = h->m.lease_told;
     link_publish(&h->l);
     if (!now && h->m.now_ms - h->said_ms < PROGRESS_MS)
         return;
@@ -483,6 +486,8 @@ static int hear(struct shipping *h, struct err *err)
         if (h->m.state == SHIP_MADE)         /* files took their time */
             h->own.first = store_whole_from(h->l.s);
         ship_hear(&h->m, &h->msg);
+        if (h->m.lease_ms > h->lease_ms)
+            store_lease_renew(h->l.s, h->m.peer_site, h->lease_ms = h->m.lease_ms);
         if (h->msg.type == PROTO_WANT && h->m.state == SHIP_FILES && (rc = note_want(h, &h->msg.u.want, err)) < 0)
             return rc;
         if (h->m.supply_due && (rc = supplied(h, err)) < 0)
@@ -576,6 +581,7 @@ static int run(struct shipping *h, struct err *err)
 
     for (;;) {
         ship_tick(&h->m, link_now_ms(), io_wall_ns(store_io(h->l.s)));
+        store_lease(h->l.s, &h->own.lease);
         ship_durable(&h->m, log_durable(log), log_head(log));
         if (log_poisoned(log)) {
             rc = err_set(&why, ERR_POISONED, "log: %s", err_text(ERR_POISONED));

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
@@ -234,6 +235,39 @@ static int start(const struct command_line *c, const char *target, bool by_path,
     return e;
 }
 
+/* Those that would not end: one a try, for as long as that lasts. They are waited for when the next peer begins, or ends. */
+static struct left { pid_t pid; struct left *next; } *left_behind;       /* left_lock */
+static pthread_mutex_t left_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void leave_behind(pid_t pid)
+{
+    struct left *l = malloc(sizeof *l);
+
+    if (!l)
+        return;              /* (it stays a zombie, once it has ended) */
+    l->pid = pid;
+    pthread_mutex_lock(&left_lock);
+    l->next = left_behind;
+    left_behind = l;
+    pthread_mutex_unlock(&left_lock);
+}
+
+static void wait_for_those_left(void)
+{
+    pthread_mutex_lock(&left_lock);
+    for (struct left **at = &left_behind; *at;) {
+        struct left *l = *at;
+
+        if (waitpid(l->pid, NULL, WNOHANG) == 0) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        free(l);
+    }
+    pthread_mutex_unlock(&left_lock);
+}
+
 int peer_start(const char *target, const struct peer_options *opt, struct peer *p, struct err *err)
 {
     struct command_line c = { 0 };
@@ -242,6 +276,7 @@ int peer_start(const char *target, const struct peer_options *opt, struct peer *
     int r = 0;
 
     *p = (struct peer){ -1, -1, -1 };
+    wait_for_those_left();
     if (store && host[0] == '-')
         return err_set(err, ERR_USAGE, "%s: expected HOST:STORE, found a host that looks like an option", target);
     if (store)
@@ -302,12 +337,19 @@ int peer_end(struct peer *p, const char *target, int rc, struct err *err)
         close(p->fd);
     p->fd = -1;
     if (p->pid > 0 && !gone(p->pid, &status, rc == ERR_INTR || p->said >= 0 ? ASKED_WAIT_MS : END_WAIT_MS)) {
+        bool ended;
+
         (void)kill(-p->pid, SIGTERM);    /* of ssh the commands it began, too */
-        if (!gone(p->pid, &status, TERM_WAIT_MS) && peer_host(target, host, sizeof host)) {
+        ended = gone(p->pid, &status, TERM_WAIT_MS);
+        if (!ended && peer_host(target, host, sizeof host)) {
             (void)kill(-p->pid, SIGKILL);
             (void)waitpid(p->pid, &status, 0);
-        }                                /* spare itself is closing its store: it ends when it has */
+        } else if (!ended) {             /* spare itself is closing its store: it ends when it has */
+            leave_behind(p->pid);
+            status = 0;
+        }
     }
+    wait_for_those_left();
     last_line(p->said, said, sizeof said);
     if (p->said >= 0)
         close(p->said);

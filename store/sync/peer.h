@@ -30,7 +30,7 @@ int peer_start(const char *target, const struct peer_options *opt, struct peer *
 
 /*
  * peer_end(p, target, rc, err): closes what is left and waits for the child, some seconds (INTR, or ${quiet}: two); one that stays is told to end; ssh is then killed,
- * spare here left to close its store.
+ * spare here left to close its store, and waited for when the next peer begins, or ends.
  * Returns ${rc}; where the stream just broke off (AWAY), ${err} says why the child ended: not reached, spare not found there.
  */
 int peer_end(struct peer *p, const char *target, int rc, struct err *err);

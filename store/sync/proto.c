@@ -12,7 +12,7 @@
 static const uint32_t magic = 0x4d575053;      /* "SPWM" */
 
 /* The fixed parts of bodies. */
-enum { HELLO_FIXED = 104, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 24, TELL_BYTES = 32, DATA_FIXED = 8, RECALL_BYTES = 8, HEADS_FIXED = 16, REFUSE_FIXED = 8 };
+enum { HELLO_FIXED = 104, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 44, TELL_BYTES = 32, DATA_FIXED = 8, RECALL_BYTES = 8, HEADS_FIXED = 16, REFUSE_FIXED = 8 };
 enum { LIST_FIXED = 16 + 32 + 4 + 8 + 16 + 4 + 4 + 4, LIST_FILE_FIXED = 4 + 8 + 16, WANT_FIXED = 4, FILE_FIXED = 8, RETAINED_FIXED = 4 };
 enum { RECORDS_ZSTD = 1, EPOCHS_LEFT = 16 };      /* rows that are left to a standby: follow.c */
 
@@ -359,8 +359,10 @@ static int get_beat(struct rd *r, uint64_t position, struct proto_beat *b, struc
     b->number = rd_u64(r);
     b->wall_ns = rd_i64(r);
     b->head = rd_u64(r);
-    if (!rd_done(r) || b->number == 0 || b->head < position)
-        return bad(err, PROTO_BEAT, "its length, no number, or an end below what is durable");
+    b->lease.ms = rd_u32(r);
+    get_bytes(r, b->lease.site, 16);
+    if (!rd_done(r) || b->number == 0 || b->head < position || b->lease.ms > LEASE_MOST_MS || (b->lease.ms == 0 && !none(b->lease.site, 16)))
+        return bad(err, PROTO_BEAT, "its length, no number, an end below what is durable, or a lease that cannot be");
     return 0;
 }
 
@@ -628,6 +630,8 @@ static void put_body(struct wr *w, const struct proto_msg *m)
         wr_u64(w, m->u.beat.number);
         wr_i64(w, m->u.beat.wall_ns);
         wr_u64(w, m->u.beat.head);
+        wr_u32(w, m->u.beat.lease.ms);
+        wr_bytes(w, m->u.beat.lease.site, 16);
         break;
     case PROTO_TELL:
         wr_u64(w, m->u.tell.lsn);

@@ -11,6 +11,7 @@
 
 #include "store/base/err.h"
 #include "store/base/hash.h"
+#include "store/base/lease.h"
 #include "store/base/super.h"
 
 #include <stdbool.h>
@@ -142,6 +143,7 @@ struct proto_beat {
     uint64_t number;           /* from 1 */
     int64_t  wall_ns;          /* the sender's clock */
     uint64_t head;             /* where its log ends, durable or not; position is the end of what is durable */
+    struct lease lease;        /* what the primary asks for, and of whom */
 };
 
 /* The sender's last record that ends at or below position: ASK is without a body. */

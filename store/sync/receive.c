@@ -25,7 +25,7 @@ static void end(struct receive *r, bool tell, int code, const char *fmt, ...)
     if (r->state == RECEIVE_END)
         return;
     r->state = RECEIVE_END;
-    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->say_data = r->supply_due = r->judge_due = r->say_boot = false;
+    r->make_due = r->append_due = r->list_due = r->file_due = r->install_due = r->say_want = r->compare_due = r->say_ask = r->say_fetch = r->say_data = r->supply_due = r->judge_due = r->say_boot = r->promise_due = false;
     r->tell = tell;
     r->err.code = code;
     va_start(ap, fmt);
@@ -335,9 +335,30 @@ void receive_progress(struct receive *r, uint64_t durable, uint64_t applied)
 
 static void hear_beat(struct receive *r, const struct proto_msg *m)
 {
-    r->beat = m->u.beat.number;
+    const struct lease *l = &m->u.beat.lease;
+
     r->peer_durable = m->position;
     r->peer_head = m->u.beat.head;
+    r->say_ack = true;
+    if (l->ms == 0 && r->own.lease.ms == 0) {
+        r->beat = m->u.beat.number;
+        return;
+    }
+    r->promise = *l;
+    r->promise_beat = m->u.beat.number;
+    r->promise_ms = r->now_ms + lease_promise_ms(l->ms);
+    r->promise_due = true;
+}
+
+void receive_promised(struct receive *r, bool given)
+{
+    if (!r->promise_due)
+        return;
+    r->promise_due = false;
+    if (!given)
+        return;
+    r->own.lease = r->promise;
+    r->beat = r->promise_beat;
     r->say_ack = true;
 }
 
@@ -505,6 +526,8 @@ enum receive_due receive_due(struct receive *r, struct proto_msg *out)
         return RECEIVE_SUPPLY;
     if (r->say_data && !r->hold_ack)     /* else who asks and does not read would be answered into memory without end */
         return RECEIVE_DATA;
+    if (r->promise_due)
+        return RECEIVE_PROMISE;
     if (r->append_due)
         return RECEIVE_APPEND;
     if (r->say_fetch) {

@@ -30,6 +30,7 @@ enum receive_due {
     RECEIVE_SUPPLY,            /* the DATA just heard: receive_supplied, once they are here */
     RECEIVE_JUDGE,             /* where both part is known (r->fork): receive_judged tells whether this side can go back to there */
     RECEIVE_COMPARE,           /* whether the record r->told is held here: receive_compared tells */
+    RECEIVE_PROMISE,           /* r->promise was heard: it is written down, and this side is not promoted before r->promise_ms: receive_promised tells */
     RECEIVE_APPEND,            /* the records of the message just heard are to be appended: receive_appended tells */
     RECEIVE_FAILED,            /* r->err */
 };
@@ -46,6 +47,7 @@ struct receive_own {
     struct hash128 last_hash;
     uint32_t n_epochs;
     struct epoch_row epochs[SUPER_EPOCHS_MAX];
+    struct lease lease;        /* what was told last, and written down */
 };
 
 struct receive {
@@ -79,6 +81,9 @@ struct receive {
     struct epoch_row fence;
     uint64_t peer_durable, peer_head;   /* as of the last BEAT */
     uint64_t beat;
+    struct lease promise;      /* of the BEAT heard last, whose number is promise_beat; the time by the clock of receive_tick */
+    uint64_t promise_beat, promise_ms;
+    bool     promise_due;
     uint64_t now_ms, silent_ms;
     bool     clocked;
     struct err err;
@@ -120,7 +125,10 @@ void receive_appended(struct receive *r, uint64_t end);
 /* receive_progress(r, durable, applied): so much is durable here by now, and can be read. Never falls. */
 void receive_progress(struct receive *r, uint64_t durable, uint64_t applied);
 
-/* receive_tick: as ship_tick. receive_fail: as ship_fail. */
+/* receive_promised(r, given): of RECEIVE_PROMISE; else that BEAT is not acknowledged. */
+void receive_promised(struct receive *r, bool given);
+
+/* receive_tick: as ship_tick; between the arrival of a message and receive_hear, too, since a promise counts from there. receive_fail: as ship_fail. */
 void receive_tick(struct receive *r, uint64_t now_ms);
 void receive_fail(struct receive *r, bool tell, const struct err *err);
 

@@ -109,6 +109,7 @@ static void agree(struct ship *s)
     s->acked = s->whole;
     s->state = SHIP_STREAM;
     s->say_start = true;
+    s->beat_ms = s->own->lease.ms > 0 ? SYNC_BEAT_MS : s->beat_ms;       /* at once */
 }
 
 /* It goes back to where both part, and says who it is anew; a side that is not above may not ask that of anybody. */
@@ -221,6 +222,25 @@ void ship_looked(struct ship *s, bool held, const struct hash128 *hash, uint64_t
 
 /* ---- the stream ---- */
 
+static bool same_lease(const struct lease *a, const struct lease *b)
+{
+    return a->ms == b->ms && memcmp(a->site, b->site, 16) == 0;
+}
+
+/* What it acknowledges is a BEAT: from when that was sent the lease counts that was in it, if it is of this standby. */
+static void renew(struct ship *s, uint64_t beat)
+{
+    const struct lease *l = &s->beats[beat % SHIP_BEATS].lease;
+    uint64_t until = s->beats[beat % SHIP_BEATS].sent_ms + l->ms;
+
+    if (beat == 0 || s->beats[beat % SHIP_BEATS].number != beat || s->own->role != ROLE_PRIMARY)
+        return;
+    if (l->ms > 0 && memcmp(l->site, s->peer_site, 16) == 0 && until > s->lease_ms)
+        s->lease_ms = until;
+    if (beat == s->beat && l->ms == 0)
+        s->lease_told = false;
+}
+
 static void hear_ack(struct ship *s, uint64_t position, const struct proto_ack *a)
 {
     if (position > s->sent || position < s->received || a->durable < s->acked) {
@@ -234,6 +254,7 @@ static void hear_ack(struct ship *s, uint64_t position, const struct proto_ack *
     s->acked = a->durable;
     if (a->applied > s->applied)
         s->applied = a->applied;
+    renew(s, a->beat);
 }
 
 static void hear_ask(struct ship *s, uint64_t position)
@@ -402,6 +423,11 @@ static void fill_beat(struct ship *s, struct proto_msg *m)
     m->u.beat.number = ++s->beat;
     m->u.beat.wall_ns = s->wall_ns;
     m->u.beat.head = s->head;
+    m->u.beat.lease = s->own->lease;
+    s->beats[s->beat % SHIP_BEATS].number = s->beat;
+    s->beats[s->beat % SHIP_BEATS].sent_ms = s->now_ms;
+    s->beats[s->beat % SHIP_BEATS].lease = s->own->lease;
+    s->lease_told |= s->own->lease.ms > 0;
     s->beat_ms = 0;
 }
 
@@ -453,7 +479,7 @@ static enum ship_due due_in_stream(struct ship *s, struct proto_msg *out)
     }
     if (s->acked >= s->until && !s->fetching)
         return SHIP_DONE;
-    if (s->beat_ms >= SYNC_BEAT_MS) {
+    if (s->beat_ms >= SYNC_BEAT_MS || !same_lease(&s->own->lease, &s->beats[s->beat % SHIP_BEATS].lease)) {
         fill_beat(s, out);
         return SHIP_SEND;
     }

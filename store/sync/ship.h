@@ -19,6 +19,7 @@ enum {
     SYNC_SILENT_MS = 30000,    /* nothing heard for so long, while this side ran: the other is gone */
     SYNC_INSTALL_MS = 3600000, /* so long a standby may take to make its index of what it was sent, before it says a word */
     SYNC_STALL_MS  = 8000,     /* nothing more acknowledged for so long while there is something: said aloud (within 10 s) */
+    SHIP_BEATS     = 64,       /* that are remembered: when they were sent, with which lease */
 };
 
 /* X(name): the states. */
@@ -43,7 +44,7 @@ enum ship_due {
     SHIP_FAILED,               /* s->err; where s->tell a REFUSE was due before */
 };
 
-/* Who sends. Borrowed; of it only ${first} may change while the machine runs (data are let go of). */
+/* Who sends. Borrowed; of it only ${first} (data are let go of) and ${lease} may change while the machine runs. */
 struct ship_own {
     uint8_t  lineage[16], site[16];
     uint32_t role;
@@ -59,6 +60,7 @@ struct ship_own {
     uint32_t key_id;
     const char *timezone;      /* for a standby to be made */
     bool     may_make;         /* nothing there yet: make a standby; else it is an error */
+    struct lease lease;        /* what is asked for; ms 0: none */
 };
 
 struct ship {
@@ -82,6 +84,9 @@ struct ship {
     bool     fenced;           /* the other side knows of a higher epoch: where this one is primary, it is so no more */
     struct epoch_row fence;    /* that epoch */
     uint64_t beat;             /* number of the last */
+    struct { uint64_t number, sent_ms; struct lease lease; } beats[SHIP_BEATS];
+    uint64_t lease_ms;         /* of a primary: the other side gives it a lease until then, by the clock of ship_tick; 0: none */
+    bool     lease_told;       /* the other side may believe that a lease is asked for */
     int64_t  wall_ns;
     uint64_t now_ms, silent_ms, beat_ms, stall_ms;
     bool     clocked;
@@ -97,7 +102,8 @@ void ship_hear(struct ship *s, const struct proto_msg *m);
 /* ship_durable(s, durable, head): so much is durable here by now, and written. Never falls. */
 void ship_durable(struct ship *s, uint64_t durable, uint64_t head);
 
-/* ship_tick(s, now_ms, wall_ns): a clock that does not go back, and the one on the wall. Time in which nobody called counts at most a second. */
+/* ship_tick(s, now_ms, wall_ns): a clock that does not go back and goes on while the host is suspended, and the one on the wall. Of silence, time in which nobody called counts at most a second.
+ * A lease counts from the tick before its BEAT. */
 void ship_tick(struct ship *s, uint64_t now_ms, int64_t wall_ns);
 
 /* ship_looked(s, held, hash, end): the record at s->look_lsn: its hash and the address behind it; ${held} false: there is none there (any more). */

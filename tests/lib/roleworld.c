@@ -93,7 +93,7 @@ static void misfortune(struct world *w)
             w->blocked[k][i] = true;
         w->seen->blocks++;
     }
-    if (rw_one_in(w, 20))
+    if (rw_one_in(w, w->leases ? 100 : 20))      /* (so that a lease runs out) */
         w->blocked[any(w)][any(w)] = false;
     if (rw_one_in(w, 100))
         w->site[i].full = true;
@@ -109,7 +109,10 @@ static void misfortune(struct world *w)
         rw_cut(w, &w->line[i]);
     if (w->line[k].used && rw_one_in(w, 100))
         rw_give_up(w, &w->line[k]);
-    w->now_ms += rw_one_in(w, 100) ? 3600000 : rw_below(w, 400);
+    if (w->leases)                       /* much at one time, so that what comes of it is as near as clocks allow */
+        w->now_ms += rw_below(w, 6) ? 0 : rw_below(w, 1200);
+    else
+        w->now_ms += rw_one_in(w, 100) ? 3600000 : rw_below(w, 400);
 }
 
 static void event(struct world *w)
@@ -125,10 +128,12 @@ static void event(struct world *w)
     if (rw_below(w, 5) == 0)
         connect_some(w);
     people(w);
+    rw_lease_events(w);
     misfortune(w);
     for (int l = 0; l < LINES_MAX && !w->failed; l++)
         if (w->line[l].used)
             rw_run(w, &w->line[l]);
+    rw_lease_check(w);
     for (int s = 0; s < w->n_sites; s++)
         rw_answer(w, s);
 }
@@ -251,6 +256,13 @@ bool roleworld_run(uint64_t seed, unsigned steps, enum role_plant plant, struct 
         (void)rw_rnd(w);
     w->n_sites = 3 + (int)rw_below(w, SITES_MAX - 2);
     w->quiet = 1 + rw_below(w, 6);
+    w->leases = seed % 3 == 0 || plant >= ROLE_PLANT_LEASE_MARGIN;           /* (a disk that is copied or set back keeps no promise) */
+    if (w->leases) {
+        w->copies = w->images = UINT32_MAX;
+        w->quiet += 4;
+        for (int k = 0; k < w->n_sites; k++)
+            w->site[k].clock_ppm = rw_below(w, 2) == 0 ? 4900 : -4900;
+    }
     rw_create(w, 0);
     for (; i < steps && !w->failed; i++) {
         event(w);

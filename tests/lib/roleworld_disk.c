@@ -168,7 +168,7 @@ bool rw_append(struct world *w, int i)
 
     if (s->d.role != ROLE_PRIMARY && !(w->plant == ROLE_PLANT_FENCED_APPENDS && s->d.role == ROLE_FENCED))
         return false;
-    if (s->full || s->d.n >= DATA_MAX)
+    if (s->full || s->d.n >= DATA_MAX || rw_frozen(w, i) || !rw_leased(w, i))
         return false;
     lengthen(w, i, KIND_DATA);
     w->seen->appends++;
@@ -253,6 +253,7 @@ void rw_kill(struct world *w, int i)
     s->d.n_rows -= s->row_lost < s->d.n_rows ? s->row_lost : 0;
     s->row_lost = 0;
     s->n_waits = 0;
+    rw_lease_opened(w, i);
     w->seen->kills++;
     rw_proofs(w, i, false);
     be_writer(w, i);
@@ -294,12 +295,13 @@ bool rw_promote(struct world *w, int i)
 {
     struct disk *d = &w->site[i].d;
 
-    if (d->role == 0 || d->role == ROLE_PRIMARY || d->n == 0 || w->site[i].full)
+    if (d->role == 0 || d->role == ROLE_PRIMARY || d->n == 0 || w->site[i].full || rw_frozen(w, i) || !rw_lease_allows(w, i))
         return false;
     rw_sync(w, i);
     if (!rw_begin_epoch(w, i))
         return false;
     d->role = ROLE_PRIMARY;
+    rw_lease_promoted(w, i);
     w->seen->promotions++;
     if (cut_here(w, i))
         return true;

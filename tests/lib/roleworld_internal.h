@@ -21,6 +21,9 @@ struct disk {
     struct epoch_row fence;              /* number 0: none */
     uint8_t site[16];
     unsigned n_branches;
+    struct lease lease_told;
+    uint32_t lease_epoch;                /* a primary's: the lease has begun in that epoch, given by lease_site */
+    uint8_t lease_site[16];
 };
 
 struct branch { struct rec *rec; unsigned n; };
@@ -35,6 +38,9 @@ struct site {
     /* what the checks know */
     uint32_t heard;                      /* the highest epoch it was told of, and has written down */
     unsigned row_lost;                   /* planted: rows that a kill takes */
+    int clock_ppm;                       /* its clock is so much faster */
+    uint64_t frozen_ms;                  /* suspended until then; its clock goes on */
+    uint64_t lease_ms, promised_ms;      /* by its own clock */
     unsigned n_waits;
     unsigned wait[WAITS];                /* fsyncs under rpo=0, each for so many records */
 };
@@ -75,7 +81,7 @@ struct world {
     unsigned n_proofs;
     unsigned copies, images;
     unsigned quiet;                      /* how seldom something comes between */
-    bool calm, trace;
+    bool calm, trace, leases;
     struct proto_msg in, out;            /* spare: heard, to be said */
     char *why;
     size_t cap;
@@ -110,6 +116,20 @@ void rw_fence(struct world *w, int i, const struct epoch_row *by);
 bool rw_follow(struct world *w, int i, const uint8_t *p, uint32_t len, struct err *err);
 void rw_put_record(const struct disk *d, unsigned k, uint8_t *p);
 void rw_go_back(struct world *w, int i, const struct receive *r, const struct line *l);
+
+/* ---- roleworld_lease.c: who may take changes, where there are leases ---- */
+
+uint64_t rw_clock(const struct world *w, int i);         /* ms since boot, as that site has it */
+bool rw_frozen(const struct world *w, int i);
+bool rw_leased(const struct world *w, int i);            /* it needs no lease, or has one */
+void rw_lease_of(const struct world *w, int i, struct lease *out);   /* what it says in a BEAT */
+bool rw_lease_promise(struct world *w, int i, const struct receive *r);
+void rw_lease_renew(struct world *w, const struct line *l);
+bool rw_lease_allows(const struct world *w, int i);      /* to be promoted */
+void rw_lease_opened(struct world *w, int i);            /* after a kill */
+void rw_lease_promoted(struct world *w, int i);
+void rw_lease_events(struct world *w);
+void rw_lease_check(struct world *w);
 
 /* ---- roleworld_host.c: disks that are copied and set back ---- */
 

@@ -121,6 +121,7 @@ static void own_of_sender(struct world *w, struct line *l)
     o->n_epochs = d->role == ROLE_PRIMARY ? d->n_rows : epoch_held(d->rows, d->n_rows, rw_end(d, d->durable));
     o->epochs = l->rows;
     o->known = rw_heard_of(d);
+    rw_lease_of(w, l->from, &o->lease);
     o->may_make = w->calm || rw_below(w, 8) != 0;
 }
 
@@ -211,6 +212,8 @@ static void run_ship(struct world *w, struct line *l)
             w->seen->ship[d->role][w->in.type]++;
             l->a_heard |= s->state != SHIP_END && w->in.type == PROTO_HELLO && w->in.u.hello.part == PROTO_RECEIVER;
             ship_hear(s, &w->in);
+            if (w->in.type == PROTO_ACK)
+                rw_lease_renew(w, l);
         } else if (is_over(&l->to_a) && s->state != SHIP_END && s->acked < s->until) {
             ship_fail(s, false, &away);
         }
@@ -241,6 +244,8 @@ static void own_of_receiver(struct world *w, int i, struct receive_own *o)
     o->n_epochs = w->plant == ROLE_PLANT_OLD_SENDER ? 1 : epoch_held(d->rows, d->n_rows, o->durable);
     o->known = w->plant == ROLE_PLANT_OLD_SENDER ? 1 : rw_heard_of(d);
     o->whole = o->durable;
+    if (d->role != ROLE_PRIMARY)
+        o->lease = d->lease_told;
     memcpy(o->epochs, d->rows, o->n_epochs * sizeof *o->epochs);
     if (d->role == ROLE_STANDBY)
         rw_prove(w, i, d->durable, "acknowledged as durable");
@@ -318,6 +323,7 @@ static void do_due(struct world *w, struct line *l)
         case RECEIVE_MAKE_STORE: make_store(w, l); break;
         case RECEIVE_COMPARE: compare(w, l); break;
         case RECEIVE_JUDGE: receive_judged(r, true); break;
+        case RECEIVE_PROMISE: receive_promised(r, rw_lease_promise(w, l->to, r)); break;
         case RECEIVE_APPEND: append(w, l); break;
         case RECEIVE_FAILED: end_receive(w, l); return;
         case RECEIVE_LIST: case RECEIVE_FILE: case RECEIVE_INSTALL: case RECEIVE_DATA: case RECEIVE_SUPPLY: rw_wrong(w, "files or data came, and none were sent"); return;
@@ -431,13 +437,14 @@ void rw_run(struct world *w, struct line *l)
     l->clean &= !ab && !ba;
     deliver(w, &l->to_b, ab);
     deliver(w, &l->to_a, ba);
-    if (l->ship_live) {
-        ship_tick(&l->ship, w->now_ms, (int64_t)rw_rnd(w));
+    if (l->ship_live && !rw_frozen(w, l->from)) {
+        ship_tick(&l->ship, rw_clock(w, l->from), (int64_t)rw_rnd(w));
+        rw_lease_of(w, l->from, &l->own.lease);
         if (w->calm || rw_below(w, 3))
             run_ship(w, l);
     }
-    if (l->receive_live) {
-        receive_tick(&l->receive, w->now_ms);
+    if (l->receive_live && !rw_frozen(w, l->to)) {
+        receive_tick(&l->receive, rw_clock(w, l->to));
         if (w->calm || rw_below(w, 3))
             run_receive(w, l);
     }

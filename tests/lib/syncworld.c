@@ -571,6 +571,7 @@ static void run_receive(struct world *w)
         case RECEIVE_SUPPLY: receive_supplied(r); break;
         case RECEIVE_JUDGE: receive_judged(r, true); break;
         case RECEIVE_COMPARE: receive_compared(r, false); break;
+        case RECEIVE_PROMISE: receive_promised(r, true); break;
         case RECEIVE_APPEND: append_heard(w); break;
         case RECEIVE_FAILED: w->closing = true; break;
         }

@@ -209,6 +209,30 @@ static int count_one(void *arg, const char *name)
     return 0;
 }
 
+/* One that is whole and was not taken goes, for another: cut off there, what is left is no beginning that has a log. */
+START_TEST(a_whole_one_goes_cut_off_at_any_call)
+{
+    bool done = false;
+
+    for (unsigned n = 1; !done; n++) {
+        struct err err = { 0 };
+        struct io_stat st;
+
+        fell_behind();
+        sent();
+        simio_cut_at(b.sim, n);
+        done = anew_begin(simio_io(b.sim), &err) == 0 && !simio_dead(b.sim);
+        simio_cut_at(b.sim, 0);
+        if (!done)
+            simio_cut(b.sim, n, SIMIO_CUT_RANDOM);
+        ck_assert_msg(anew_begin(simio_io(b.sim), &err) == 0, "call %u: %s", n, err.msg);
+        ck_assert_int_eq(io_stat_path(simio_io(b.sim), ANEW_DIR "/log", &st, NULL), ERR_NOENT);
+        open_it(&b);
+        neither();
+    }
+}
+END_TEST
+
 START_TEST(cut_off_at_any_call)
 {
     bool done = false;
@@ -258,6 +282,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_set_timeout(c, 300);
     tcase_add_loop_test(t, it_takes_its_own_place, 0, 2);
+    tcase_add_test(c, a_whole_one_goes_cut_off_at_any_call);
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 2);
     suite_add_tcase(s, t);
     suite_add_tcase(s, c);

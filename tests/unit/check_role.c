@@ -1,11 +1,13 @@
 /*
  * check_role: roles of a store that is open: promoted, fenced, demoted, held; and what is left of each after a cut at any call.
  */
+#include "store/core/lease.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
 #include "tests/lib/twosites.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -95,6 +97,129 @@ START_TEST(a_standby_of_before_is_expected_back_by_its_name)
     ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
     ck_assert_str_eq(known.target, named.target);
     ck_assert_uint_eq(known.acked, head);
+}
+END_TEST
+
+/* What is noted is its own epoch, of which the row went: that says nothing of who was primary before. */
+START_TEST(the_primary_before_is_expected_back_where_what_is_noted_is_its_own)
+{
+    const struct super *sb = &twosites_info(b.s)->super;
+    struct epoch_row old = sb->epochs[0];
+    struct standby known = { 0 };
+    struct err err = { 0 };
+    char text[128], site[33];
+    uint64_t head = log_head(store_log(b.s));
+
+    for (int i = 0; i < 16; i++)
+        snprintf(site + 2 * i, 3, "%02x", sb->site[i]);
+    snprintf(text, sizeof text, "7 %s %s %llu", site, site, (unsigned long long)head - 8);
+    ck_assert_int_eq(store_config_set(b.s, "fenced", text, &err), 0);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
+    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].number, 8);
+    ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
+    ck_assert_uint_eq(known.acked, head);
+}
+END_TEST
+
+/* ---- a lease ---- */
+
+static uint64_t boot_ms(struct teststore *t)
+{
+    return io_boot_ns(store_io(t->s)) / 1000000;
+}
+
+static void ask_for_lease(void)
+{
+    struct standby named = { .target = "/where/it/is" };
+    struct err err = { 0 };
+
+    memcpy(named.site, twosites_info(b.s)->super.site, 16);
+    ck_assert_int_eq(standby_note(a.s, &named, &err), 0);
+    ck_assert_msg(store_config_set(a.s, "lease", "10s /where/it/is", &err) == 0, "%s", err.msg);
+}
+
+START_TEST(a_primary_whose_lease_ran_out_takes_no_change)
+{
+    struct lease l;
+    uint64_t left;
+
+    ask_for_lease();
+    store_lease(a.s, &l);
+    ck_assert_uint_eq(l.ms, 10000);
+    ck_assert_mem_eq(l.site, twosites_info(b.s)->super.site, 16);
+    ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_TO_COME);
+    ck_assert_int_eq(ts_try_create(&a, "before"), 0);
+    l.site[0] ^= 1;
+    store_lease_renew(a.s, l.site, boot_ms(&a) + 10000);         /* of another */
+    ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_TO_COME);
+    l.site[0] ^= 1;
+    store_lease_renew(a.s, l.site, boot_ms(&a) + 10000);
+    ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_HELD);
+    ck_assert_int_eq(ts_try_create(&a, "within"), 0);
+    ts_step(&a, 11000);
+    ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_OUT);
+    ck_assert_int_eq(ts_try_create(&a, "out"), ERR_FENCED);
+    store_lease_renew(a.s, l.site, boot_ms(&a) + 10000);
+    ck_assert_int_eq(ts_try_create(&a, "again"), 0);
+    ts_reopen(&a, true);                 /* it has none until one is given */
+    ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_OUT);
+    ck_assert_int_eq(ts_try_create(&a, "anew"), ERR_FENCED);
+    ck_assert_int_eq(store_config_set(a.s, "lease", NULL, NULL), 0);
+    ck_assert_int_eq(ts_try_create(&a, "off"), 0);
+}
+END_TEST
+
+static bool time_goes(void *arg, uint64_t left_ms)
+{
+    unsigned *turns = arg;
+
+    ck_assert_uint_le(left_ms, lease_promise_ms(10000));
+    ts_step(&b, 5000);
+    return ++*turns != 1000;
+}
+
+static bool not_so_long(void *arg, uint64_t left_ms)
+{
+    (void)arg, (void)left_ms;
+    return false;
+}
+
+START_TEST(a_standby_that_promised_waits)
+{
+    struct lease l = { .ms = 10000 };
+    struct err err = { 0 };
+    uint32_t epoch = twosites_info(b.s)->super.epochs[0].number;
+    unsigned turns = 0;
+
+    memcpy(l.site, twosites_info(b.s)->super.site, 16);
+    ck_assert_int_eq(store_lease_promise(b.s, &l, epoch, boot_ms(&b) + lease_promise_ms(10000), &err), 0);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), ERR_FENCED);
+    ck_assert_int_eq(store_lease_await(b.s, false, not_so_long, NULL, &err), ERR_INTR);
+    if (_i == 1)                         /* when it acknowledged last is not known any more */
+        ts_reopen(&b, true);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), ERR_FENCED);
+    ck_assert_msg(store_lease_await(b.s, false, time_goes, &turns, &err) == 0, "%s", err.msg);
+    ck_assert_uint_ge(turns, 3);
+    ck_assert_int_eq(store_lease_promise(b.s, &l, epoch, UINT64_MAX, &err), ERR_BUSY);
+    ck_assert_msg(store_promote(b.s, "a test", false, &err) == 0, "%s", err.msg);
+    store_lease(b.s, &l);
+    ck_assert_uint_eq(l.ms, 0);
+    ck_assert_int_eq(ts_try_create(&b, "two"), 0);
+}
+END_TEST
+
+START_TEST(a_standby_that_does_not_give_it_needs_a_word)
+{
+    struct lease l = { 10000, { 9 } };
+    struct err err = { 0 };
+    uint32_t epoch = twosites_info(b.s)->super.epochs[0].number;
+
+    ck_assert_int_eq(store_lease_promise(b.s, &l, epoch, boot_ms(&b) + lease_promise_ms(10000), &err), 0);
+    ck_assert_int_eq(store_lease_await(b.s, false, NULL, NULL, &err), ERR_FENCED);
+    ck_assert(strstr(err.msg, "--unfenced") != NULL);
+    ck_assert_int_eq(store_promote(b.s, "a test", false, &err), ERR_FENCED);
+    ck_assert_int_eq(store_lease_await(b.s, true, NULL, NULL, &err), 0);
+    ck_assert_msg(store_promote(b.s, "a test", false, &err) == 0, "%s", err.msg);
 }
 END_TEST
 
@@ -265,6 +390,10 @@ int main(void)
     tcase_add_test(t, promoted_in_place);
     tcase_add_test(t, who_is_expected_back_is_one_standby);
     tcase_add_test(t, a_standby_of_before_is_expected_back_by_its_name);
+    tcase_add_test(t, the_primary_before_is_expected_back_where_what_is_noted_is_its_own);
+    tcase_add_test(t, a_primary_whose_lease_ran_out_takes_no_change);
+    tcase_add_loop_test(t, a_standby_that_promised_waits, 0, 2);
+    tcase_add_test(t, a_standby_that_does_not_give_it_needs_a_word);
     tcase_add_test(t, fenced_at_once_and_for_good);
     tcase_add_test(t, an_older_epoch_fences_nobody);
     tcase_add_test(t, a_promotion_is_above_all_that_was_heard_of);

@@ -51,9 +51,11 @@ START_TEST(nothing_is_lost_and_every_fork_is_noticed)
     printf("%" PRIu64 " promotions (%" PRIu64 " two at once), %" PRIu64 " demotions, %" PRIu64 " fenced at contact, %" PRIu64 " met past a fork (%" PRIu64
            " with nothing in the way), %" PRIu64 " went back, %" PRIu64 " branches, %" PRIu64 " refused while mounted; ", seen.promotions, seen.twice, seen.demotions, seen.fences,
            seen.forks, seen.reported, seen.rewinds, seen.branches, seen.diverged);
-    printf("%" PRIu64 " copies, %" PRIu64 " set back\n", seen.copies, seen.images);
+    printf("%" PRIu64 " copies, %" PRIu64 " set back; %" PRIu64 " leases begun, %" PRIu64 " times one had run out, %" PRIu64 " promoted behind one, %" PRIu64 " suspended\n", seen.copies, seen.images,
+           seen.leased, seen.lapsed, seen.lease_promotions, seen.suspends);
     if (range != NULL)
         return;
+    ck_assert(seen.leased > 0 && seen.lapsed > 0 && seen.lease_promotions > 0);
     for (unsigned role = ROLE_PRIMARY; role <= ROLE_FENCED; role++)
         for (size_t i = 0; i < sizeof sender_hears / sizeof sender_hears[0]; i++)
             ck_assert_msg(seen.ship[role][sender_hears[i]] > 0, "a sender of role %u never heard %s", role, proto_name(sender_hears[i]));

@@ -112,7 +112,7 @@ static void sample(uint16_t type, struct proto_msg *m)
         break;
     }
     case PROTO_ACK: m->u.ack = (struct proto_ack){ .durable = BEGINS + 800, .applied = BEGINS + 800, .beat = 3 }; break;
-    case PROTO_BEAT: m->u.beat = (struct proto_beat){ .number = 4, .wall_ns = -5, .head = BEGINS + 1600 }; break;
+    case PROTO_BEAT: m->u.beat = (struct proto_beat){ .number = 4, .wall_ns = -5, .head = BEGINS + 1600, .lease = { 30000, { 7 } } }; break;
     default: break;
     }
 }

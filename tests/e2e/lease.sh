@@ -1,0 +1,32 @@
+#!/bin/bash
+# lease.sh: a primary whose standby gives it a lease: it needs one once it has begun, takes no changes without, goes on by itself; the standby is promoted behind its end. Environment: tests/lib/tap.sh
+set -u
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
+need_fuse
+need_root
+cleanup() { local m; for m in m m2; do umount -l "$WORK/$m" 2>/dev/null; done; }
+trap cleanup EXIT
+mkdir m m2
+state() { "$SPARE" status --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["'"$2"'"])'; }
+lease() { "$SPARE" status --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["lease"]["state"])'; }
+is() { [ "$("$1" "$2" ${4:+"$4"} 2>/dev/null)" = "$3" ]; }
+
+begins() {
+	"$SPARE" init st >/dev/null && "$SPARE" mount st m -o "log=$WORK/daemon.log" && exits 2 "$SPARE" config set m "lease=5s $WORK/st2" && exits 2 "$SPARE" config set m lease=30 &&
+		"$SPARE" standby add m "$WORK/st2" && until_true is state m Protected state && "$SPARE" config set m "lease=5s $WORK/st2" >/dev/null && until_true is lease m held && echo one >m/f
+}
+check "it begins with the first acknowledgement, and changes go on" begins
+runs_out() {
+	"$SPARE" standby pause m && until_true is lease m out && [ "$(state m state)" = Fenced ] && exits 24 "$SPARE" status m || return 1
+	until_true fails touch m/refused && same one "$(cat m/f)" && fails test -e m/refused
+}
+check "without, no change is taken, status says so, reads go on" runs_out
+comes_back() { "$SPARE" standby resume m && until_true is lease m held && until_true touch m/g && until_true is state m Protected state; }
+check "given again, it goes on by itself" comes_back
+promoted() {
+	"$SPARE" umount m && exits 0 "$SPARE" promote st2 && says 'lease of this standby' && "$SPARE" mount st2 m2 -o "log=$WORK/daemon2.log" && echo two >m2/h && same one "$(cat m2/f)" && "$SPARE" umount m2
+}
+check "the standby is promoted behind its end" promoted
+fenced() { "$SPARE" mount st m -o "log=$WORK/daemon.log" && until_true fails touch m/late && "$SPARE" umount m && "$SPARE" check st >/dev/null && "$SPARE" check st2 >/dev/null; }
+check "the primary of before takes no change, met or not" fenced
+finish
