@@ -72,7 +72,8 @@ const struct command commands[] = {
       "  pause, resume [STORE] [TARGET]   no more until resumed, whatever happens; without TARGET: all\n"
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
-    { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
+    { "promote", "[--at TIME] [STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
+      "  --at TIME            then make its tree what it was at that moment; what came after stays in history\n"
       "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n",
       cmd_promote },
     { "demote", "[STORE]", "a primary becomes a standby: what is mounted of it turns read-only", "", cmd_demote },

@@ -27,9 +27,10 @@ int change_begin(struct store *s, struct wait *wait)
         pthread_mutex_lock(&s->lock);
         if (atomic_load(&s->role) != ROLE_PRIMARY)       /* under the lock: when the role was left no record comes any more */
             return change_abort(s, ERR_FENCED);
-        if (!s->hold && run_has_room_locked(s))
+        bool held = s->hold && !pthread_equal(s->hold_by, pthread_self());
+        if (!held && run_has_room_locked(s))
             return 0;
-        if (s->hold && wait == NULL)     /* a command may hold locks that the one who holds changes needs */
+        if (held && wait == NULL)     /* a command may hold locks that the one who holds changes needs */
             return change_abort(s, ERR_BUSY);
         *w = (struct wait){ WAIT_BACKLOG, 0 };
         run_nudge_locked(s, WAIT_BACKLOG);

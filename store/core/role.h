@@ -15,7 +15,7 @@
 #ifndef STORE_CORE_ROLE_H
 #define STORE_CORE_ROLE_H
 
-#include "store/core/store.h"
+#include "store/core/restore.h"
 
 /* Of numbers of epochs: so many may be skipped, by whoever speaks of one. */
 enum { NUMBERS_SKIPPED_MAX = 1000 };
@@ -28,6 +28,17 @@ enum { NUMBERS_SKIPPED_MAX = 1000 };
 int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err);
 
 /*
+ * store_promote_at(s, c, at, reason, keep_orphans, progress, arg, st, err): the same, and then the live tree is made what it was at the listed moment ${at}, as a series of ordinary records
+ * (restore_path with delete_extra: what came after stays in history; what is hidden is not touched). Until that is over every other change waits (store_hold), and so does who asks for the role
+ * (store_role_settled): a mount turns writable with the tree of then. Cut off in between it is a primary whose tree is neither the one nor the other; store_promote_unfinished(s) is then the moment, else 0,
+ * and the same call, also with another moment, goes on; a primary where nothing is unfinished is INVAL. Progress, *${st}: as of restore_path.
+ * Errors: those of store_promote, then nothing was changed; those of restore_path, said as such: then it is the primary.
+ */
+int store_promote_at(struct store *s, const struct caller *c, uint64_t at, const char *reason, bool keep_orphans, void (*progress)(void *arg, const struct restore_stats *st),
+                     void *arg, struct restore_stats *st, struct err *err);
+uint64_t store_promote_unfinished(struct store *s);
+
+/*
  * store_fence(s, by, err): another site began the epoch ${by}, above this one's: nothing is accepted any more, and nothing else is changed. A store that is not primary
  * writes down that it was told so, for a promotion to be above it. BADREC: a number more than NUMBERS_SKIPPED_MAX above. store_fenced_by(s, by): what was said then, the highest; false: it is not so, or that epoch is known here by now.
  * store_demote(s, err): it is a standby from now on. Nothing happens to one that is.
@@ -37,7 +48,7 @@ int  store_fence(struct store *s, const struct epoch_row *by, struct err *err);
 bool store_fenced_by(struct store *s, struct epoch_row *by);
 int  store_demote(struct store *s, struct err *err);
 
-/* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused
+/* store_hold(s, on): changes wait, but those of the calling thread (as for a full backlog) until this is lifted, or the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused
  * at once (BUSY). */
 void store_hold(struct store *s, bool on);
 

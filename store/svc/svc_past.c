@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CAT_CHUNK_BYTES = 1 << 20 };
+enum { CAT_CHUNK_BYTES = 1 << 20, SAY_NS = 50000000 };
 _Static_assert((int)CAT_CHUNK_BYTES <= (int)WIRE_BIN_MAX, "a chunk fits a frame");
 
 static int64_t time_until(const char *text, struct store *s, int64_t *out, struct err *err)
@@ -268,7 +268,7 @@ out:
 
 /* ---- restore, undo ---- */
 
-static void put_stats(json_t *o, const struct restore_stats *st)
+void svc_put_restored(json_t *o, const struct restore_stats *st)
 {
     svc_put_u64(o, "files", st->files);
     svc_put_u64(o, "directories", st->dirs);
@@ -279,13 +279,19 @@ static void put_stats(json_t *o, const struct restore_stats *st)
     svc_put_u64(o, "blocked", st->blocked);
 }
 
-static void restore_progress(void *arg, const struct restore_stats *st)
+void svc_restoring(void *arg, const struct restore_stats *st)
 {
-    json_t *o = json_object();
+    struct svc_restoring *r = arg;
+    uint64_t now = io_boot_ns(store_io(r->q->s));
+    json_t *o;
 
+    if (now < r->say_ns)
+        return;
+    r->say_ns = now + SAY_NS;
+    o = json_object();
     svc_put_text(o, "what", "restoring");
-    put_stats(o, st);
-    (void)svc_emit(arg, "progress", o);
+    svc_put_restored(o, st);
+    (void)svc_emit(r->q, "progress", o);
 }
 
 int svc_op_restore(struct svc_req *q, struct err *err)
@@ -295,6 +301,7 @@ int svc_op_restore(struct svc_req *q, struct err *err)
     uint64_t at = 0;
     int64_t wall;
     struct restore_stats st = { 0 };
+    struct svc_restoring says = { .q = q };
     json_t *o;
     int r;
 
@@ -305,7 +312,7 @@ int svc_op_restore(struct svc_req *q, struct err *err)
         r = err_set(err, ERR_USAGE, "restore: expected a path and a moment (--at TIME)");
         goto out;
     }
-    r = restore_path(q->s, q->who, at, path, to ? to : path, extra, restore_progress, q, &st, err);
+    r = restore_path(q->s, q->who, at, path, to ? to : path, extra, svc_restoring, &says, &st, err);
     if (r)
         goto out;
     r = svc_sync(q, err);
@@ -317,7 +324,7 @@ int svc_op_restore(struct svc_req *q, struct err *err)
     svc_put_u64(o, "at_lsn", at);
     if (moment_wall(q->s, at, &wall, NULL) == 0)
         svc_put_time(o, "at_time", wall);
-    put_stats(o, &st);
+    svc_put_restored(o, &st);
     if (st.blocked && store_path(q->s, AT_LIVE, st.blocked_ino, first, sizeof first, NULL) == 0)
         svc_put_text(o, "first_blocked", first);
     r = svc_emit(q, "item", o);
