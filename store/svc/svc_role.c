@@ -1,4 +1,4 @@
-/* svc_role.c: the request that changes who may append: promoted, demoted, handed over to a standby. */
+/* svc_role.c: the request that changes who may append: promoted, demoted, handed over to a standby; and the one that lets go of a branch. */
 #include "store/svc/svc_internal.h"
 
 #include "store/core/role.h"
@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -236,6 +237,19 @@ static int hand_over(struct svc_req *q, struct err *err)
     if (q->env->fit)
         (void)q->env->fit(q->env->counters_arg, NULL, 0, NULL);
     return svc_emit(q, "item", o);
+}
+
+int svc_op_leave_branch(struct svc_req *q, struct err *err)
+{
+    char *name = NULL;
+    int r = svc_arg_path(q, "name", &name, err);
+
+    if (r == 0 && !name)
+        r = err_set(err, ERR_USAGE, "leave_branch: expected the name of a branch");
+    if (r == 0 && q->env->leave_branch)
+        r = q->env->leave_branch(q->env->counters_arg, name, err);
+    free(name);
+    return r;
 }
 
 int svc_op_role(struct svc_req *q, struct err *err)
