@@ -242,8 +242,12 @@ static int emit_restore(void *arg, const char *type, const json_t *o, const void
                  (unsigned long long)item_u64(o, "blocked"), item_name(o, "first_blocked"));
     if (out_json)
         return 0;
-    out_text("%s: as it was at %s (@%llu): %llu files, %llu directories, %s; %llu unchanged, %llu removed\n", *item_text(o, "to") ? item_name(o, "to") : ".",
-             out_time(item_text(o, "at_time"), t), (unsigned long long)item_u64(o, "at_lsn"),
+    out_text("%s: as it was at ", *item_text(o, "to") ? item_name(o, "to") : ".");
+    if (*item_text(o, "branch"))
+        out_text("the end of the branch %s", item_name(o, "branch"));
+    else
+        out_text("%s (@%llu)", out_time(item_text(o, "at_time"), t), (unsigned long long)item_u64(o, "at_lsn"));
+    out_text(": %llu files, %llu directories, %s; %llu unchanged, %llu removed\n",
              (unsigned long long)item_u64(o, "files"), (unsigned long long)item_u64(o, "directories"),
              out_size(item_u64(o, "done_bytes"), size), (unsigned long long)item_u64(o, "unchanged"),
              (unsigned long long)item_u64(o, "removed"));

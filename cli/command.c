@@ -56,7 +56,7 @@ const struct command commands[] = {
       "  list                 branches, when they parted, and when they end\n"
       "  show NAME            what was done there that is not in the store: each file, when, how large; ! what has changed in the store since, too\n"
       "  remove NAME          it goes, for good\n"
-      "  A mount of the store shows it, at its root, as .snapshots/@NAME.\n"
+      "  A mount of the store shows it, at its root, as .snapshots/@NAME; spare cat and restore take --at @NAME.\n"
       "  A branch is a store: spare mount -o ro STORE/branches/NAME DIR; spare cat PATH --store STORE/branches/NAME\n", cmd_branch },
     { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE; or, at a standby, fetch",
       "  --from SOURCE        no TARGET: fetch into STORE from SOURCE, a directory or HOST:STORE, which needs no way here\n"

@@ -2,6 +2,7 @@
 
 #include "fs/past_slots.h"
 #include "store/base/super.h"
+#include "store/core/branch.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -85,10 +86,7 @@ void past_branches_free(struct past_branches *b)
 
 /* ---- names and keys ---- */
 
-/* One in the making, or half removed, is none. */
-static bool is_name(const char *name) { return name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && !strstr(name, ".part"); }
-
-static int shown(const struct dirent *d) { return is_name(d->d_name); }
+static int shown(const struct dirent *d) { return branch_name_ok(d->d_name); }
 
 void past_branches_each(const char *store, void (*fn)(void *arg, const char *name), void *arg)
 {
@@ -127,7 +125,7 @@ static int look(const char *store, const char *name, uint64_t *key, struct io **
     int rc;
 
     *io = NULL;
-    if (!is_name(name) || snprintf(dir, PATH_MAX, "%s/branches/%s", store, name) >= PATH_MAX)
+    if (!branch_name_ok(name) || snprintf(dir, PATH_MAX, "%s/branches/%s", store, name) >= PATH_MAX)
         return ERR_NOENT;
     sb = malloc(sizeof *sb);
     rc = sb ? io_posix_new(dir, io, err) : err_set(err, ERR_NOMEM, "%s: out of memory", name);
@@ -159,7 +157,7 @@ int past_branch_key(struct past_branches *b, const char *name, uint64_t *key, st
 
 /* ---- open ---- */
 
-struct search { const struct past_branches *b; uint64_t key; struct io *io; char dir[PATH_MAX]; };
+struct search { const char *store; uint64_t key; char name[NAME_MAX + 1]; };
 
 static void try_one(void *arg, const char *name)
 {
@@ -168,32 +166,22 @@ static void try_one(void *arg, const char *name)
     char dir[PATH_MAX];
     uint64_t key = 0;
 
-    if (f->io || look(f->b->store, name, &key, &io, dir, NULL) < 0)
+    if (f->name[0] || look(f->store, name, &key, &io, dir, NULL) < 0)
         return;
-    if (key != f->key) {
-        io->ops->free(io);
-        return;
-    }
-    f->io = io;
-    strcpy(f->dir, dir);
+    if (key == f->key)
+        snprintf(f->name, sizeof f->name, "%s", name);
+    io->ops->free(io);
 }
 
 static int open_it(const struct past_branches *b, uint64_t key, struct opened *out, struct err *err)
 {
-    /* Nobody changes a branch, so others may read it meanwhile; one that was moved is read all the same. */
-    struct store_options so = { .threads = true, .unlocked = true, .location = LOCATION_MOVED, .memory_bytes = b->share };
-    struct search f = { .b = b, .key = key };
-    int rc;
+    struct search f = { .store = b->store, .key = key };
+    uint64_t parted;
 
     past_branches_each(b->store, try_one, &f);
-    if (!f.io)
+    if (!f.name[0])
         return err_set(err, ERR_STALE, "%s: a branch that somebody is in was removed", b->store);
-    rc = store_open(f.io, f.dir, &so, &out->s, NULL, err);
-    if (rc < 0)
-        f.io->ops->free(f.io);
-    else
-        out->io = f.io;
-    return rc;
+    return branch_open(b->store, f.name, b->share, &out->s, &out->io, &parted, err);
 }
 
 /* One that nobody is using: free, or else unused for longest. NULL: none. */

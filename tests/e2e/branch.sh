@@ -55,6 +55,13 @@ sys.exit(1)' "$B"
 check "every change of it is refused as of a read-only file system" no_changes
 brought_back() { exits 0 "$SPARE" promote m && cp -a "$B/late" m/late && same late "$(cat m/late)" && same value "$(getfattr --only-values -n user.k m/late)" && same mine "$("$SPARE" cat m/one --at "@$NAME")" && same theirs "$("$SPARE" cat m/one)" && same late "$(tail -n 1 m/late)" && exits 1 "$SPARE" cat m/one --at @nosuch && says 'expected a branch of'; }
 check "in a primary a file of it is copied into the tree, and printed by cat --at" brought_back
+restored() {
+	exits 0 "$SPARE" restore --at "@$NAME" m/one --to m/one.mine && prints "end of the branch $NAME: 1 files" && same mine "$(cat m/one.mine)" && same theirs "$(cat m/one)" && exits 0 "$SPARE" restore --at "@$NAME" m/one && same mine "$(cat m/one)" && exits 0 "$SPARE" undo m/one && same theirs "$(cat m/one)" &&
+		exits 0 "$SPARE" restore --at "@$NAME" m --to m/all && same "$(cat big.sum)" "$(sha256sum <m/all/big)" && [ "$(du -k m/all/big | cut -f1)" -lt 4000 ] && same value "$(getfattr --only-values -n user.k m/all/late)" && same late "$(readlink m/all/link)" &&
+		same "640 2 $(stat -c %i m/all/d/again)" "$(stat -c '%a %h %i' m/all/late)" && diff -r --no-dereference "$B" m/all && same "$(cd "$B" && find . -printf '%P %y %m %n %l %T@\n' | sort)" "$(cd m/all && find . -printf '%P %y %m %n %l %T@\n' | sort)" && rm -r m/all m/one.mine &&
+		exits 0 "$SPARE" restore --at "@$NAME" m/two && prints "1 unchanged" && exits 1 "$SPARE" restore --at "@nosuch" m/one && says "expected a branch of"
+}
+check "restore --at brings back a file, and all of it, with its holes, links and attributes; unchanged is what was not changed since" restored
 worker_dies() {
 	local w
 	w=$(worker a.log) && exec 5<"$B/big" && head -c 1000 <&5 >/dev/null && kill -9 "$w" && until_true new_worker "$w" && echo 3 >/proc/sys/vm/drop_caches && same "$(cat big.sum)" "$(sha256sum <"$B/big")" && python3 -c 'import os, hashlib
