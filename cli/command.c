@@ -123,6 +123,7 @@ const struct command commands[] = {
       "    --accept-loss BOUND    so much may be lost: a time, or any; without it nothing may\n"
       "    --prefer rpo|rto       rto: as much as the plan's RPO may be lost without asking\n"
       "    --since TIME           when the primary went away\n"
+      "    --at TIME              with the tree of that moment, from before the harm; what came after stays in history\n"
       "    --unfenced             go on though nothing confirms that the other site writes no more\n"
       "    --new                  a run of its own, though one is not over\n"
       "  switchover           planned, nothing lost; also the way back\n"
