@@ -27,7 +27,7 @@ int change_begin(struct store *s, struct wait *wait)
         pthread_mutex_lock(&s->lock);
         if (atomic_load(&s->role) != ROLE_PRIMARY)       /* under the lock: when the role was left no record comes any more */
             return change_abort(s, ERR_FENCED);
-        bool held = s->hold && !pthread_equal(s->hold_by, pthread_self());
+        bool held = s->hold && !(s->hold_passes && pthread_equal(s->hold_by, pthread_self()));
         if (!held && run_has_room_locked(s))
             return 0;
         if (held && wait == NULL)     /* a command may hold locks that the one who holds changes needs */

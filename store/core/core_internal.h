@@ -47,8 +47,9 @@ struct store {
     struct io_file *lock_file;
     struct super sb;                /* mark_lock */
     _Atomic uint32_t role;          /* enum super_role; changed under role_lock and lock. What is in force: the superblock follows, or was first (role.h) */
-    bool hold;                      /* lock; changes wait, but those of this thread */
-    pthread_t hold_by;              /* lock */
+    bool hold;                      /* lock; changes wait */
+    bool hold_passes;               /* lock; but those of this thread do not */
+    pthread_t hold_by;
     pthread_mutex_t role_lock;      /* one change of role at a time, and none while records are taken; before all others */
     struct log *log;
     struct history *history;        /* records of the log, and of the archive before it */

@@ -110,14 +110,20 @@ uint32_t store_epoch_known(struct store *s)
 
 /* ---- changes ---- */
 
-void store_hold(struct store *s, bool on)
+static void hold(struct store *s, bool on, bool own_passes)
 {
     pthread_mutex_lock(&s->lock);
     s->hold = on;
+    s->hold_passes = own_passes;
     s->hold_by = pthread_self();
     pthread_mutex_unlock(&s->lock);
     if (!on)
         run_progress(s);
+}
+
+void store_hold(struct store *s, bool on)
+{
+    hold(s, on, false);
 }
 
 /* No record is begun any more: those that were are written by their threads, and synced here. */
@@ -340,7 +346,7 @@ int store_promote_at(struct store *s, const struct caller *c, uint64_t at, const
     int rc = 0;
 
     pthread_mutex_lock(&s->role_lock);
-    store_hold(s, true);
+    hold(s, true, true);
     if (store_role(s) != ROLE_PRIMARY)
         rc = promote_locked(s, at, reason, keep_orphans, err);
     else if (store_promote_unfinished(s) == 0)
@@ -349,7 +355,7 @@ int store_promote_at(struct store *s, const struct caller *c, uint64_t at, const
         err_set(err, rc, "%s: is the primary now, but its tree is not yet the one of @%" PRIu64 ": %.300s; `spare promote --at @%" PRIu64 " %s` goes on with it", name, at, why.msg, at, name);
     if (rc == 0)
         rc = store_config_set(s, promote_at_key, NULL, err);
-    store_hold(s, false);
+    hold(s, false, false);
     pthread_mutex_unlock(&s->role_lock);
     return rc;
 }

@@ -48,7 +48,7 @@ int  store_fence(struct store *s, const struct epoch_row *by, struct err *err);
 bool store_fenced_by(struct store *s, struct epoch_row *by);
 int  store_demote(struct store *s, struct err *err);
 
-/* store_hold(s, on): changes wait, but those of the calling thread (as for a full backlog) until this is lifted, or the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused
+/* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused
  * at once (BUSY). */
 void store_hold(struct store *s, bool on);
 
