@@ -267,6 +267,23 @@ static int show(const char *store, const struct branch *b)
 
 /* ---- remove ---- */
 
+/* A mount of the store shows it, and may have it open. */
+static int leave(const char *store, const struct branch *b, struct err *err)
+{
+    json_t *req = session_request("leave_branch");
+    struct session *ses = NULL;
+    int r = session_open_served(store, &ses, err);
+
+    if (r) {
+        json_decref(req);
+        memset(err, 0, sizeof *err);
+        return r == ERR_NOENT ? 0 : err_set(err, r, "%s: whoever serves it does not answer", store);
+    }
+    session_put_bytes(req, "name", b->name);
+    r = session_call(ses, req, session_emit_objects, NULL, err);
+    return session_end(ses, r, err);
+}
+
 static int remove_it(const char *store, const struct branch *b)
 {
     struct io *io = NULL;
@@ -274,6 +291,8 @@ static int remove_it(const char *store, const struct branch *b)
     char *path = NULL;
     int r = fs_mounted_store(b->dir, NULL) == 0 ? err_set(&err, ERR_BUSY, "%s: expected a branch that nobody uses, found it mounted; unmount it first", b->dir) : 0;
 
+    if (r == 0)
+        r = leave(store, b, &err);
     if (r == 0)
         r = asprintf(&path, "branches/%s", b->name) < 0 ? err_set(&err, ERR_NOMEM, "no memory") : io_posix_new(store, &io, &err);
     if (r == 0)

@@ -21,13 +21,13 @@ static const struct { const char *verb, *noun; int (*run)(const struct dr_option
 };
 enum { N_WORDS = sizeof words / sizeof words[0] };
 
-enum { SITE = OPT_FIRST, HTML, RUN, ACCEPT_LOSS, SINCE, PREFER, UNFENCED, STEP, BY, REASON, FAILED, NEW, QUICK, KEEP };
+enum { SITE = OPT_FIRST, HTML, RUN, ACCEPT_LOSS, SINCE, PREFER, UNFENCED, STEP, BY, REASON, FAILED, NEW, QUICK, KEEP, AT };
 static const struct option longs[] = {
     { "site", required_argument, NULL, SITE }, { "html", no_argument, NULL, HTML }, { "run", required_argument, NULL, RUN },
     { "accept-loss", required_argument, NULL, ACCEPT_LOSS }, { "since", required_argument, NULL, SINCE }, { "prefer", required_argument, NULL, PREFER },
     { "unfenced", no_argument, NULL, UNFENCED }, { "step", required_argument, NULL, STEP }, { "by", required_argument, NULL, BY },
     { "reason", required_argument, NULL, REASON }, { "failed", no_argument, NULL, FAILED }, { "new", no_argument, NULL, NEW }, { "quick", no_argument, NULL, QUICK },
-    { "keep", no_argument, NULL, KEEP },
+    { "keep", no_argument, NULL, KEEP }, { "at", required_argument, NULL, AT },
 };
 
 static int options(int argc, char **argv, struct dr_options *d, int *code)
@@ -40,6 +40,7 @@ static int options(int argc, char **argv, struct dr_options *d, int *code)
         case HTML: d->html = true; break;
         case RUN: d->run = optarg; break;
         case ACCEPT_LOSS: d->accept_loss = optarg; break;
+        case AT: d->at = optarg; break;
         case SINCE: d->since = optarg; break;
         case PREFER: d->prefer = optarg; break;
         case UNFENCED: d->unfenced = true; break;
@@ -71,6 +72,8 @@ int cmd_dr(int argc, char **argv)
             continue;
         if (argc - optind > 1)
             return cli_usage("dr", "%s%s%s takes one plan, found %d arguments", verb, *noun ? " " : "", noun, argc - optind);
+        if (d.at && words[i].run != dr_failover)
+            return cli_usage("dr", "--at is for failover");
         d.plan = optind < argc ? argv[optind] : cli_store;
         return words[i].run(&d);
     }

@@ -161,6 +161,28 @@ int cmd_log(int argc, char **argv)
 
 /* ---- cat ---- */
 
+/* ${at} is "@NAME", of a branch: the place becomes that store, and *${at} its present, which is all there is in it. */
+static int in_branch(struct place *p, const char **at, struct err *err)
+{
+    char *dir;
+
+    if (!*at || (*at)[0] != '@' || ((*at)[1] >= '0' && (*at)[1] <= '9'))
+        return 0;
+    if (!(*at)[1] || (*at)[1] == '.' || strchr(*at, '/') || strstr(*at, ".part"))
+        return err_set(err, ERR_USAGE, "%s: expected @ and the name of a branch, or @LSN; `spare branch list` shows branches", *at);
+    if (asprintf(&dir, "%s/branches/%s", p->store, *at + 1) < 0)
+        return err_set(err, ERR_NOMEM, "no memory");
+    if (!locate_is_store(dir)) {
+        err_set(err, ERR_NOENT, "%s: expected a branch of %s, found none of that name; `spare branch list` shows them", *at, p->store);
+        free(dir);
+        return ERR_NOENT;
+    }
+    free(p->store);
+    p->store = dir;
+    *at = NULL;
+    return 0;
+}
+
 static int emit_cat(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
     (void)o, (void)arg;
@@ -188,6 +210,11 @@ int cmd_cat(int argc, char **argv)
     r = locate_path(cli_store, argv[optind], &p, &err);
     if (r)
         return out_error(&err, r);
+    r = in_branch(&p, &at, &err);
+    if (r) {
+        locate_release(&p);
+        return out_error(&err, r);
+    }
     req = session_request("cat");
     session_put_bytes(req, "path", p.rel);
     session_put_bytes(req, "at", at);
@@ -215,8 +242,12 @@ static int emit_restore(void *arg, const char *type, const json_t *o, const void
                  (unsigned long long)item_u64(o, "blocked"), item_name(o, "first_blocked"));
     if (out_json)
         return 0;
-    out_text("%s: as it was at %s (@%llu): %llu files, %llu directories, %s; %llu unchanged, %llu removed\n", *item_text(o, "to") ? item_name(o, "to") : ".",
-             out_time(item_text(o, "at_time"), t), (unsigned long long)item_u64(o, "at_lsn"),
+    out_text("%s: as it was at ", *item_text(o, "to") ? item_name(o, "to") : ".");
+    if (*item_text(o, "branch"))
+        out_text("the end of the branch %s", item_name(o, "branch"));
+    else
+        out_text("%s (@%llu)", out_time(item_text(o, "at_time"), t), (unsigned long long)item_u64(o, "at_lsn"));
+    out_text(": %llu files, %llu directories, %s; %llu unchanged, %llu removed\n",
              (unsigned long long)item_u64(o, "files"), (unsigned long long)item_u64(o, "directories"),
              out_size(item_u64(o, "done_bytes"), size), (unsigned long long)item_u64(o, "unchanged"),
              (unsigned long long)item_u64(o, "removed"));

@@ -6,7 +6,6 @@
 #include "cli/session.h"
 #include "fs/mount.h"
 #include "store/base/io.h"
-#include "store/core/lease.h"
 #include "store/core/role.h"
 #include "store/svc/server.h"
 
@@ -17,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPEN_WAIT_MS = 10000, OPEN_POLL_MS = 20, SERVER_WAIT_MS = 5000, ASK_TRIES = 5, CLOSE_WAIT_MS = 60000, UMOUNT_TRIES = 10, UMOUNT_POLL_MS = 100 };
+enum { OPEN_WAIT_MS = 10000, OPEN_POLL_MS = 20, AT_MAX = 40, SERVER_WAIT_MS = 5000, ASK_TRIES = 5, CLOSE_WAIT_MS = 60000, UMOUNT_TRIES = 10, UMOUNT_POLL_MS = 100 };
 
 int role_emit(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
@@ -25,6 +24,8 @@ int role_emit(void *arg, const char *type, const json_t *o, const void *bin, siz
     const char *why = json_object_get(o, "mount_why") ? "mount_why" : "missing";
 
     (void)bin, (void)len;
+    if (strcmp(type, "progress") == 0 && !out_interrupted)
+        session_progress(o);
     if (strcmp(type, "item") != 0)       /* an answer is taken also when it is too late to stop: what was done must be known */
         return out_interrupted ? ERR_INTR : 0;
     snprintf(a->role, sizeof a->role, "%s", item_text(o, "role"));
@@ -32,6 +33,15 @@ int role_emit(void *arg, const char *type, const json_t *o, const void *bin, siz
     snprintf(a->options, sizeof a->options, "%s", item_text(o, "mount_options"));
     snprintf(a->why, sizeof a->why, "%s", item_text(o, why));
     a->lsn = item_u64(o, "lsn");
+    a->unfinished = item_u64(o, "promote_unfinished_at_lsn");
+    a->restored.known = json_object_get(o, "unchanged") != NULL;
+    a->restored.files = item_u64(o, "files");
+    a->restored.dirs = item_u64(o, "directories");
+    a->restored.bytes = item_u64(o, "done_bytes");
+    a->restored.unchanged = item_u64(o, "unchanged");
+    a->restored.removed = item_u64(o, "removed");
+    a->restored.left = item_u64(o, "left");
+    a->restored.blocked = item_u64(o, "blocked");
     a->held_ms = item_u64(o, "held_ms");
     a->fits = item_true(o, "mount_fits");
     a->complete = item_true(o, "complete");
@@ -46,9 +56,23 @@ json_t *role_request(const char *action)
     return req;
 }
 
-static void print_role(const char *store, const struct role_answer *a)
+static void print_role(const char *store, const struct role_answer *a, const char *at, const char *at_time)
 {
     json_t *j = json_object();
+
+    if (*at) {
+        json_object_set_new(j, "at_lsn", json_integer((json_int_t)strtoull(at + 1, NULL, 10)));
+        json_object_set_new(j, "at_time", json_string(at_time));
+    }
+    if (a->restored.known) {
+        json_object_set_new(j, "files", json_integer((json_int_t)a->restored.files));
+        json_object_set_new(j, "directories", json_integer((json_int_t)a->restored.dirs));
+        json_object_set_new(j, "done_bytes", json_integer((json_int_t)a->restored.bytes));
+        json_object_set_new(j, "unchanged", json_integer((json_int_t)a->restored.unchanged));
+        json_object_set_new(j, "removed", json_integer((json_int_t)a->restored.removed));
+        json_object_set_new(j, "left", json_integer((json_int_t)a->restored.left));
+        json_object_set_new(j, "blocked", json_integer((json_int_t)a->restored.blocked));
+    }
 
     session_put_bytes(j, "store", store);
     json_object_set_new(j, "role", json_string(a->role));
@@ -60,37 +84,59 @@ static void print_role(const char *store, const struct role_answer *a)
 
 /* ---- promote ---- */
 
-/* The lock is held meanwhile, so that no stream comes in. */
-static bool wait_for_lease(void *arg, uint64_t left_ms)
-{
-    uint64_t *said = arg;
+struct promotion { const char *at; uint32_t location; bool unfenced; };     /* at: "@LSN", NULL: its tree stays what it is */
 
-    if (*said == 0)
-        out_message("the primary may have a lease of this standby for %llu s more; promoting it when that is over", (unsigned long long)(left_ms + 999) / 1000);
-    *said = 1;
-    return !out_interrupted;
+/* A time from now is another one a moment later: the moment is found once. ${out} is "@LSN". */
+struct moment_found { char *out, *time; };
+
+static int emit_found(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    struct moment_found *f = arg;
+
+    (void)bin, (void)len;
+    if (strcmp(type, "item") == 0) {
+        snprintf(f->out, AT_MAX, "@%llu", (unsigned long long)item_u64(o, "lsn"));
+        snprintf(f->time, AT_MAX, "%s", item_text(o, "time"));
+    }
+    return out_interrupted ? ERR_INTR : 0;
 }
 
-static int open_as_primary(const char *dir, uint32_t location, bool unfenced, struct err *err)
+static int find_moment(const char *dir, uint32_t location, const char *at, char out[AT_MAX], char time[AT_MAX], struct err *err)
 {
-    struct store_options opt = { .writable = true, .threads = true, .location = location };
-    uint64_t said = 0;
-    struct log_recovery rec;
-    struct store *s = NULL;
-    struct io *io = NULL;
-    int r = io_posix_new(dir, &io, err);
+    struct moment_found f = { out, time };
+    json_t *req = session_request("resolve");
+    struct session *ses = NULL;
+    int r = session_open_at(dir, SESSION_READ, location, &ses, err);
 
-    if (r == 0)
-        r = store_open(io, dir, &opt, &s, &rec, err);
-    if (r == 0)
-        r = store_lease_await(s, unfenced, wait_for_lease, &said, err);
-    if (r == 0)
-        r = store_promote(s, "promoted", false, err);
-    if (s)
-        r = store_close(s, r == 0 ? err : NULL) && r == 0 ? err->code : r;
-    if (io)
-        io->ops->free(io);
-    return r;
+    session_put_bytes(req, "at", at);
+    if (r) {
+        json_decref(req);
+        return r;
+    }
+    r = session_call(ses, req, emit_found, &f, err);
+    return session_end(ses, r, err);
+}
+
+static json_t *promote_request(const struct promotion *how)
+{
+    json_t *req = role_request("promote");
+
+    if (how->at)
+        session_put_bytes(req, "at", how->at);
+    json_object_set_new(req, "unfenced", json_boolean(how->unfenced));
+    return req;
+}
+
+/* Of a store that nobody has open: as a mount would do it, in this process. */
+static int promote_here(const char *dir, const struct promotion *how, struct role_answer *a, struct err *err)
+{
+    struct session *ses = NULL;
+    int r = session_open_at(dir, SESSION_WRITE, how->location, &ses, err);
+
+    if (r)
+        return r;
+    r = session_call(ses, promote_request(how), role_emit, a, err);
+    return session_end(ses, r, err);
 }
 
 /* Who serves it. A worker that just died has a successor in a moment. */
@@ -111,7 +157,7 @@ static int find_server(const char *dir, bool patient, struct session **ses, stru
  * 1: whoever serves it has done it. 0: nobody does, or who does gives it up now. A worker that dies in the middle has a successor, which finds the one role or the other: so it is
  * asked which, and asked again.
  */
-static int ask_server(const char *dir, bool unfenced, struct role_answer *a, struct err *err)
+static int ask_server(const char *dir, const struct promotion *how, struct role_answer *a, struct err *err)
 {
     bool mounted = fs_mounted_store(dir, NULL) == 0, asked = false;
     int r = 0;
@@ -124,12 +170,8 @@ static int ask_server(const char *dir, bool unfenced, struct role_answer *a, str
             return asked ? r : 0;
         if (r == 0 && asked)
             r = session_call(ses, role_request("show"), role_emit, a, err);
-        if (r == 0 && (!asked || strcmp(a->role, "primary") != 0)) {
-            json_t *req = role_request("promote");
-
-            json_object_set_new(req, "unfenced", json_boolean(unfenced));
-            r = session_call(ses, req, role_emit, a, err);
-        }
+        if (r == 0 && (!asked || strcmp(a->role, "primary") != 0 || (how->at && a->unfinished)))
+            r = session_call(ses, promote_request(how), role_emit, a, err);
         session_close(ses, NULL);
         if (r == ERR_BUSY && !mounted) {
             svc_yield(dir);
@@ -142,15 +184,15 @@ static int ask_server(const char *dir, bool unfenced, struct role_answer *a, str
     return r ? r : err_set(err, ERR_INTR, "interrupted");
 }
 
-static int promote(const char *dir, uint32_t location, bool unfenced, struct role_answer *a, struct err *err)
+static int promote(const char *dir, const struct promotion *how, struct role_answer *a, struct err *err)
 {
-    int r = ask_server(dir, unfenced, a, err);
+    int r = ask_server(dir, how, a, err);
 
     if (r)
         return r < 0 ? r : 0;
     for (int waited = 0;; waited += OPEN_POLL_MS) {
         memset(err, 0, sizeof *err);
-        r = open_as_primary(dir, location, unfenced, err);
+        r = promote_here(dir, how, a, err);
         if ((r != ERR_LOCKED && r != ERR_BUSY) || waited >= OPEN_WAIT_MS || out_interrupted)
             break;
         (void)poll(NULL, 0, OPEN_POLL_MS);
@@ -214,21 +256,45 @@ static void make_writable(const char *store, struct role_answer *a)
     }
 }
 
-static int role_options(int argc, char **argv, uint32_t *location, bool *unfenced, int *code)
+/* ${how} NULL: it takes none. */
+static int role_options(int argc, char **argv, struct promotion *how, int *code)
 {
-    enum { MOVED = OPT_FIRST, COPIED, UNFENCED };
-    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED }, { "unfenced", no_argument, NULL, UNFENCED } };
+    enum { MOVED = OPT_FIRST, COPIED, UNFENCED, AT };
+    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED }, { "unfenced", no_argument, NULL, UNFENCED },
+                                           { "at", required_argument, NULL, AT } };
     int o;
 
-    while ((o = cli_option(argc, argv, "", longs, location ? 3 : 0, code)) != -1) {
+    while ((o = cli_option(argc, argv, "", longs, how ? 4 : 0, code)) != -1) {
         if (o == -2)
             return ERR_USAGE;
         if (o == UNFENCED)
-            *unfenced = true;
+            how->unfenced = true;
+        else if (o == AT)
+            how->at = optarg;
         else
-            *location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
+            how->location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
     }
     return 0;
+}
+
+static void say_promoted(const char *store, const struct role_answer *a, const char *at, const char *at_time)
+{
+    char size[32], when[40];
+
+    if (a->mounted_at[0])
+        out_text("%s: is the primary now, with all of its history, %s at %s\n", out_name(store), a->fits ? "writable" : "mounted read-only", a->mounted_at);
+    else
+        out_text("%s: is the primary now, with all of its history\n", out_name(store));
+    if (a->restored.known)
+        out_text("Its tree is the one of %s (%s): %llu files, %llu directories, %s; %llu unchanged, %llu removed; what came after is in history\n", out_time(at_time, when), at,
+                 (unsigned long long)a->restored.files, (unsigned long long)a->restored.dirs, out_size(a->restored.bytes, size), (unsigned long long)a->restored.unchanged,
+                 (unsigned long long)a->restored.removed);
+    else if (*at)
+        out_text("Its tree is the one of %s (%s); what came after is in history\n", out_time(at_time, when), at);
+    if (a->restored.left)
+        out_text("%llu not removed, since no history is kept of it\n", (unsigned long long)a->restored.left);
+    if (!a->mounted_at[0])
+        out_text("Next: spare mount %s DIR\n", store);
 }
 
 int cmd_promote(int argc, char **argv)
@@ -236,27 +302,33 @@ int cmd_promote(int argc, char **argv)
     struct role_answer *a = calloc(1, sizeof *a);
     struct place p;
     struct err err = { 0 };
-    uint32_t location = LOCATION_AS_IS;
-    bool unfenced = false;
-    int code = 0, r;
+    struct promotion how = { .location = LOCATION_AS_IS };
+    char moment[AT_MAX] = "", when[AT_MAX] = "";
+    int code = 0, r = 0;
 
     if (!a)
         return out_error(&err, ERR_NOMEM);
-    if (role_options(argc, argv, &location, &unfenced, &code) || session_place("promote", argc, argv, &p, &code)) {
+    if (role_options(argc, argv, &how, &code) || session_place("promote", argc, argv, &p, &code)) {
         free(a);
         return code;
     }
-    r = promote(p.store, location, unfenced, a, &err);
+    if (how.at) {
+        r = find_moment(p.store, how.location, how.at, moment, when, &err);
+        how.at = moment;
+    }
+    if (r == 0)
+        r = promote(p.store, &how, a, &err);
+    out_progress_end();
     if (r == 0 && !a->fits)
         make_writable(p.store, a);
+    if (r == 0 && a->restored.blocked)
+        out_warn("%llu not restored, since what has the place now keeps no history and could not be brought back", (unsigned long long)a->restored.blocked);
     if (r)
         code = out_error(&err, r);
     else if (out_json)
-        print_role(p.store, a);
-    else if (a->mounted_at[0])
-        out_text("%s: is the primary now, with all of its history, %s at %s\n", out_name(p.store), a->fits ? "writable" : "mounted read-only", a->mounted_at);
+        print_role(p.store, a, moment, when);
     else
-        out_text("%s: is the primary now, with all of its history\nNext: spare mount %s DIR\n", p.store, p.store);
+        say_promoted(p.store, a, moment, when);
     locate_release(&p);
     free(a);
     return code;
@@ -272,10 +344,10 @@ int cmd_demote(int argc, char **argv)
 
     if (!a)
         return out_error(&(struct err){ 0 }, ERR_NOMEM);
-    if (role_options(argc, argv, NULL, NULL, &code) == 0 && session_place("demote", argc, argv, &p, &code) == 0) {
+    if (role_options(argc, argv, NULL, &code) == 0 && session_place("demote", argc, argv, &p, &code) == 0) {
         code = session_ask(&p, role_request("demote"), role_emit, a);
         if (code == EXIT_OK && out_json)
-            print_role(p.store, a);
+            print_role(p.store, a, "", "");
         else if (code == EXIT_OK)
             out_text("%s: is a standby now; what shall be its primary ships to it: there, spare sync --follow STORE %s\n", p.store, p.store);
         if (code == EXIT_OK && !a->fits && a->why[0])

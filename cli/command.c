@@ -56,6 +56,7 @@ const struct command commands[] = {
       "  list                 branches, when they parted, and when they end\n"
       "  show NAME            what was done there that is not in the store: each file, when, how large; ! what has changed in the store since, too\n"
       "  remove NAME          it goes, for good\n"
+      "  A mount of the store shows it, at its root, as .snapshots/@NAME; spare cat and restore take --at @NAME.\n"
       "  A branch is a store: spare mount -o ro STORE/branches/NAME DIR; spare cat PATH --store STORE/branches/NAME\n", cmd_branch },
     { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE; or, at a standby, fetch",
       "  --from SOURCE        no TARGET: fetch into STORE from SOURCE, a directory or HOST:STORE, which needs no way here\n"
@@ -72,7 +73,8 @@ const struct command commands[] = {
       "  pause, resume [STORE] [TARGET]   no more until resumed, whatever happens; without TARGET: all\n"
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
-    { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
+    { "promote", "[--at TIME] [STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
+      "  --at TIME            then make its tree what it was at that moment; what came after stays in history\n"
       "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n"
       "  --unfenced           do not wait for the end of a lease: the primary is known to be off\n",
       cmd_promote },
@@ -122,6 +124,7 @@ const struct command commands[] = {
       "    --accept-loss BOUND    so much may be lost: a time, or any; without it nothing may\n"
       "    --prefer rpo|rto       rto: as much as the plan's RPO may be lost without asking\n"
       "    --since TIME           when the primary went away\n"
+      "    --at TIME              with the tree of that moment, from before the harm; what came after stays in history\n"
       "    --unfenced             go on though nothing confirms that the other site writes no more\n"
       "    --new                  a run of its own, though one is not over\n"
       "  switchover           planned, nothing lost; also the way back\n"

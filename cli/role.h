@@ -15,6 +15,8 @@ struct role_answer {
     char why[ERR_MSG_MAX];      /* why the mount does not fit; what the standby lacks */
     uint64_t lsn;               /* end of what is durable */
     uint64_t held_ms;           /* hand_over: so long changes waited */
+    uint64_t unfinished;        /* the moment whose tree it is not yet (promote --at), 0 */
+    struct { uint64_t files, dirs, bytes, unchanged, removed, left, blocked; bool known; } restored;
     bool fits;                  /* promote, demote, show: the kernel lets through what the store takes */
     bool complete;              /* hand_over: the standby has everything */
 };

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,6 +17,7 @@
  * by the next worker is answered again; all of them only read, so that twice does no harm.
  */
 enum { BUFS = PAST_THREADS + 2, BUF_BYTES = (int)((SHIM_BUF_BYTES + 4095) / 4096 * 4096) };
+enum { LEAVE_MS = 1000 };            /* of FORGETs under way */
 #define SLOTS (1u << PAST_SLOTS_LOG2)
 #define OFF_SLOTS 4096u
 #define OFF_BUFS (32u << 20)
@@ -99,6 +101,20 @@ static void *serve(void *arg)
  * Slots run out only after a million different moments were looked at. Then the kernel is asked to forget those nobody is in.
  * It takes the root's lock for that, under which a look-up may wait for an answer: hence a thread that gives none.
  */
+static void tend_branches(struct past *p)
+{
+    struct timespec until;
+    unsigned open;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec++;
+    (void)pthread_cond_timedwait(&p->wake, &p->lock, &until);
+    pthread_mutex_unlock(&p->lock);
+    open = past_branches_close(p->branches, 0);
+    pthread_mutex_lock(&p->lock);
+    p->branches_used = open > 0;
+}
+
 static void *janitor_main(void *arg)
 {
     struct past *p = arg;
@@ -107,6 +123,10 @@ static void *janitor_main(void *arg)
 
     pthread_mutex_lock(&p->lock);
     while (!p->stop) {
+        if (!p->want_room && p->branches_used) {
+            tend_branches(p);
+            continue;
+        }
         if (!p->want_room) {
             pthread_cond_wait(&p->wake, &p->lock);
             continue;
@@ -131,27 +151,65 @@ void past_full(struct past *p)
     pthread_mutex_unlock(&p->lock);
 }
 
+void past_branch_used(struct past *p)
+{
+    pthread_mutex_lock(&p->lock);
+    if (!p->branches_used) {
+        p->branches_used = true;
+        pthread_cond_signal(&p->wake);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
 size_t past_used(struct past *p, size_t *pos, uint64_t *lsns, size_t cap)
 {
     return p ? past_slots_list(p->slots, pos, lsns, cap) : 0;
 }
 
-void past_let_go(struct past *p, uint64_t lsn, unsigned wait_ms)
+/* False: somebody is in it. */
+static bool let_go(struct past *p, uint64_t key, const char *name, unsigned wait_ms)
 {
     const struct timespec ms = { 0, 1000000 };
     uint32_t slot;
-    char name[24];
-    int n = snprintf(name, sizeof name, "@%llu", (unsigned long long)lsn);
 
     /* ENOENT: the kernel does not know the name. */
-    if (p == NULL)
-        return;
-    (void)fuse_lowlevel_notify_inval_entry(p->se, FUSE_ROOT_ID, name, (size_t)n);
+    (void)fuse_lowlevel_notify_inval_entry(p->se, FUSE_ROOT_ID, name, strlen(name));
     /* its FORGETs come by and by, to other threads */
-    for (; wait_ms > 0 && (slot = past_slots_get(p->slots, lsn, false)) != 0; wait_ms--) {
-        past_slots_sub(p->slots, slot, 1);
+    for (;; wait_ms--) {
+        slot = past_slots_get(p->slots, key, false);
+        if (slot == 0 || past_slots_sub(p->slots, slot, 1) != 0)
+            return true;
+        if (wait_ms == 0)
+            return false;
         nanosleep(&ms, NULL);
     }
+}
+
+void past_let_go(struct past *p, uint64_t lsn, unsigned wait_ms)
+{
+    char name[24];
+
+    snprintf(name, sizeof name, "@%llu", (unsigned long long)lsn);
+    if (p != NULL)
+        (void)let_go(p, lsn, name, wait_ms);
+}
+
+int past_leave_branch(struct past *p, const char *name, struct err *err)
+{
+    char entry[NAME_MAX + 2];
+    uint64_t key;
+    int rc;
+
+    if (p == NULL)
+        return 0;
+    rc = past_branch_key(p->branches, name, &key, err);
+    if (rc < 0)
+        return rc == ERR_NOENT ? 0 : rc;
+    snprintf(entry, sizeof entry, "@%s", name);
+    if (!let_go(p, key, entry, LEAVE_MS))
+        return err_set(err, ERR_BUSY, "%s: expected a branch that nobody uses, found somebody in %s/%s of the mount at %s; let that end first", name, p->fs->o->snapdir, entry, p->fs->o->dir);
+    (void)past_branches_close(p->branches, key);
+    return 0;
 }
 
 /* ---- life ---- */
@@ -199,6 +257,7 @@ int past_start(struct fs *fs, int fd, struct err *err)
 {
     struct past *p = calloc(1, sizeof *p);
     struct shim_saved *saved = &mem_head(fs->mem)->past;
+    pthread_condattr_t attr;
     bool attached = false;
     int rc = ERR_NOMEM;
 
@@ -210,9 +269,13 @@ int past_start(struct fs *fs, int fd, struct err *err)
     p->store = fs->store;
     p->sh = mem_past(fs->mem);
     (void)pthread_mutex_init(&p->lock, NULL);
-    (void)pthread_cond_init(&p->wake, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&p->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    p->branches = past_branches_new(fs->o->store, past_branches_share(fs->o->memory_bytes));
     p->slots = past_slots_new((unsigned char *)p->sh + OFF_SLOTS, SLOTS);
-    rc = p->slots ? make_session(p, err) : err_set(err, ERR_NOMEM, "session of the past: out of memory");
+    rc = p->slots && p->branches ? make_session(p, err) : err_set(err, ERR_NOMEM, "session of the past: out of memory");
     if (rc < 0)
         goto out;
     rc = shim_attach(p->shim, p->se, fd);
@@ -258,6 +321,7 @@ void past_stop(struct past *p)
     if (p->se)
         fuse_session_destroy(p->se);
     shim_free(p->shim);
+    past_branches_free(p->branches);
     past_slots_free(p->slots);
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);

@@ -40,6 +40,9 @@ void past_stop(struct past *p);
 size_t past_used(struct past *p, size_t *pos, uint64_t *lsns, size_t cap);
 void past_let_go(struct past *p, uint64_t lsn, unsigned wait_ms);
 
+/* past_leave_branch(p, name, err): accepts NULL; as past_let_go, of the branch ${name}; it is closed. BUSY: somebody is in it. */
+int past_leave_branch(struct past *p, const char *name, struct err *err);
+
 /* past_dir_attr(fs, ino, st): attributes of a directory that is none of the store's, ${ino} as st_ino: of the store's owner and,
  * unless the past is for all, closed to others. Its mtime is now, so that the kernel never answers a listing from its cache. */
 void past_dir_attr(const struct fs *fs, uint64_t ino, struct stat *st);

@@ -3,6 +3,7 @@
 #define FS_PAST_INTERNAL_H
 
 #include "fs/past.h"
+#include "fs/past_branch.h"
 #include "fs/past_slots.h"
 #include "store/index/rows.h"
 
@@ -16,10 +17,11 @@ struct past {
     struct shim *shim;
     struct fuse_session *se;
     struct past_slots *slots;
+    struct past_branches *branches;
     struct past_shared *sh;
-    pthread_mutex_t lock;            /* guards buffers in use, want_room, stop; before it none, after it none */
+    pthread_mutex_t lock;            /* guards buffers in use, want_room, branches_used, stop; before it none, after it none */
     pthread_cond_t wake;             /* of the janitor */
-    bool want_room, stop;
+    bool want_room, branches_used, stop;     /* branches_used: one may be open, and to be closed by and by */
     uint64_t bufs_taken;             /* bit i: buffer i */
     unsigned n_threads;
     pthread_t threads[PAST_THREADS], janitor;
@@ -40,6 +42,9 @@ static inline uint64_t past_node_ino(uint64_t node) { return node >> PAST_SLOTS_
 
 /* past_ops(ops): the handlers; the session's user data is the struct past. */
 void past_ops(struct fuse_lowlevel_ops *ops);
+
+/* past_branch_used(p): one may be open now: the janitor looks after it. */
+void past_branch_used(struct past *p);
 
 /* past_full(p): there was no slot: wake the janitor. */
 void past_full(struct past *p);

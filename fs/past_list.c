@@ -1,8 +1,10 @@
 #include "fs/past_list.h"
 
+#include "fs/past_branch.h"
 #include "store/core/moment.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -112,22 +114,64 @@ static bool put(struct fill *f, const char *name, uint64_t ino, mode_t type, uin
     return true;
 }
 
-static void fill_in(struct fill *f, const struct items *l, uint64_t ino, uint64_t up, uint64_t off)
+/* Behind all moments, as directories. Cookies come from names, so that one removed meanwhile hides no other. */
+struct branches { struct item *v; size_t n; };
+
+static uint64_t branch_cookie(const char *name)
+{
+    uint64_t h = 0xcbf29ce484222325ull;
+
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001b3ull;
+    return 1ull << 62 | h >> 2;
+}
+
+static void add_branch(void *arg, const char *name)
+{
+    struct branches *b = arg;
+    struct item *v = realloc(b->v, (b->n + 1) * sizeof *v);
+
+    if (v)
+        b->v = v;
+    if (v && asprintf(&v[b->n].name, "@%s", name) >= 0)
+        v[b->n++].lsn = branch_cookie(name);
+}
+
+/* False: there is no more room. */
+static bool fill_branches(struct fill *f, const char *store, uint64_t off)
+{
+    struct branches b = { 0 };
+    bool room = true;
+
+    past_branches_each(store, add_branch, &b);
+    if (b.n > 1)
+        qsort(b.v, b.n, sizeof *b.v, by_lsn);
+    for (size_t i = 0; i < b.n; i++) {
+        if (room && b.v[i].lsn > off)
+            room = put(f, b.v[i].name, b.v[i].lsn, S_IFDIR, b.v[i].lsn);
+        free(b.v[i].name);
+    }
+    free(b.v);
+    return room;
+}
+
+static bool fill_in(struct fill *f, const struct items *l, uint64_t ino, uint64_t up, uint64_t off)
 {
     uint64_t rank = 0, cookie;
 
     if (off < 1 && !put(f, ".", ino, S_IFDIR, 1))
-        return;
+        return false;
     if (off < 2 && !put(f, "..", up, S_IFDIR, 2))
-        return;
+        return false;
     for (size_t i = 0; i < l->n; i++) {
         rank = i > 0 && l->v[i - 1].lsn == l->v[i].lsn ? rank + 1 : 0;
         if (rank > RANK_MAX)
             continue;
         cookie = l->v[i].lsn << RANK_BITS | rank;
         if (cookie > off && !put(f, l->v[i].name, past_link_ino(l->v[i].lsn), S_IFLNK, cookie))
-            return;
+            return false;
     }
+    return true;
 }
 
 void past_list_reply(const struct fs *fs, fuse_req_t req, uint64_t dir, uint64_t ino, uint64_t up, size_t size, uint64_t off,
@@ -146,7 +190,8 @@ void past_list_reply(const struct fs *fs, fuse_req_t req, uint64_t dir, uint64_t
         (void)fuse_reply_err(req, err_errno(rc));
     } else {
         tidy(&l);
-        fill_in(&f, &l, ino, up, off);
+        if (fill_in(&f, &l, ino, up, off) && dir == 0)
+            (void)fill_branches(&f, fs->o->store, off);
         (void)fuse_reply_buf(req, f.buf, f.used);
     }
     for (size_t i = 0; i < l.n; i++)

@@ -1,7 +1,7 @@
 /*
  * past_list.h: a listing of moments: what `.snapshots` shows, at the root and elsewhere.
  *
- * Names of snapshots and of times, all symlinks. A listing is made anew for each READDIR; cookies come from the LSN, so that what
+ * Names of snapshots and of times, all symlinks; at the root branches behind them, directories. A listing is made anew for each READDIR; cookies come from the LSN, so that what
  * is added or goes meanwhile neither hides nor repeats another entry.
  *
  * Threads: any; blocks.

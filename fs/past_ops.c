@@ -16,17 +16,57 @@ static struct past *past_of(fuse_req_t req) { return fuse_req_userdata(req); }
 
 static void reply_error(fuse_req_t req, int code) { (void)fuse_reply_err(req, err_errno(code)); }
 
-/* False, and answered: that node is no inode of a moment. */
-static bool in_moment(fuse_req_t req, uint64_t node, uint64_t *lsn, uint64_t *ino, int otherwise)
-{
-    uint32_t slot = past_node_slot(node);
+/* What a node stands for: an inode at a moment, or at the end of a branch, which is another store. */
+struct seen { struct past *p; struct store *s; uint64_t at, ino; };
 
-    *ino = past_node_ino(node);
-    *lsn = slot ? past_slots_lsn(past_of(req)->slots, slot) : 0;
-    if (*lsn != 0 && *ino != 0)
+static int see(struct past *p, uint64_t key, struct seen *v)
+{
+    struct err err = { 0 };
+    int rc = 0;
+
+    v->p = p;
+    v->s = p->store;
+    v->at = key;
+    if (key & PAST_BRANCH) {
+        v->at = AT_LIVE;
+        rc = past_branch_get(p->branches, key, &v->s, &err);
+        if (rc < 0)
+            fs_log("a branch: %s", err.msg[0] ? err.msg : err_text(rc));
+    }
+    return rc;
+}
+
+/* Before the request is answered, or after. */
+static void seen(struct seen *v)
+{
+    if (v->s == v->p->store)
+        return;
+    past_branch_put(v->p->branches, v->s);
+    past_branch_used(v->p);
+}
+
+/* False, and answered: that node is no inode of a moment. True: seen() follows. */
+static bool in_moment(fuse_req_t req, uint64_t node, struct seen *v, int otherwise)
+{
+    struct past *p = past_of(req);
+    uint32_t slot = past_node_slot(node);
+    uint64_t key = slot ? past_slots_lsn(p->slots, slot) : 0;
+    int rc = slot != 0 && key == 0 ? ERR_STALE : otherwise;
+
+    v->ino = past_node_ino(node);
+    if (key != 0 && v->ino != 0 && (rc = see(p, key, v)) == 0)
         return true;
-    reply_error(req, slot != 0 && *lsn == 0 ? ERR_STALE : otherwise);
+    reply_error(req, rc);
     return false;
+}
+
+/* The kernel knows that much less of a slot. */
+static void forget(struct past *p, uint32_t slot, uint64_t n)
+{
+    uint64_t gone = past_slots_sub(p->slots, slot, n);
+
+    if (gone & PAST_BRANCH && !(gone & PAST_LINK))
+        (void)past_branches_close(p->branches, gone);
 }
 
 /* ---- names ---- */
@@ -83,6 +123,38 @@ static int64_t find_slot(struct past *p, const char *name, bool *dir)
     return slot;
 }
 
+/* The end of a branch: as a moment, of another store. */
+static void lookup_branch(fuse_req_t req, const char *name)
+{
+    struct past *p = past_of(req);
+    struct fuse_entry_param e = { 0 };
+    struct err err = { 0 };
+    struct row_ino row;
+    struct seen v;
+    uint64_t key = 0;
+    uint32_t slot = 0;
+    int rc = past_branch_key(p->branches, name, &key, &err);
+
+    if (rc == 0 && (slot = past_slots_get(p->slots, key, true)) == 0) {
+        past_full(p);
+        rc = ERR_NOMEM;
+    }
+    if (rc == 0 && (rc = see(p, key, &v)) == 0) {
+        rc = store_getattr(v.s, v.at, INO_ROOT, &row, NULL);
+        seen(&v);
+    }
+    if (rc < 0) {
+        if (slot)
+            forget(p, slot, 1);
+        reply_error(req, rc);
+        return;
+    }
+    entry_fill(&row, INO_ROOT, &e);
+    e.ino = past_node(slot, INO_ROOT);
+    e.entry_timeout = 0;
+    reply_entry(req, slot, &e);
+}
+
 /* Directly below the root no name stays valid: moments come, expire, and "5m" is another one each time. */
 static void lookup_moment(fuse_req_t req, const char *name)
 {
@@ -123,20 +195,25 @@ static void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct past *p = past_of(req);
     struct fuse_entry_param e;
     struct row_ino row;
-    uint64_t lsn, dir, ino = 0;
+    struct seen v;
+    uint64_t ino = 0, lsn;
     int rc;
 
     if (parent == FUSE_ROOT_ID) {
-        lookup_moment(req, name);
+        if (name[0] == '@' && !is_lsn(name, &lsn))
+            lookup_branch(req, name + 1);
+        else
+            lookup_moment(req, name);
         return;
     }
-    if (!in_moment(req, parent, &lsn, &dir, ERR_NOTDIR))
-        return;
     if (strlen(name) > REC_NAME_MAX) {
         reply_error(req, ERR_NAMETOOLONG);
         return;
     }
-    rc = store_lookup(p->store, lsn, dir, name, strlen(name), &ino, &row, NULL);
+    if (!in_moment(req, parent, &v, ERR_NOTDIR))
+        return;
+    rc = store_lookup(v.s, v.at, v.ino, name, strlen(name), &ino, &row, NULL);
+    seen(&v);
     if (rc == ERR_NOENT) {
         e = (struct fuse_entry_param){ .entry_timeout = FS_TIMEOUT_S };
         (void)fuse_reply_entry(req, &e);
@@ -163,7 +240,7 @@ static void forget_once(void)
 static void do_forget(fuse_req_t req, fuse_ino_t node, uint64_t n)
 {
     forget_once();
-    past_slots_sub(past_of(req)->slots, past_node_slot(node), n);
+    forget(past_of(req), past_node_slot(node), n);
     fuse_reply_none(req);
 }
 
@@ -171,7 +248,7 @@ static void do_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 {
     forget_once();
     for (size_t i = 0; i < count; i++)
-        past_slots_sub(past_of(req)->slots, past_node_slot(f[i].ino), f[i].nlookup);
+        forget(past_of(req), past_node_slot(f[i].ino), f[i].nlookup);
     fuse_reply_none(req);
 }
 
@@ -179,7 +256,8 @@ static void do_readlink(fuse_req_t req, fuse_ino_t node)
 {
     struct past *p = past_of(req);
     char target[REC_SYMLINK_MAX + 1];
-    uint64_t lsn, ino;
+    struct seen v;
+    uint64_t lsn;
     int rc;
 
     if (past_node_slot(node) != 0 && past_node_ino(node) == 0) {
@@ -191,9 +269,10 @@ static void do_readlink(fuse_req_t req, fuse_ino_t node)
             (void)fuse_reply_readlink(req, target);
         return;
     }
-    if (!in_moment(req, node, &lsn, &ino, ERR_INVAL))
+    if (!in_moment(req, node, &v, ERR_INVAL))
         return;
-    rc = store_readlink(p->store, lsn, ino, target, sizeof target - 1, NULL);
+    rc = store_readlink(v.s, v.at, v.ino, target, sizeof target - 1, NULL);
+    seen(&v);
     if (rc < 0) {
         reply_error(req, rc);
         return;
@@ -209,7 +288,8 @@ static void do_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
     struct past *p = past_of(req);
     struct row_ino row;
     struct stat st;
-    uint64_t lsn, ino;
+    struct seen v;
+    uint64_t lsn;
     int rc;
 
     (void)fi;
@@ -223,23 +303,23 @@ static void do_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
         (void)fuse_reply_attr(req, &st, 0);
         return;
     }
-    if (!in_moment(req, node, &lsn, &ino, ERR_STALE))
+    if (!in_moment(req, node, &v, ERR_STALE))
         return;
-    rc = store_getattr(p->store, lsn, ino, &row, NULL);
+    rc = store_getattr(v.s, v.at, v.ino, &row, NULL);
+    seen(&v);
     if (rc < 0) {
         reply_error(req, rc);
         return;
     }
-    attr_fill(&row, ino, &st);
+    attr_fill(&row, v.ino, &st);
     (void)fuse_reply_attr(req, &st, FS_TIMEOUT_S);
 }
 
 static void get_xattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
-    struct past *p = past_of(req);
     void *buf = scratch();
     size_t cap = size < REC_XATTR_MAX ? size : REC_XATTR_MAX;
-    uint64_t lsn, ino;
+    struct seen v;
     int64_t n;
 
     if (!buf) {
@@ -255,9 +335,10 @@ static void get_xattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t 
             (void)fuse_reply_buf(req, NULL, 0);
         return;
     }
-    if (!in_moment(req, node, &lsn, &ino, ERR_STALE))
+    if (!in_moment(req, node, &v, ERR_STALE))
         return;
-    n = name ? store_getxattr(p->store, lsn, ino, name, buf, cap, NULL) : store_listxattr(p->store, lsn, ino, buf, cap, NULL);
+    n = name ? store_getxattr(v.s, v.at, v.ino, name, buf, cap, NULL) : store_listxattr(v.s, v.at, v.ino, buf, cap, NULL);
+    seen(&v);
     if (n < 0)
         reply_error(req, (int)n);
     else if (size == 0)
@@ -296,41 +377,42 @@ static void do_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 static void do_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
 {
-    struct past *p = past_of(req);
     struct err err = { 0 };
     void *buf = scratch();
-    uint64_t lsn, ino;
+    struct seen v;
     int64_t n;
 
     (void)fi;
-    if (!in_moment(req, node, &lsn, &ino, ERR_ISDIR))
-        return;
     if (off < 0 || !buf) {
         reply_error(req, off < 0 ? ERR_INVAL : ERR_NOMEM);
         return;
     }
+    if (!in_moment(req, node, &v, ERR_ISDIR))
+        return;
     if (size > SHIM_MAX_WRITE_BYTES)
         size = SHIM_MAX_WRITE_BYTES;
-    n = store_read(p->store, lsn, ino, (uint64_t)off, buf, size, false, NULL, &err);
+    n = store_read(v.s, v.at, v.ino, (uint64_t)off, buf, size, false, NULL, &err);
+    seen(&v);
     if (n >= 0) {
         (void)fuse_reply_buf(req, buf, (size_t)n);
         return;
     }
     if (n == ERR_DAMAGE)
-        fs_log("reading inode %llu at %lld as of %llu: %s", (unsigned long long)ino, (long long)off, (unsigned long long)lsn,
-               err.msg);
+        fs_log("reading inode %llu at %lld as of %llu%s: %s", (unsigned long long)v.ino, (long long)off, (unsigned long long)(v.at == AT_LIVE ? 0 : v.at),
+               v.at == AT_LIVE ? " (the end of a branch)" : "", err.msg);
     reply_error(req, (int)n);
 }
 
 static void do_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi)
 {
-    uint64_t lsn, ino;
+    struct seen v;
     int64_t at;
 
     (void)fi;
-    if (!in_moment(req, node, &lsn, &ino, ERR_INVAL))
+    if (!in_moment(req, node, &v, ERR_INVAL))
         return;
-    at = off < 0 ? ERR_NXIO : store_seek(past_of(req)->store, lsn, ino, (uint64_t)off, whence, NULL);
+    at = off < 0 ? ERR_NXIO : store_seek(v.s, v.at, v.ino, (uint64_t)off, whence, NULL);
+    seen(&v);
     if (at < 0)
         reply_error(req, (int)at);
     else
@@ -342,7 +424,7 @@ static void do_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, str
 struct fill {
     fuse_req_t req;
     struct past *p;
-    uint64_t lsn;
+    struct seen v;
     uint32_t slot;
     char *buf;
     size_t size, used;
@@ -375,7 +457,7 @@ static int put_entry(void *arg, const struct dirent_out *d)
     memcpy(name, d->name, nlen);
     name[nlen] = '\0';
     /* An entry whose inode cannot be read is listed all the same; looking it up tells why. */
-    if (f->plus && store_getattr(f->p->store, f->lsn, d->ino, &row, NULL) == 0) {
+    if (f->plus && store_getattr(f->v.s, f->v.at, d->ino, &row, NULL) == 0) {
         entry_fill(&row, d->ino, &e);
         e.ino = past_node(f->slot, d->ino);
     }
@@ -390,7 +472,7 @@ static int put_dots(struct fill *f, uint64_t ino, uint64_t off, bool *full)
 {
     struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = S_IFDIR } };
     struct row_ino row;
-    int rc = store_getattr(f->p->store, f->lsn, ino, &row, NULL);
+    int rc = store_getattr(f->v.s, f->v.at, ino, &row, NULL);
 
     if (rc < 0)
         return rc;
@@ -406,7 +488,7 @@ static int put_dots(struct fill *f, uint64_t ino, uint64_t off, bool *full)
 static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool plus)
 {
     struct fill f = { .req = req, .p = past_of(req), .buf = scratch(), .size = size < REPLY_MAX ? size : REPLY_MAX, .plus = plus };
-    uint64_t ino, known;
+    uint64_t known;
     bool full = false;
     int rc = 0;
 
@@ -415,15 +497,16 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool p
         past_list_reply(f.p->fs, req, 0, past_link_ino(0), INO_ROOT, f.size, (uint64_t)off, plus);
         return;
     }
-    if (!in_moment(req, node, &f.lsn, &ino, ERR_NOTDIR))
+    if (!in_moment(req, node, &f.v, ERR_NOTDIR))
         return;
     f.slot = past_node_slot(node);
     if (off < 0 || !f.buf)
         rc = off < 0 ? ERR_INVAL : ERR_NOMEM;
     if (rc == 0 && off < 2)
-        rc = put_dots(&f, ino, (uint64_t)off, &full);
+        rc = put_dots(&f, f.v.ino, (uint64_t)off, &full);
     if (rc == 0 && !full)
-        rc = store_readdir(f.p->store, f.lsn, ino, off < 2 ? 2 : (uint64_t)off, put_entry, &f, NULL);
+        rc = store_readdir(f.v.s, f.v.at, f.v.ino, off < 2 ? 2 : (uint64_t)off, put_entry, &f, NULL);
+    seen(&f.v);
     if (rc < 0) {
         reply_error(req, rc);
         return;

@@ -155,18 +155,21 @@ void past_slots_add(struct past_slots *s, uint32_t i, uint64_t n)
     pthread_mutex_unlock(&s->lock);
 }
 
-void past_slots_sub(struct past_slots *s, uint32_t i, uint64_t n)
+uint64_t past_slots_sub(struct past_slots *s, uint32_t i, uint64_t n)
 {
-    uint64_t have;
+    uint64_t have, gone = 0;
 
     pthread_mutex_lock(&s->lock);
     if (in_use_locked(s, i)) {
         have = atomic_load(&s->sh->slots[i].lookups);
         atomic_store(&s->sh->slots[i].lookups, have > n ? have - n : 0);
-        if (have <= n)
+        if (have <= n) {
+            gone = s->sh->slots[i].lsn;
             release_locked(s, i);
+        }
     }
     pthread_mutex_unlock(&s->lock);
+    return gone;
 }
 
 uint64_t past_slots_lsn(struct past_slots *s, uint32_t i)
@@ -185,7 +188,7 @@ size_t past_slots_list(struct past_slots *s, size_t *pos, uint64_t *lsns, size_t
 
     pthread_mutex_lock(&s->lock);
     for (; *pos < s->sh->high && n < cap; ++*pos)
-        if (in_use_locked(s, (uint32_t)*pos) && !(s->sh->slots[*pos].lsn & PAST_LINK))
+        if (in_use_locked(s, (uint32_t)*pos) && !(s->sh->slots[*pos].lsn & (PAST_LINK | PAST_BRANCH)))
             lsns[n++] = s->sh->slots[*pos].lsn;
     pthread_mutex_unlock(&s->lock);
     return n;

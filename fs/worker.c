@@ -4,6 +4,7 @@
 #include "fs/fs.h"
 #include "fs/park.h"
 #include "fs/past.h"
+#include "fs/past_branch.h"
 #include "fs/recover.h"
 #include "fs/remote.h"
 #include "fs/role.h"
@@ -189,6 +190,9 @@ static int open_store(struct worker *w, struct err *err)
     const struct log_recovery *rec = &w->recovery;
     int rc = io_posix_new(o->store, &w->io, err);
 
+    /* A branch comes about while its store is closed, so this tells whether any will be shown. */
+    if (past_wanted(o) && past_branches_any(o->store))
+        so.memory_bytes = past_branches_rest(o->memory_bytes);
     if (rc == 0)
         rc = open_when_free(w, &so, err);
     if (rc == 0)
@@ -465,12 +469,17 @@ static bool fit(void *arg, char *options, size_t cap, struct err *why)
     return role_fit(&w->fs, why);
 }
 
+static int leave_branch(void *arg, const char *name, struct err *err)
+{
+    return past_leave_branch(((struct worker *)arg)->fs.past, name, err);
+}
+
 /* Commands reach the store through this process. Without it they cannot, but files can be worked on. */
 static void start_server(struct worker *w)
 {
     struct err err = { 0 };
 
-    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .replicate = w->replicate, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit };
+    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .replicate = w->replicate, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit, .leave_branch = leave_branch };
     if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
         w->server = NULL;
         fs_log("commands will find this mount deaf: %s", err.msg);

@@ -15,6 +15,7 @@ struct dr_options {
     const char *run;            /* --run: by default the one that is open, else the last */
     const char *accept_loss;    /* --accept-loss: a time, or "any" */
     const char *since;          /* --since: when the primary went away, RFC 3339 */
+    const char *at;             /* --at: the moment whose tree the stores shall have, RFC 3339 */
     const char *prefer;         /* --prefer: rpo, rto */
     const char *step;           /* --step: ack of a manual step */
     const char *person;         /* --by */

@@ -44,6 +44,8 @@ static void options_line(struct run *r, const json_t *o)
         r->accept_loss_ms = json_integer_value(any);
     if (json_object_get(o, "since_ms"))
         r->since_ms = (int64_t)item_u64(o, "since_ms");
+    if (json_object_get(o, "at"))
+        snprintf(r->at, sizeof r->at, "%s", item_text(o, "at"));
     if (json_object_get(o, "unfenced"))
         r->unfenced = item_true(o, "unfenced");
     if (json_object_get(o, "prefer"))

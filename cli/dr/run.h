@@ -67,6 +67,7 @@ struct run {
     int64_t accept_loss_ms;     /* -1: nothing said; INT64_MAX: any */
     int64_t since_ms;           /* when the primary went away; -1: not said */
     int64_t prefer;
+    char at[40];                /* the moment to go back to with the promotion; "": none */
     /* as seen by detect, in this life */
     bool looked;
     struct site_store to_seen[16], from_seen[16];

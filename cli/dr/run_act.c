@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROMOTE_MS = 120000, MOUNT_MS = 120000, HAND_OVER_MS = 600000, SHIP_MS = 24 * 3600 * 1000, MKDIR_MS = 10000, SHIP_TRIES = 3 };
+enum { PROMOTE_MS = 120000, PROMOTE_AT_MS = 4 * 3600 * 1000, MOUNT_MS = 120000, HAND_OVER_MS = 600000, SHIP_MS = 24 * 3600 * 1000, MKDIR_MS = 10000, SHIP_TRIES = 3 };
 
 bool run_by_spare(enum step_kind kind)
 {
@@ -268,18 +268,24 @@ static int fence(struct run *r, const struct step *s, json_t *more, struct err *
 
 static int promote(struct run *r, const struct step *s, struct err *err)
 {
-    const char *const argv[] = { "promote", s->st->path, r->unfenced ? "--unfenced" : NULL, NULL };
+    const char *argv[6] = { "promote", s->st->path };
+    int n = 2, rc;
     struct site_store now;
-    int rc;
 
+    if (r->unfenced)
+        argv[n++] = "--unfenced";
+    if (r->at[0]) {
+        argv[n++] = "--at";
+        argv[n++] = r->at;
+    }
     site_look(&r->view, s->at, s->st, &now);
-    if (takes_changes(&now))
+    if (takes_changes(&now) && !now.unfinished)
         return 0;
-    rc = failed(site_spare(&r->view, s->at, argv, PROMOTE_MS, NULL, err), err);
+    rc = failed(site_spare(&r->view, s->at, argv, r->at[0] ? PROMOTE_AT_MS : PROMOTE_MS, NULL, err), err);
     if (rc == 0)
         return 0;
     site_look(&r->view, s->at, s->st, &now);
-    return takes_changes(&now) ? 0 : rc;
+    return takes_changes(&now) && !now.unfinished ? 0 : rc;
 }
 
 static int make_dir(struct run *r, const struct step *s, struct err *err)

@@ -366,6 +366,10 @@ int run_options(const struct dr_options *o, json_t *into, struct err *err)
         return err_set(err, ERR_USAGE, "--since: expected a time such as 2026-11-22T10:15:03Z, found %s", o->since);
     if (o->since)
         json_object_set_new(into, "since_ms", json_integer(ms));
+    if (o->at && record_parse_ms(o->at) < 0)         /* a time from now would be another one when this is gone on with */
+        return err_set(err, ERR_USAGE, "--at: expected a time such as 2026-11-22T10:15:03Z, found %s", o->at);
+    if (o->at)
+        json_object_set_new(into, "at", json_string(o->at));
     if (o->prefer && strcmp(o->prefer, "rpo") != 0 && strcmp(o->prefer, "rto") != 0)
         return err_set(err, ERR_USAGE, "--prefer: expected rpo or rto, found %s", o->prefer);
     if (o->prefer)

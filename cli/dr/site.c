@@ -276,6 +276,7 @@ void site_look(const struct site_view *v, const struct plan_site *s, const struc
         text_of(o, "lineage", out->lineage, sizeof out->lineage);
         text_of(o, "mounted_at", out->mounted_at, sizeof out->mounted_at);
         out->epoch = item_u64(o, "epoch");
+        out->unfinished = item_u64(o, "promote_unfinished_at_lsn") != 0;
         out->durable_lsn = item_u64(o, "durable_lsn");
         out->disk_free = item_u64(o, "disk_free_bytes");
         rpo = json_object_get(o, "rpo_seconds");

@@ -37,6 +37,7 @@ int site_command(const struct site_view *v, const struct plan_site *at, const st
 /* How a store is. */
 struct site_store {
     bool reached;               /* there is an answer */
+    bool unfinished;            /* a promotion to a moment was cut off: its tree is neither */
     char role[16], state[48], lineage[40], mounted_at[512], why[256];
     uint64_t epoch, durable_lsn;
     int64_t held_to_ms;         /* wall clock of the last change it holds; -1: not known */

@@ -21,6 +21,8 @@ _spare() {
 	esac
 	case $cmd in
 	snapshot) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "create list delete hold release" -- "$cur"); return; } ;;
+	branch) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "list show remove" -- "$cur"); return; }
+		[ "$COMP_CWORD" -gt 3 ] || [ "$prev" = list ] || { mapfile -t COMPREPLY < <(compgen -W "$(command spare branch list --json 2>/dev/null | sed -n 's/.*"name":"\([A-Za-z0-9._-]*\)".*/\1/p')" -- "$cur"); return; } ;;
 	standby) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "add remove pause resume list" -- "$cur"); return; } ;;
 	dr) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "plan failover switchover commit rollback rejoin ack list report" -- "$cur"); return; }
 		[ "$COMP_CWORD" -gt 3 ] || [ "$prev" != plan ] || { mapfile -t COMPREPLY < <(compgen -W "check show runbook" -- "$cur"); return; } ;;

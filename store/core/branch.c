@@ -2,9 +2,11 @@
 #include "store/core/branch.h"
 
 #include "store/core/core_internal.h"
+#include "store/core/role.h"
 #include "store/core/standby.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,3 +240,36 @@ int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t 
     return rc < 0 ? rc : io_syncdir(io, "branches", err);
 }
 
+bool branch_name_ok(const char *name)
+{
+    return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL && strstr(name, ".part") == NULL;
+}
+
+int branch_open(const char *store, const char *name, uint64_t memory, struct store **out, struct io **io, uint64_t *parted, struct err *err)
+{
+    struct store_options opt = { .threads = true, .unlocked = true, .location = LOCATION_MOVED, .memory_bytes = memory };    /* one that was moved is read all the same */
+    char dir[PATH_MAX], text[24];
+    struct store *s = NULL;
+    int rc = 0;
+
+    *io = NULL;
+    if (!branch_name_ok(name) || snprintf(dir, sizeof dir, "%s/branches/%s", store, name) >= (int)sizeof dir)
+        rc = ERR_NOSTORE;
+    if (rc == 0)
+        rc = io_posix_new(dir, io, err);
+    if (rc == 0)
+        rc = store_open(*io, dir, &opt, &s, NULL, err);
+    if (rc == ERR_NOSTORE)
+        rc = err_set(err, ERR_NOENT, "%.255s: expected a branch of %s, found none of that name; `spare branch list` shows them", name, store);
+    if (rc == 0 && store_role(s) != ROLE_BRANCH) {
+        rc = err_set(err, ERR_NOENT, "%s: expected a branch, found a store that is %s", dir, role_name(store_role(s)));
+        store_drop(s);
+    }
+    if (rc < 0 && *io != NULL)
+        (*io)->ops->free(*io);
+    if (rc < 0)
+        return rc;
+    *parted = store_config_get(s, BRANCH_PARTED, text, sizeof text) > 0 ? strtoull(text, NULL, 10) : 0;
+    *out = s;
+    return 0;
+}

@@ -8,6 +8,7 @@
 
 #include "store/base/super.h"
 #include "store/core/rewind.h"
+#include "store/core/store.h"
 
 /* A setting of a branch: the LSN of the last record that the store around it has, too. */
 #define BRANCH_PARTED "parted"
@@ -20,5 +21,13 @@ int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t 
 
 /* branch_remove_tree(io, path, depth, err): a directory with all in it, directories ${depth} levels deep. One that is not there is fine. */
 int branch_remove_tree(struct io *io, const char *path, int depth, struct err *err);
+
+/*
+ * branch_open(store, name, memory, out, io, parted, err): the branch ${name} of the store in that directory, for reading, without its lock: nobody changes one, and others may read it meanwhile. *${parted}: BRANCH_PARTED, 0
+ * where it is not known. store_close, then free *${io}. Errors: NOENT there is none of that name; those of store_open.
+ * branch_name_ok(name): may be one: not that of one in the making, no path.
+ */
+int  branch_open(const char *store, const char *name, uint64_t memory, struct store **out, struct io **io, uint64_t *parted, struct err *err);
+bool branch_name_ok(const char *name);
 
 #endif

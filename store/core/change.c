@@ -27,14 +27,14 @@ int change_begin(struct store *s, struct wait *wait)
         pthread_mutex_lock(&s->lock);
         if (atomic_load(&s->role) != ROLE_PRIMARY)       /* under the lock: when the role was left no record comes any more */
             return change_abort(s, ERR_FENCED);
-        bool leased = lease_holds(s);
+        bool leased = lease_holds(s), held = s->hold && !(s->hold_passes && pthread_equal(s->hold_by, pthread_self()));
         if (!leased && (wait == NULL || !lease_waits(s, lease_wait_until(s))))
             return change_abort(s, ERR_FENCED);
-        if (leased && !s->hold && run_has_room_locked(s)) {
+        if (leased && !held && run_has_room_locked(s)) {
             s->leased = true;
             return 0;
         }
-        if (s->hold && wait == NULL)     /* a command may hold locks that the one who holds changes needs */
+        if (held && wait == NULL)        /* a command may hold locks that the one who holds changes needs */
             return change_abort(s, ERR_BUSY);
         *w = leased ? (struct wait){ WAIT_BACKLOG, 0 } : (struct wait){ WAIT_LEASE, lease_wait_until(s) };
         run_nudge_locked(s, w->kind);

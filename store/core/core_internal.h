@@ -48,6 +48,8 @@ struct store {
     struct super sb;                /* mark_lock */
     _Atomic uint32_t role;          /* enum super_role; changed under role_lock and lock. What is in force: the superblock follows, or was first (role.h) */
     bool hold;                      /* lock; changes wait */
+    bool hold_passes;               /* lock; but those of this thread do not */
+    pthread_t hold_by;
     bool leased;                    /* lock; the change under way is one that needs a lease, where there are any */
     _Atomic uint64_t lease_until;   /* ms of boot time: changes are taken until then; UINT64_MAX: no lease is needed (lease.h) */
     uint64_t promised_ms;           /* mark_lock; the same clock: not promoted before */

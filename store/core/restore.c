@@ -53,7 +53,8 @@ static void restore_init(struct restore *r, struct store *s, const struct caller
 {
     memset(r, 0, sizeof *r);
     memset(st, 0, sizeof *st);
-    r->s = s;
+    r->s = r->from = s;
+    r->same_until = UINT64_MAX;
     /* rights come from the past, not from who restores it */
     r->c = (struct caller){ .uid = c->uid, .gid = c->gid, .pid = c->pid, .unique = c->unique };
     r->at = at;
@@ -78,7 +79,7 @@ static int in_series(struct restore *r, const char *what, uint64_t src, const st
     return rc < 0 ? rc : store_sync(r->s, r->err);
 }
 
-int restore_path(struct store *s, const struct caller *c, uint64_t at, const char *src, const char *dst, bool delete_extra,
+static int bring(struct store *s, struct store *from, uint64_t same_until, const struct caller *c, uint64_t at, const char *src, const char *dst, bool delete_extra,
                  void (*progress)(void *arg, const struct restore_stats *st), void *arg, struct restore_stats *stats, struct err *err)
 {
     struct restore_stats own;
@@ -90,10 +91,12 @@ int restore_path(struct store *s, const struct caller *c, uint64_t at, const cha
     if (at == AT_LIVE)
         return err_set(err, ERR_INVAL, "restore of %s: expected a moment", src);
     restore_init(&r, s, c, at, stats != NULL ? stats : &own, err);
+    r.from = from;
+    r.same_until = same_until;
     r.delete_extra = delete_extra;
     r.progress = progress;
     r.arg = arg;
-    int rc = store_walk(s, at, src, &ino, &row, err);
+    int rc = store_walk(from, at, src, &ino, &row, err);
     if (rc == 0)
         rc = place_of(s, dst, &to, err);
     if (rc == 0 && to.nlen == 0 && !S_ISDIR(row.mode))
@@ -102,6 +105,20 @@ int restore_path(struct store *s, const struct caller *c, uint64_t at, const cha
         return rc;
     snprintf(what, sizeof what, "restore %.200s to %.200s", src, dst);
     return in_series(&r, what, ino, &row, &to);
+}
+
+int restore_path(struct store *s, const struct caller *c, uint64_t at, const char *src, const char *dst, bool delete_extra,
+                 void (*progress)(void *arg, const struct restore_stats *st), void *arg, struct restore_stats *stats, struct err *err)
+{
+    return bring(s, s, UINT64_MAX, c, at, src, dst, delete_extra, progress, arg, stats, err);
+}
+
+int restore_branch(struct store *s, const struct caller *c, struct store *branch, uint64_t parted, const char *src, const char *dst, bool delete_extra,
+                   void (*progress)(void *arg, const struct restore_stats *st), void *arg, struct restore_stats *stats, struct err *err)
+{
+    uint64_t at = 0;
+    int rc = moment_resolve(branch, "now", &at, err);
+    return rc < 0 ? rc : bring(s, branch, parted, c, at, src, dst, delete_extra, progress, arg, stats, err);
 }
 
 /* ---- undo ---- */

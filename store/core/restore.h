@@ -24,6 +24,14 @@ int restore_path(struct store *s, const struct caller *c, uint64_t at, const cha
                  struct restore_stats *stats, struct err *err);
 
 /*
+ * restore_branch(s, c, branch, parted, src, dst, ...): the same, of what ${src} was at the last moment of a branch (branch_open), which is another store: bytes are copied, holes stay, and what both had at ${parted}
+ * and neither has changed since is left alone. A live file that has other names is replaced, not written into.
+ */
+int restore_branch(struct store *s, const struct caller *c, struct store *branch, uint64_t parted, const char *src, const char *dst, bool delete_extra,
+                   void (*progress)(void *arg, const struct restore_stats *st), void *arg,
+                   struct restore_stats *stats, struct err *err);
+
+/*
  * undo_path(s, c, path, redo, err): put back the version before the one that is live; called again, the one before that;
  * ${redo} goes forward again. A deleted name comes back. Never an empty or partial state that no burst ended with.
  * The position is derived from history alone: an undo is a CLONE whose record says so, nothing else is kept.

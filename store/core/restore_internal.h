@@ -8,9 +8,11 @@
 struct twin { uint64_t src, dst; };
 
 struct restore {
-    struct store *s;
+    struct store *s;           /* what is changed */
     struct caller c;
-    uint64_t at;
+    struct store *from;        /* where it comes from: ${s} itself, or a branch of it */
+    uint64_t at;               /* a moment of that */
+    uint64_t same_until;       /* contents named by LSNs up to here are the same in both */
     bool delete_extra;
     void (*progress)(void *arg, const struct restore_stats *st);
     void *arg;

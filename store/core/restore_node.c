@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#define ACL_ACCESS "system.posix_acl_access"
+enum { COPY_BYTES = 1 << 18 };
 
 int restore_fail(struct restore *r, int rc, const char *name, size_t nlen, const char *what)
 {
@@ -31,12 +32,46 @@ void restore_tell_entry(struct restore *r, uint64_t parent, const char *name, si
 
 /* ---- content ---- */
 
+/* Out of another store. What it held before is a version. */
+static int copy_data(struct restore *r, uint64_t src, uint64_t dst, uint64_t size)
+{
+    struct setattr_in empty = { .valid = RSA_SIZE }, full = { .valid = RSA_SIZE, .size = size };
+    uint64_t off = 0;
+    uint8_t *buf = malloc(COPY_BYTES);
+    int rc = buf != NULL ? 0 : ERR_NOMEM;
+    store_mark_version(r->s, dst);
+    if (rc == 0)
+        rc = store_setattr(r->s, &r->c, dst, &empty, NULL, NULL);
+    while (rc == 0 && off < size) {
+        int64_t from = store_seek(r->from, r->at, src, off, SEEK_DATA, NULL), to;
+        if (from == ERR_NXIO)
+            break;
+        to = from < 0 ? from : store_seek(r->from, r->at, src, (uint64_t)from, SEEK_HOLE, NULL);
+        if (to < 0)
+            rc = (int)to;
+        for (off = (uint64_t)from; rc == 0 && off < (uint64_t)to;) {
+            uint64_t want = (uint64_t)to - off;
+            int64_t n = store_read(r->from, r->at, src, off, buf, want < COPY_BYTES ? want : COPY_BYTES, false, NULL, NULL);
+            if (n > 0)
+                n = store_write(r->s, &r->c, dst, off, buf, (size_t)n, NULL);
+            if (n <= 0)
+                rc = n < 0 ? (int)n : ERR_DAMAGE;    /* it said that there is more */
+            else
+                off += (uint64_t)n;
+        }
+    }
+    if (rc == 0)
+        rc = store_setattr(r->s, &r->c, dst, &full, NULL, NULL);
+    free(buf);
+    return rc;
+}
+
 int restore_content(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst, const struct row_ino *live)
 {
     uint64_t then = row->origin != 0 ? row->origin : row->content, now = live->origin != 0 ? live->origin : live->content;
-    if (then == now || (row->size == 0 && live->size == 0))
+    if ((then == now && then <= r->same_until) || (row->size == 0 && live->size == 0))
         return 0;
-    int rc = data_restore(r->s, &r->c, r->at, src, dst, row->size);
+    int rc = r->from != r->s ? copy_data(r, src, dst, row->size) : data_restore(r->s, &r->c, r->at, src, dst, row->size);
     if (rc < 0)
         return rc;
     r->st->bytes += row->size;
@@ -48,16 +83,16 @@ int restore_content(struct restore *r, uint64_t src, const struct row_ino *row, 
 
 struct names { char *v; int64_t len; };
 
-static int names_of(struct restore *r, uint64_t at, uint64_t ino, struct names *out)
+static int names_of(struct store *s, uint64_t at, uint64_t ino, struct names *out)
 {
     out->v = NULL;
-    out->len = store_listxattr(r->s, at, ino, NULL, 0, NULL);
+    out->len = store_listxattr(s, at, ino, NULL, 0, NULL);
     if (out->len <= 0)
         return (int)out->len;
     out->v = malloc((size_t)out->len);
     if (out->v == NULL)
         return ERR_NOMEM;
-    out->len = store_listxattr(r->s, at, ino, out->v, (size_t)out->len, NULL);
+    out->len = store_listxattr(s, at, ino, out->v, (size_t)out->len, NULL);
     return out->len < 0 ? (int)out->len : 0;
 }
 
@@ -79,9 +114,9 @@ static bool of_today(const char *name, const struct row_ino *row, bool made)
 static int xattrs_drop(struct restore *r, uint64_t src, const struct row_ino *row, uint64_t dst, bool made)
 {
     struct names then = { 0 }, now = { 0 };
-    int did = 0, rc = names_of(r, r->at, src, &then);
+    int did = 0, rc = names_of(r->from, r->at, src, &then);
     if (rc == 0)
-        rc = names_of(r, AT_LIVE, dst, &now);
+        rc = names_of(r->s, AT_LIVE, dst, &now);
     for (const char *p = now.v; rc == 0 && p != NULL && p < now.v + now.len; p += strlen(p) + 1)
         if (!has(&then, p) && !of_today(p, row, made)) {
             rc = store_removexattr(r->s, &r->c, dst, p, NULL);
@@ -96,7 +131,7 @@ static int xattrs_drop(struct restore *r, uint64_t src, const struct row_ino *ro
 
 static int xattr_put(struct restore *r, uint64_t src, uint64_t dst, const char *name, uint8_t *a, uint8_t *b)
 {
-    int64_t n = store_getxattr(r->s, r->at, src, name, a, REC_XATTR_MAX, NULL);
+    int64_t n = store_getxattr(r->from, r->at, src, name, a, REC_XATTR_MAX, NULL);
     int64_t m = n < 0 ? 0 : store_getxattr(r->s, AT_LIVE, dst, name, b, REC_XATTR_MAX, NULL);
     if (n < 0)
         return (int)n;
@@ -112,7 +147,7 @@ static int xattrs_put(struct restore *r, uint64_t src, const struct row_ino *row
 {
     struct names then = { 0 };
     uint8_t *a = NULL;
-    int did = 0, rc = names_of(r, r->at, src, &then);
+    int did = 0, rc = names_of(r->from, r->at, src, &then);
     if (rc == 0 && then.len > 0 && (a = malloc(2 * (size_t)REC_XATTR_MAX)) == NULL)
         rc = ERR_NOMEM;
     for (const char *p = then.v; rc >= 0 && p != NULL && p < then.v + then.len; p += strlen(p) + 1) {
@@ -182,7 +217,7 @@ int restore_attrs(struct restore *r, uint64_t src, const struct row_ino *row, ui
 int restore_same_symlink(struct restore *r, uint64_t src, uint64_t dst)
 {
     char a[REC_SYMLINK_MAX + 1], b[REC_SYMLINK_MAX + 1];
-    int n = store_readlink(r->s, r->at, src, a, sizeof a, NULL), m = n < 0 ? n : store_readlink(r->s, AT_LIVE, dst, b, sizeof b, NULL);
+    int n = store_readlink(r->from, r->at, src, a, sizeof a, NULL), m = n < 0 ? n : store_readlink(r->s, AT_LIVE, dst, b, sizeof b, NULL);
     return m < 0 ? m : m == n && memcmp(a, b, (size_t)n) == 0;
 }
 
@@ -193,7 +228,7 @@ int restore_create(struct restore *r, uint64_t src, const struct row_ino *row, u
     struct row_ino made;
     int n = 0;
     if (S_ISLNK(row->mode)) {
-        n = store_readlink(r->s, r->at, src, target, sizeof target - 1, NULL);
+        n = store_readlink(r->from, r->at, src, target, sizeof target - 1, NULL);
         if (n < 0)
             return n;
         target[n] = '\0';

@@ -69,7 +69,7 @@ static int fits(struct restore *r, uint64_t src, const struct row_ino *row, uint
         return restore_same_symlink(r, src, dst);
     if ((S_ISCHR(row->mode) || S_ISBLK(row->mode)) && row->rdev != live->rdev)
         return 0;
-    return dst == src || live->nlink == 1;
+    return (dst == src && r->from == r->s) || live->nlink == 1;
 }
 
 /* A further name of a file that was restored already. */
@@ -214,7 +214,7 @@ static int push(struct restore *r, struct stack *st, uint64_t src, const struct 
     }
     struct level *l = &st->v[st->n++];
     *l = (struct level){ .src = src, .dst = dst, .row = *row, .made = made };
-    int rc = asof_readdir(r->s->kv, r->at, src, &l->list, r->err);
+    int rc = asof_readdir(r->from->kv, r->at, src, &l->list, r->err);
     if (rc == 0 && l->list.n > 1)
         qsort(l->list.v, l->list.n, sizeof *l->list.v, by_name);
     return rc == 0 && r->delete_extra ? remove_extra(r, l) : rc;
@@ -301,7 +301,7 @@ int restore_entry(struct restore *r, uint64_t src, const struct row_ino *row, ui
         }
         const struct asof_entry *e = &l->list.v[l->i++];
         uint64_t dir = l->dst;           /* the stack may move */
-        rc = store_getattr(r->s, r->at, e->ino, &child, NULL);
+        rc = store_getattr(r->from, r->at, e->ino, &child, NULL);
         if (rc < 0)
             rc = restore_fail(r, rc, e->name, e->name_len, "reading what it was");
         else

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char fenced_key[] = "fenced";
+static const char fenced_key[] = "fenced", promote_at_key[] = "promote-at";
 
 const char *role_name(uint32_t role)
 {
@@ -110,13 +110,20 @@ uint32_t store_epoch_known(struct store *s)
 
 /* ---- changes ---- */
 
-void store_hold(struct store *s, bool on)
+static void hold(struct store *s, bool on, bool own_passes)
 {
     pthread_mutex_lock(&s->lock);
     s->hold = on;
+    s->hold_passes = own_passes;
+    s->hold_by = pthread_self();
     pthread_mutex_unlock(&s->lock);
     if (!on)
         run_progress(s);
+}
+
+void store_hold(struct store *s, bool on)
+{
+    hold(s, on, false);
 }
 
 /* No record is begun any more: those that were are written by their threads, and synced here. */
@@ -175,6 +182,7 @@ static int write_role(struct store *s, uint32_t role, const struct epoch_row *by
     *before = s->sb;
     if (by != NULL)
         rc = fence_put(&s->sb, by, err);
+    (void)super_config_set(&s->sb, promote_at_key, NULL, NULL);      /* what was under way ends with the role */
     s->sb.role = rc == 0 ? role : s->sb.role;
     s->sb.durable = log_durable(s->log);
     log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
@@ -289,11 +297,12 @@ void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked)
     (void)standby_note(s, &b, NULL);     /* of a full list: then it is made anew when it comes */
 }
 
-int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err)
+/* role_lock is held. ${at} 0: of now. The mark that a restore follows is written with the role. */
+static int promote_locked(struct store *s, uint64_t at, const char *reason, bool keep_orphans, struct err *err)
 {
+    char text[24];
     int rc = s->opt.writable ? 0 : err_set(err, ERR_ROFS, "%s: the store is open read-only", s->dir != NULL ? s->dir : "store");
 
-    pthread_mutex_lock(&s->role_lock);
     pthread_mutex_lock(&s->mark_lock);
     if (rc == 0)
         rc = store_sync(s, err);
@@ -301,15 +310,59 @@ int store_promote(struct store *s, const char *reason, bool keep_orphans, struct
         rc = store_apply(s, err);
     if (rc == 0)
         rc = role_may_promote(s, err);
+    snprintf(text, sizeof text, "%" PRIu64, at);
     if (rc == 0)
+        rc = super_config_set(&s->sb, promote_at_key, at != 0 ? text : NULL, err);
+    if (rc >= 0)
         rc = identity_become_writer(s, false, reason, err);
     if (rc == 0) {
         s->lease_awaited = false;
         lease_take(s);
+    } else if (at != 0 && s->sb.role != ROLE_PRIMARY) {
+        (void)super_config_set(&s->sb, promote_at_key, NULL, NULL);
+        if (atomic_load(&s->failed) == 0)
+            (void)super_write(s->io, &s->sb, NULL);
     }
     pthread_mutex_unlock(&s->mark_lock);
+    return rc == 0 ? role_settle(s, keep_orphans, err) : rc;
+}
+
+int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&s->role_lock);
+    rc = promote_locked(s, 0, reason, keep_orphans, err);
+    pthread_mutex_unlock(&s->role_lock);
+    return rc;
+}
+
+uint64_t store_promote_unfinished(struct store *s)
+{
+    char text[24];
+
+    return store_config_get(s, promote_at_key, text, sizeof text) > 0 ? strtoull(text, NULL, 10) : 0;
+}
+
+/* Whoever waits for the role (store_role_settled) and for changes waits until the tree is the one of then. */
+int store_promote_at(struct store *s, const struct caller *c, uint64_t at, const char *reason, bool keep_orphans, void (*progress)(void *arg, const struct restore_stats *st),
+                     void *arg, struct restore_stats *st, struct err *err)
+{
+    const char *name = s->dir != NULL ? s->dir : "store";
+    struct err why = { 0 };
+    int rc = 0;
+
+    pthread_mutex_lock(&s->role_lock);
+    hold(s, true, true);
+    if (store_role(s) != ROLE_PRIMARY)
+        rc = promote_locked(s, at, reason, keep_orphans, err);
+    else if (store_promote_unfinished(s) == 0)
+        rc = err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already; `spare restore` brings back what a tree was", name);
+    if (rc == 0 && (rc = restore_path(s, c, at, "", "", true, progress, arg, st, &why)) < 0)
+        err_set(err, rc, "%s: is the primary now, but its tree is not yet the one of @%" PRIu64 ": %.300s; `spare promote --at @%" PRIu64 " %s` goes on with it", name, at, why.msg, at, name);
     if (rc == 0)
-        rc = role_settle(s, keep_orphans, err);
+        rc = store_config_set(s, promote_at_key, NULL, err);
+    hold(s, false, false);
     pthread_mutex_unlock(&s->role_lock);
     return rc;
 }

@@ -15,7 +15,7 @@
 #ifndef STORE_CORE_ROLE_H
 #define STORE_CORE_ROLE_H
 
-#include "store/core/store.h"
+#include "store/core/restore.h"
 
 /* Of numbers of epochs: so many may be skipped, by whoever speaks of one. */
 enum { NUMBERS_SKIPPED_MAX = 1000 };
@@ -26,6 +26,17 @@ enum { NUMBERS_SKIPPED_MAX = 1000 };
  * Errors: FENCED a lease was promised, and its end not awaited (lease.h); INVAL it is the primary; BOOTSTRAP it holds no tree, or not all yet; ROFS; NOSPC the table of epochs is full; POISONED, IO.
  */
 int store_promote(struct store *s, const char *reason, bool keep_orphans, struct err *err);
+
+/*
+ * store_promote_at(s, c, at, reason, keep_orphans, progress, arg, st, err): the same, and then the live tree is made what it was at the listed moment ${at}, as a series of ordinary records
+ * (restore_path with delete_extra: what came after stays in history; what is hidden is not touched). Until that is over every other change waits (store_hold), and so does who asks for the role
+ * (store_role_settled): a mount turns writable with the tree of then. Cut off in between it is a primary whose tree is neither the one nor the other; store_promote_unfinished(s) is then the moment, else 0,
+ * and the same call, also with another moment, goes on; a primary where nothing is unfinished is INVAL. Progress, *${st}: as of restore_path.
+ * Errors: those of store_promote, then nothing was changed; those of restore_path, said as such: then it is the primary.
+ */
+int store_promote_at(struct store *s, const struct caller *c, uint64_t at, const char *reason, bool keep_orphans, void (*progress)(void *arg, const struct restore_stats *st),
+                     void *arg, struct restore_stats *st, struct err *err);
+uint64_t store_promote_unfinished(struct store *s);
 
 /*
  * store_fence(s, by, err): another site began the epoch ${by}, above this one's: nothing is accepted any more, and nothing else is changed. A store that is not primary

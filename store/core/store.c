@@ -393,7 +393,7 @@ int store_open(struct io *io, const char *dir, const struct store_options *opt, 
     int rc = 0;
     if (io_stat_path(io, "super.0", &st, NULL) < 0 && io_stat_path(io, "super.1", &st, NULL) < 0)
         rc = err_set(err, ERR_NOSTORE, "%s: expected a store, found no superblock; make one with: spare init", dir != NULL ? dir : "store");
-    if (rc == 0)
+    if (rc == 0 && !(opt->unlocked && !opt->writable))
         rc = io_lock(io, "lock", &s->lock_file, err);
     if (rc == ERR_ROFS && !opt->writable) {
         s->lock_file = NULL;             /* nobody can write there */

@@ -77,6 +77,7 @@ struct store_hooks {
 
 struct store_options {
     bool writable;            /* false: read-only, changes nothing on disk, also opens a damaged store */
+    bool unlocked;            /* of a branch, for reading: its lock is not asked for, so that others may read it, too */
     bool threads;             /* run applier and committer */
     bool promote;             /* a standby becomes the primary, in a new epoch; of a primary: INVAL */
     bool fresh_index;         /* the index is made anew from archive and log; that of now is kept until the open succeeds, and is back if it does not */

@@ -30,6 +30,8 @@ struct svc_hooks {
     int (*upgrade)(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err);
     /* the store's role may have changed: make the mount fit. True: it does; else *${why}. ${options} (NULL: not asked for): what it was mounted with, as after -o. */
     bool (*fit)(void *arg, char *options, size_t cap, struct err *why);
+    /* the branch ${name} shall go: let go of it. BUSY: somebody is in it. May be NULL. */
+    int (*leave_branch)(void *arg, const char *name, struct err *err);
 };
 
 /*

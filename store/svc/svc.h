@@ -45,9 +45,10 @@
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source once probe")                                                    \
     X(standby,  true,  "action target ssh remote")                                             \
-    X(role,     true,  "action reason target timeout_ms")                                      \
+    X(role,     true,  "action reason target timeout_ms at")                                   \
     X(sync,     false, "target follow hold")                                                   \
     X(yield,    false, "")                                                                     \
+    X(leave_branch, false, "name")                                                             \
     X(upgrade,  false, "program layout")
 
 /*
@@ -72,6 +73,8 @@ struct svc_env {
     int (*upgrade)(void *arg, const struct caller *who, const char *program, uint64_t layout, struct err *err);
     /* as svc_hooks.fit; NULL: this is no mount */
     bool (*fit)(void *arg, char *options, size_t cap, struct err *why);
+    /* as svc_hooks.leave_branch; NULL: it shows none */
+    int (*leave_branch)(void *arg, const char *name, struct err *err);
 };
 
 /* What a request that runs a stream to another site is given beside its arguments: where to, and what ends it. */

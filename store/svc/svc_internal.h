@@ -76,6 +76,12 @@ int svc_wait_standby(struct svc_req *q, const char *on, struct err *err);
 /* svc_log_dir(q, path, from, to, limit, err): changes below a directory. */
 int svc_log_dir(struct svc_req *q, const char *path, uint64_t from, uint64_t to, uint64_t limit, struct err *err);
 
+/* svc_restoring(r, st): what restore_path calls, of a request: its progress, now and then. svc_put_restored(o, st): what it comes to. */
+struct restore_stats;
+struct svc_restoring { struct svc_req *q; uint64_t say_ns; };
+void svc_restoring(void *arg, const struct restore_stats *st);
+void svc_put_restored(json_t *o, const struct restore_stats *st);
+
 /* ---- check ---- */
 struct svc_check {
     struct svc_req *q;

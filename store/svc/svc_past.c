@@ -1,6 +1,7 @@
 /* Requests about the past of names: snapshots, log, cat, restore, undo. */
 #include "store/svc/svc_internal.h"
 
+#include "store/core/branch.h"
 #include "store/core/moment.h"
 #include "store/core/nohistory.h"
 #include "store/core/restore.h"
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CAT_CHUNK_BYTES = 1 << 20 };
+enum { CAT_CHUNK_BYTES = 1 << 20, SAY_NS = 50000000, BRANCH_MEMORY = 32 << 20 };
 _Static_assert((int)CAT_CHUNK_BYTES <= (int)WIRE_BIN_MAX, "a chunk fits a frame");
 
 static int64_t time_until(const char *text, struct store *s, int64_t *out, struct err *err)
@@ -268,7 +269,7 @@ out:
 
 /* ---- restore, undo ---- */
 
-static void put_stats(json_t *o, const struct restore_stats *st)
+void svc_put_restored(json_t *o, const struct restore_stats *st)
 {
     svc_put_u64(o, "files", st->files);
     svc_put_u64(o, "directories", st->dirs);
@@ -279,33 +280,71 @@ static void put_stats(json_t *o, const struct restore_stats *st)
     svc_put_u64(o, "blocked", st->blocked);
 }
 
-static void restore_progress(void *arg, const struct restore_stats *st)
+void svc_restoring(void *arg, const struct restore_stats *st)
 {
-    json_t *o = json_object();
+    struct svc_restoring *r = arg;
+    uint64_t now = io_boot_ns(store_io(r->q->s));
+    json_t *o;
 
+    if (now < r->say_ns)
+        return;
+    r->say_ns = now + SAY_NS;
+    o = json_object();
     svc_put_text(o, "what", "restoring");
-    put_stats(o, st);
-    (void)svc_emit(arg, "progress", o);
+    svc_put_restored(o, st);
+    (void)svc_emit(r->q, "progress", o);
+}
+
+/* "@NAME" is a branch, "@123" is not. */
+static const char *branch_named(const struct svc_req *q)
+{
+    const char *at;
+
+    return svc_arg_text(q, "at", &at, NULL) == 0 && at && at[0] == '@' && (at[1] < '0' || at[1] > '9') ? at + 1 : NULL;
+}
+
+static int restore_from(struct svc_req *q, const char *branch, const char *path, const char *to, bool extra, struct restore_stats *st, struct err *err)
+{
+    struct svc_restoring says = { .q = q };
+    struct store *from = NULL;
+    struct io *io = NULL;
+    uint64_t parted = 0;
+    int r;
+
+    if (!store_dir(q->s))
+        return err_set(err, ERR_NOENT, "%.255s: this store has no branches", branch);
+    r = branch_open(store_dir(q->s), branch, BRANCH_MEMORY, &from, &io, &parted, err);
+    if (r)
+        return r;
+    r = restore_branch(q->s, q->who, from, parted, path, to, extra, svc_restoring, &says, st, err);
+    (void)store_close(from, NULL);       /* only read */
+    io->ops->free(io);
+    return r;
 }
 
 int svc_op_restore(struct svc_req *q, struct err *err)
 {
+    const char *branch = branch_named(q);
     char *path = NULL, *to = NULL, first[4096];
     bool extra;
     uint64_t at = 0;
     int64_t wall;
     struct restore_stats st = { 0 };
+    struct svc_restoring says = { .q = q };
     json_t *o;
     int r;
 
-    if ((r = svc_arg_bool(q, "delete_extra", &extra, err)) || (r = svc_arg_at(q, "at", 0, &at, err))
+    if ((r = svc_arg_bool(q, "delete_extra", &extra, err)) || (!branch && (r = svc_arg_at(q, "at", 0, &at, err)))
         || (r = svc_arg_path(q, "path", &path, err)) || (r = svc_arg_path(q, "to", &to, err)))
         goto out;
-    if (!path || at == 0) {
+    if (!path || (at == 0 && !branch)) {
         r = err_set(err, ERR_USAGE, "restore: expected a path and a moment (--at TIME)");
         goto out;
     }
-    r = restore_path(q->s, q->who, at, path, to ? to : path, extra, restore_progress, q, &st, err);
+    if (branch)
+        r = restore_from(q, branch, path, to ? to : path, extra, &st, err);
+    else
+        r = restore_path(q->s, q->who, at, path, to ? to : path, extra, svc_restoring, &says, &st, err);
     if (r)
         goto out;
     r = svc_sync(q, err);
@@ -314,10 +353,13 @@ int svc_op_restore(struct svc_req *q, struct err *err)
     o = json_object();
     svc_put_text(o, "path", path);
     svc_put_text(o, "to", to ? to : path);
-    svc_put_u64(o, "at_lsn", at);
-    if (moment_wall(q->s, at, &wall, NULL) == 0)
+    if (branch)
+        svc_put_text(o, "branch", branch);
+    else
+        svc_put_u64(o, "at_lsn", at);
+    if (!branch && moment_wall(q->s, at, &wall, NULL) == 0)
         svc_put_time(o, "at_time", wall);
-    put_stats(o, &st);
+    svc_put_restored(o, &st);
     if (st.blocked && store_path(q->s, AT_LIVE, st.blocked_ino, first, sizeof first, NULL) == 0)
         svc_put_text(o, "first_blocked", first);
     r = svc_emit(q, "item", o);

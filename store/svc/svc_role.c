@@ -1,4 +1,4 @@
-/* svc_role.c: the request that changes who may append: promoted, demoted, handed over to a standby. */
+/* svc_role.c: the request that changes who may append: promoted, demoted, handed over to a standby; and the one that lets go of a branch. */
 #include "store/svc/svc_internal.h"
 
 #include "store/core/lease.h"
@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -35,8 +36,8 @@ static void pause_ms(int ms)
     (void)poll(NULL, 0, ms);
 }
 
-/* What it is now, and what its mount lets through. */
-static int tell(struct svc_req *q)
+/* What it is now, and what its mount lets through; of a promotion to a moment, what was restored. */
+static int tell(struct svc_req *q, const struct restore_stats *st)
 {
     char options[SVC_MOUNT_OPTIONS_MAX] = "";
     struct store_info info;
@@ -50,6 +51,9 @@ static int tell(struct svc_req *q)
     svc_put_u64(o, "lsn", info.durable);
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     json_object_set_new(o, "mount_fits", json_boolean(fits));
+    svc_put_u64(o, "promote_unfinished_at_lsn", store_promote_unfinished(q->s));
+    if (st)
+        svc_put_restored(o, st);
     if (options[0])
         wire_set_bytes(o, "mount_options", options, strlen(options));
     if (!fits)
@@ -105,13 +109,17 @@ static bool still_wanted(void *arg, uint64_t left_ms)
 static int promote(struct svc_req *q, struct err *err)
 {
     struct waiting w = { .q = q };
+    struct svc_restoring says = { .q = q };
+    struct restore_stats st = { 0 };
     const char *reason;
+    uint64_t at = 0;
     bool unfenced = false;
     int r = svc_arg_text(q, "reason", &reason, err);
 
     if (r == 0)
         r = svc_arg_bool(q, "unfenced", &unfenced, err);
-
+    if (r == 0)
+        r = svc_arg_at(q, "at", 0, &at, err);    /* before anything is changed */
     if (r)
         return r;
     if (q->env->yield) {
@@ -121,16 +129,18 @@ static int promote(struct svc_req *q, struct err *err)
     if (q->env->end_receive)
         *q->env->end_receive = 1;
     r = end_stream(q, err);
+    reason = reason ? reason : "promoted";
     if (r == 0)
         r = store_lease_await(q->s, unfenced, still_wanted, &w, err);
     if (r == 0) {
-        r = store_promote(q->s, reason ? reason : "promoted", q->env->mount_dir != NULL, err);
+        r = at ? store_promote_at(q->s, q->who, at, reason, q->env->mount_dir != NULL, svc_restoring, &says, &st, err)
+               : store_promote(q->s, reason, q->env->mount_dir != NULL, err);
         if (r)
             store_lease_resume(q->s);
     }
     if (q->env->end_receive)
         *q->env->end_receive = 0;
-    return r ? r : tell(q);
+    return r ? r : tell(q, at ? &st : NULL);
 }
 
 /* ---- hand over ---- */
@@ -269,6 +279,19 @@ static int hand_over(struct svc_req *q, struct err *err)
     return svc_emit(q, "item", o);
 }
 
+int svc_op_leave_branch(struct svc_req *q, struct err *err)
+{
+    char *name = NULL;
+    int r = svc_arg_path(q, "name", &name, err);
+
+    if (r == 0 && !name)
+        r = err_set(err, ERR_USAGE, "leave_branch: expected the name of a branch");
+    if (r == 0 && q->env->leave_branch)
+        r = q->env->leave_branch(q->env->counters_arg, name, err);
+    free(name);
+    return r;
+}
+
 int svc_op_role(struct svc_req *q, struct err *err)
 {
     const char *action;
@@ -284,5 +307,5 @@ int svc_op_role(struct svc_req *q, struct err *err)
         r = store_demote(q->s, err);
     else if (!action || strcmp(action, "show") != 0)
         return err_set(err, ERR_USAGE, "role: expected promote, demote, hand_over or show");
-    return r ? r : tell(q);
+    return r ? r : tell(q, NULL);
 }

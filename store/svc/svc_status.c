@@ -127,6 +127,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
     state = state_word(q, &info, &sp);
     svc_put_text(o, "state", state ? state : all_of.word);
     svc_put_text(o, "role", role_name(store_role(q->s)));
+    svc_put_u64(o, "promote_unfinished_at_lsn", store_promote_unfinished(q->s));
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
     svc_put_hex(o, "site", info.super.site, sizeof info.super.site);

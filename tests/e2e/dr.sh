@@ -146,6 +146,13 @@ check "a primary that answers: switchover is named" alive
 
 # ---- health
 
+to_moment() { # what harmed the data came by the stream, too
+	local before
+	fresh && before=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ) && echo ruined >a.m/db.data && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && lost && exits 2 "$SPARE" dr failover b.st --site b --at yesterday && says "expected a time" && exits 2 "$SPARE" dr commit --at "$before" &&
+		exits 0 "$SPARE" dr failover b.st --site b --accept-loss any --at "$before" && serves b && grep -q seed b.m/db.data && ! grep -q ruined b.m/db.data && same ruined "$("$SPARE" cat db.data --at "$("$SPARE" log db.data --store b.m | sed -n 's/.*\(@[0-9]*\) .* 7 B .*/\1/p' | tail -n 1)" --store b.m)" &&
+		grep -rqF "\"at\":\"$before\"" state
+}
+check "failover to a moment before the harm; what came after is in history" to_moment
 wrong_data() { fresh && sed -i s/seed/weed/ a.m/db.data && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && lost || return 1; exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*wrong data" && ! grep -q "web start" svc/calls && same a "$(cat svc/address)"; }
 check "wrong data stops the run at that system" wrong_data
 answers_errors() { fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/web.*500 internal error" && same a "$(cat svc/address)"; }

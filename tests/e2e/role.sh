@@ -133,6 +133,71 @@ check "with -o writeback, what the kernel has not written yet fails at its sync"
 grep -E '^E[A-Z]+$' check.out | sed 's/^/# fsync: /'
 no_pair
 
+# ---- promotion to a moment
+
+# What a tree is: names, kinds, rights, owners, times, targets, attributes, names of one file, content.
+print_tree() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %U %G %n %l ' \( -type d -printf '\n' -o -printf '%T@ %s\n' \) | sort && getfattr -R -d -m '^user\.' . && find . -type f -print0 | sort -z | xargs -0 sha256sum && find . -type f -links +1 -printf '%i %P\n' | sort -k2 | awk '{ if (!($1 in n)) n[$1] = ++i; print n[$1], $2 }'); }
+old_tree() { # what is to come back, in m
+	mkdir -p m/p/sub m/p/gone && echo first >m/p/changed && echo kept >m/p/kept && echo twice >m/p/one && ln m/p/one m/p/sub/two && ln -s kept m/p/link && echo x >m/p/gone/x && chmod 640 m/p/kept && setfattr -n user.k -v old m/p/kept &&
+		mkdir m/cache && setfattr -n user.spare.nohistory -v 1 m/cache && head -c 300000 /dev/urandom >m/p/big && seq 200 | (cd m/p/sub && xargs touch) && touch -d 2020-01-01 m/p/kept m/p/sub
+}
+change_tree() {
+	echo second >m/p/changed && rm -r m/p/gone && rm m/p/one && echo other >m/p/one && ln -sfn changed m/p/link && chmod 600 m/p/kept && setfattr -n user.k -v new m/p/kept && setfattr -n user.more -v x m/p/sub && mkdir m/p/later && echo later >m/p/later/f &&
+		echo hole >>m/p/big && mv m/p/sub/5 m/p/five && rm -r m/d && echo hidden >m/cache/now
+}
+to_a_moment() {
+	new_pair && old_tree && "$SPARE" snapshot create good --store m >/dev/null && "$SPARE" sync st "$WORK/st2" && print_tree m2 >then.tree && grep -q 'user.k="old"' then.tree && change_tree && follow st "$WORK/st2" && "$SPARE" wait --on standby m || return 1
+	! print_tree m2 | cmp -s - then.tree && exits 1 "$SPARE" promote --at nosuch m2 && says nosuch && exits 1 "$SPARE" promote --at 2001-01-01T00:00:00Z m2 && role_is m2 standby && refused m2 && kill -0 "$FOLLOW" || return 1
+	exits 0 "$SPARE" promote --json --at good m2 && prints '"removed": *[1-9]' && prints '"at_lsn"' && role_is m2 primary && same hidden "$(cat m2/cache/now)" && rm m2/cache/now && print_tree m2 >now.tree && { diff then.tree now.tree || return 1; } && takes m2
+}
+check "a mounted standby that follows is promoted to a moment: the tree is exactly that one's, what has no history stays" to_a_moment
+wait "$FOLLOW"
+FOLLOW=
+later_is_there() { "$SPARE" cat p/later/f --at "$("$SPARE" log p/later/f --store m2 | sed -n 's/.*@\([0-9]*\) .*/@\1/p' | tail -n 1)" --store m2 | grep -qx later && exits 2 "$SPARE" promote --at good m2 && says "is primary already" && "$SPARE" umount m2 && exits 0 "$SPARE" check st2 && prints "No damage"; }
+check "what came after it is in history; a primary is not set back by it; no damage" later_is_there
+at_rest_to() {
+	no_pair
+	new_pair && old_tree && "$SPARE" snapshot create good --store m >/dev/null && "$SPARE" sync st "$WORK/st2" && print_tree m2 >then.tree && change_tree && "$SPARE" sync st "$WORK/st2" && "$SPARE" umount m2 || return 1
+	exits 0 "$SPARE" promote --at good st2 && prints "Its tree is the one of .*removed; what came after is in history" && mount_2 "" && rm m2/cache/now && print_tree m2 | diff then.tree -
+}
+check "so is one that is not mounted" at_rest_to
+no_pair
+halves() { # a tree that is half gone and half new at the standby, whose state before is good
+	new_pair && mkdir m/p && (cd m/p && seq 3000 | xargs touch) && "$SPARE" snapshot create good --store m >/dev/null && "$SPARE" sync st "$WORK/st2" && print_tree m2 >then.tree && (cd m/p && seq 1 2 3000 | xargs rm && mkdir q && cd q && seq 3000 | xargs touch) &&
+		"$SPARE" sync st "$WORK/st2"
+}
+kill_when_marked() { # kill_when_marked PID: once the superblock says that a promotion to a moment is under way
+	python3 -c 'import os, sys, time
+end = time.monotonic() + 20
+while b"promote-at" not in open("st2/super.0", "rb").read() + open("st2/super.1", "rb").read() and time.monotonic() < end: pass
+os.kill(int(sys.argv[1]), 9)' "$1"
+}
+worker_killed() { # the command goes on by itself with the next worker
+	local w promote
+	halves && w=$(worker daemon2.log) || return 1
+	"$SPARE" promote --at good m2 >kill.out 2>&1 &
+	promote=$!
+	kill_when_marked "$w" && wait "$promote" && until_true new_worker daemon2.log "$w" && until_true "$SPARE" status m2 && print_tree m2 | diff then.tree - && takes m2 && "$SPARE" umount m2 && exits 0 "$SPARE" check st2 && prints "No damage" || { cat kill.out; return 1; }
+}
+check "kill -9 of the worker in the middle: the command goes on with the next one" worker_killed
+no_pair
+both_killed() {
+	local promote
+	halves && "$SPARE" umount m2 || return 1
+	"$SPARE" promote --at good st2 >kill.out 2>&1 &
+	promote=$!
+	kill_when_marked "$promote"
+	if wait "$promote"; then
+		echo "# it was over before it was killed"
+		mount_2 "" || return 1
+	else
+		exits 0 "$SPARE" status st2 && prints "tree +not yet the one of" && exits 2 "$SPARE" promote st2 && mount_2 "" && exits 0 "$SPARE" promote --at good m2 || return 1
+	fi
+	print_tree m2 | diff then.tree - && exits 0 "$SPARE" status m2 && ! grep -q "not yet" out && "$SPARE" umount m2 && exits 0 "$SPARE" check st2 && prints "No damage"
+}
+check "kill -9 of the command that does it itself: said, and the same command goes on" both_killed
+no_pair
+
 # ---- the worker dies around it
 
 killing() { # killing PID SECONDS COMMAND...: runs it, and kills that process at some time within so long; its messages are in kill.out

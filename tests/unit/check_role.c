@@ -377,6 +377,66 @@ START_TEST(cut_off_at_any_call)
 }
 END_TEST
 
+static uint64_t end_of(struct teststore *t)
+{
+    struct hash128 hash;
+    uint64_t lsn = 0;
+
+    log_last(store_log(t->s), &lsn, &hash);
+    return lsn;
+}
+
+static bool there(struct teststore *t, const char *name)
+{
+    struct row_ino row;
+    uint64_t ino;
+
+    return store_lookup(t->s, AT_LIVE, INO_ROOT, name, strlen(name), &ino, &row, NULL) == 0;
+}
+
+/* To a moment, cut off at every third of its calls: a standby as before, or a primary that says that its tree is not that one's yet, or is; the same call then makes it so. */
+START_TEST(to_a_moment_cut_off_at_any_call)
+{
+    struct restore_stats st;
+    struct err err = { 0 };
+    bool done = false;
+
+    for (unsigned n = 0; !done; n += 3) {
+        uint64_t at;
+        int rc;
+
+        both();
+        at = end_of(&b);
+        ck_assert_int_eq(ts_try_create(&a, "two"), 0);
+        ck_assert_int_eq(ts_try_create(&a, "three"), 0);
+        ck_assert_int_eq(twosites_send(&a, &b, &err), 0);
+        ck_assert(there(&b, "two"));
+        simio_cut_at(b.sim, n + 1);
+        rc = store_promote_at(b.s, &b.who, at, "x", false, NULL, NULL, &st, &err);
+        done = rc == 0 && !simio_dead(b.sim);
+        if (!done) {
+            uint64_t unfinished;
+
+            ts_reopen(&b, true);
+            unfinished = store_promote_unfinished(b.s);
+            ck_assert(unfinished == 0 || unfinished == at);
+            if (store_role(b.s) == ROLE_STANDBY || unfinished != 0)
+                ck_assert_msg(store_promote_at(b.s, &b.who, at, "x", false, NULL, NULL, &st, &err) == 0, "%s", err.msg);
+        }
+        ck_assert_uint_eq(store_role(b.s), ROLE_PRIMARY);
+        ck_assert_uint_eq(store_promote_unfinished(b.s), 0);
+        ck_assert(!there(&b, "two") && !there(&b, "three"));
+        ts_is(&b, "one", "one");
+        ck_assert_int_eq(ts_try_create(&b, "new"), 0);
+        ck_assert_int_eq(store_promote_at(b.s, &b.who, at, "x", false, NULL, NULL, &st, &err), ERR_INVAL);
+        ck_assert(there(&b, "new"));
+        simio_cut_at(b.sim, 0);
+        neither();
+        ck_assert_uint_lt(n, 600);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("role");
@@ -400,6 +460,7 @@ int main(void)
     tcase_add_test(t, handed_over_and_back);
     tcase_add_test(t, held_changes_wait_and_are_refused);
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 3);
+    tcase_add_test(c, to_a_moment_cut_off_at_any_call);
     suite_add_tcase(s, t);
     suite_add_tcase(s, c);
     srunner_run_all(sr, CK_ENV);
