@@ -123,8 +123,18 @@ class Site:
         self.killed = []
 
     def umount(self):
-        if self.mounted():
-            self.rig.do("umount", self.dir)
+        rc, err = 0, ""
+        for _ in range(TRIES):
+            if not self.mounted():
+                break
+            if err:
+                time.sleep(0.1)
+            rc, _, err = self.rig.spare("umount", self.dir, ok=None)
+            if rc and not self.mounted():
+                say("umount of %s: done, with exit status %d: %s" % (self.name, rc, err))
+        else:
+            raise Violation("umount of %s: exit status %d: %s" % (self.name, rc, err))
+        if not self.mounted():
             until("the daemons of %s are gone" % self.name, lambda: not self.daemons())
 
     def place(self):
