@@ -74,13 +74,30 @@ static int write_pair(struct io *io, const char *in, const char *name, const uin
     return rc;
 }
 
-static int write_retained(struct io *io, const char *in, const struct super *sb, struct err *err)
+/* Nothing leaves a branch: all that is kept in it is listed, the place where it parted among it, also what was on its way out. */
+static void list_all(struct retained *r, uint64_t parted)
+{
+    uint32_t n = 0;
+
+    r->horizon = r->horizon < parted ? r->horizon : parted;      /* no record lies between the two */
+    r->listed = r->horizon;
+    r->leaving = 0;
+    r->leaving_age_ns = 0;
+    for (uint32_t i = 0; i < r->n; i++)
+        if (r->point[i].kind != RETAIN_KEPT || r->point[i].lsn < r->listed)
+            r->point[n++] = r->point[i];
+    r->n = n;
+}
+
+static int write_retained(struct io *io, const char *in, const struct super *sb, uint64_t parted, struct err *err)
 {
     struct retained r = { 0 };
     size_t cap = RETAINED_FILE_MAX, len = 0;
     uint8_t *buf = malloc(cap);
     int rc = buf != NULL ? retained_read(io, sb->lineage, &r, NULL, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
 
+    if (rc == 0)
+        list_all(&r, parted);
     if (rc == 0 && (len = retained_encode(&r, sb->lineage, buf, cap)) == 0)
         rc = err_set(err, ERR_INVAL, "branch: a retained set that does not fit");
     if (rc == 0)
@@ -202,7 +219,7 @@ static int fill_branch(struct io *io, const char *dir, const char *part, const s
     for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof dirs[0]; i++)
         rc = link_all(io, dirs[i], part, err);
     if (rc == 0)
-        rc = write_retained(io, part, sb, err);
+        rc = write_retained(io, part, sb, parted, err);
     if (rc == 0)
         rc = write_super(io, part, dir, sb, parted, err);
     snprintf(to, sizeof to, "%s/index", part);

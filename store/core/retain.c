@@ -244,6 +244,9 @@ static void new_horizon(struct store *s, struct retain_plan *p, const struct ret
 {
     struct retained *n = &p->next;
     uint64_t need = standbys_need(s, &p->policy);
+    /* The moment it has is that below its next record: what ends with that one is of it. */
+    if (need != UINT64_MAX)
+        need--;
     /* what goes was not listed by the set before: nobody can have come in since */
     uint64_t to = now->leaving != 0 && (at_once || p->age_ns >= now->leaving_age_ns) ? now->leaving : 0;
     to = to > n->listed ? n->listed : to;

@@ -191,7 +191,7 @@ static int horizon_fits(struct io *io, const struct super *sb, uint64_t at, stru
     struct retained r = { 0 };
     int rc = retained_read(io, sb->lineage, &r, NULL, err);
 
-    if (rc == 0 && r.horizon > at)
+    if (rc == 0 && r.horizon >= at)
         rc = err_set(err, ERR_BOOTSTRAP, "the store parts from its primary @%" PRIu64 ", and keeps what was there from @%" PRIu64 " on only; it must be made anew", at, r.horizon);
     retained_release(&r);
     return rc;

@@ -63,7 +63,8 @@ struct link_ship_options {
     struct link_stop stop;
     /* the standby fits and is of that site: its last chance not to be sent anything. Not 0: the stream ends with that. May be NULL. */
     int    (*met)(void *arg, const uint8_t site[16], struct err *err);
-    /* a new standby is being sent files, and then the log from ${end} on: from there on nothing may be let go of. As met. May be NULL. */
+    /* a new standby is being sent files, and then the log from ${end} on: from there on nothing may be let go of. 0: files are going to be sent, and nothing is held for what it is to replace. As met.
+     * May be NULL. */
     int    (*booting)(void *arg, uint64_t end, struct err *err);
     void   (*progress)(void *arg, const struct link_info *info, uint64_t durable);     /* now and then; may be NULL */
     void    *arg;

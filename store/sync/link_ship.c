@@ -12,6 +12,7 @@
 #include "store/sync/boot.h"
 #include "store/sync/rate.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@ struct shipping {
     struct link_data data;      /* asked for, either way */
     struct proto_list list;     /* sent last; its files */
     uint64_t list_end;          /* and its position */
+    uint64_t short_end;         /* that of one which what is kept began behind; 0: none */
     uint64_t alive_ms;
     struct err away;            /* why it was not heard any more */
     struct wanted_file { uint32_t index; uint64_t from; struct proto_list_file file; } *want;
@@ -250,10 +252,14 @@ static int send_list(struct shipping *h, struct err *err)
 {
     struct proto_list *l = &h->msg.u.list;
     uint64_t end = 0;
-    int rc;
+    int rc = 0;
 
+    /* What was held for the one it replaces would hold up the packing, and does so for nothing: that one cannot go on from there. */
+    if (h->opt->booting != NULL)
+        rc = h->opt->booting(h->opt->arg, 0, err);
     /* All that is durable into archive and packs first: so far reach every base, and what is kept. */
-    rc = upkeep_pack(h->l.s, NULL, keep_alive, h, NULL, err);
+    if (rc == 0)
+        rc = upkeep_pack(h->l.s, NULL, keep_alive, h, NULL, err);
     if (rc == ERR_BUSY && h->away.code != 0) {
         *err = h->away;
         return err->code;
@@ -315,10 +321,14 @@ static int send_retained(struct shipping *h, struct err *err)
     size_t len = 0;
     int rc = boot_retained(h->l.s, h->list_end, &buf, &len, err);
 
-    if (rc == ERR_BUSY) {                /* the hold was not enough, or too late */
+    if (rc == ERR_BUSY && h->list_end > h->short_end) {      /* the hold was not enough, or too late */
+        h->short_end = h->list_end;
         ship_list_again(&h->m);
         return 0;
     }
+    if (rc == ERR_BUSY)                  /* nor is another list */
+        return err_set(err, ERR_BUSY, "what is kept here begins behind @%" PRIu64 ", and only so far has left the log: what another standby that is away has not got is held back; bring it back, or "
+                       "remove it from the list of standbys", h->list_end);
     ship_msg(&h->m, PROTO_RETAINED, h->list_end, &h->msg);
     h->msg.u.retained = (struct proto_retained){ (uint32_t)len, buf };
     if (rc == 0)

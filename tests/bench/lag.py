@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""lag.py STORE MOUNT untar|sqlite SECONDS TAR: works in the mount for so long, and asks every 50 ms how far the standby is behind by what it
+"""lag.py STORE MOUNT untar|sqlite|rpo0 SECONDS TAR: works in the mount for so long (rpo0: four writers fsync in directories whose fsync returns once a standby has it, beside untar), and asks every 50 ms how far the standby is behind by what it
 acknowledged as durable: the age of the oldest operation it lacks. Prints the percentiles."""
 import os
 import sqlite3
@@ -34,7 +34,34 @@ def sqlite():
         c.execute("insert into t(b) values (?)", ("x" * 500,))
 
 
-worker = threading.Thread(target={"untar": untar, "sqlite": sqlite}[load])
+waits = []               # of each fsync in a directory with rpo=0
+
+
+def committer(n):
+    d = os.path.join(mount, "rpo0-%d" % n)
+    os.makedirs(d, exist_ok=True)
+    os.setxattr(d, "user.spare.rpo", b"0")
+    i = 0
+    while time.time() < end:
+        fd = os.open(os.path.join(d, "f%d" % (i % 100)), os.O_CREAT | os.O_WRONLY)
+        os.pwrite(fd, b"%0500d\n" % i, i % 7 * 500)
+        begin = time.time()
+        os.fsync(fd)
+        waits.append(time.time() - begin)
+        os.close(fd)
+        i += 1
+
+
+def rpo0():
+    workers = [threading.Thread(target=committer, args=(n,)) for n in range(4)]
+    for w in workers:
+        w.start()
+    untar()
+    for w in workers:
+        w.join()
+
+
+worker = threading.Thread(target={"untar": untar, "sqlite": sqlite, "rpo0": rpo0}[load])
 worker.start()
 control = Control(store)
 lags, bytes_, ops, due = [], [], [], time.time()
@@ -50,4 +77,4 @@ while time.time() < end:
 worker.join()
 at = lambda v, q: sorted(v)[min(len(v) - 1, int(len(v) * q))]  # noqa: E731
 print("p50 %.3f s, p99 %.3f s, max %.3f s of %d samples; at most %.1f MB and %d operations" % (at(lags, 0.5), at(lags, 0.99), max(lags), len(lags),
-      max(bytes_) / 1e6, max(ops)))
+      max(bytes_) / 1e6, max(ops)) + ("; %d fsyncs there, p50 %.1f ms, p99 %.1f ms" % (len(waits), at(waits, 0.5) * 1e3, at(waits, 0.99) * 1e3) if waits else ""))

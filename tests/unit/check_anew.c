@@ -31,11 +31,11 @@ static void pack(struct teststore *t)
     ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
 }
 
-/* Of what was before only the present stays, and records of before are in a base. */
-static void forget_past(struct teststore *t)
+/* Of what was before only the present stays; ${base}: and records of before are in a base. */
+static void forget(struct teststore *t, bool base)
 {
     static const char *const keep[] = { "keep-all", "min-age", "reclaim-grace", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly" };
-    const struct reclaim_options opt = { .now = true, .sweep = true, .base = true };
+    const struct reclaim_options opt = { .now = true, .sweep = true, .base = base };
     struct err err = { 0 };
 
     for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
@@ -46,6 +46,11 @@ static void forget_past(struct teststore *t)
         pack(t);
     }
     ck_assert_msg(reclaim(t->s, &opt, NULL, &err) == 0, "%s", err.msg);
+}
+
+static void forget_past(struct teststore *t)
+{
+    forget(t, true);
     ck_assert_uint_gt(history_first(store_history(t->s)), LOG_FIRST_ADDR);
 }
 
@@ -197,6 +202,48 @@ START_TEST(it_takes_its_own_place)
 }
 END_TEST
 
+static uint64_t horizon_of(struct store *s)
+{
+    struct retained r = { 0 };
+    uint64_t horizon;
+
+    ck_assert_int_eq(store_retained(s, &r, NULL), 0);
+    horizon = r.horizon;
+    retained_release(&r);
+    return horizon;
+}
+
+/* What the next record ended is of the moment that a standby has, and stays with it. */
+START_TEST(the_moment_of_a_standby_is_kept)
+{
+    both_work();
+    twosites_wait_for(&a, &b);
+    ts_save(&a, "next", "the first that it lacks");
+    forget(&a, false);
+    ck_assert_uint_eq(horizon_of(a.s), both_end - 1);
+    neither();
+}
+END_TEST
+
+/* Another one that is away has a place in the middle of a segment, the horizon is there, and files reach to that segment only: said, and not listed for ever. */
+START_TEST(files_that_end_below_the_horizon_are_an_error)
+{
+    struct standby away = { .target = "away", .site = { 1 } };
+    struct twosites_end end;
+    struct err err = { 0 };
+
+    fell_behind();
+    ts_save(&a, "more", "in the segment");
+    away.acked = log_head(store_log(a.s));
+    ck_assert_int_eq(standby_note(a.s, &away, &err), 0);
+    forget(&a, false);
+    ck_assert_uint_eq(horizon_of(a.s), away.acked - 1);
+    ck_assert_msg(twosites_ship(&a, &b, &end) == ERR_BUSY, "%s", end.ship_err.msg);
+    ck_assert_ptr_nonnull(strstr(end.ship_err.msg, "remove it from the list of standbys"));
+    neither();
+}
+END_TEST
+
 struct counted { unsigned n; char name[BRANCH_NAME_MAX]; };
 static int count_one(void *arg, const char *name)
 {
@@ -283,6 +330,8 @@ int main(void)
     tcase_set_timeout(c, 300);
     tcase_add_loop_test(t, it_takes_its_own_place, 0, 2);
     tcase_add_test(c, a_whole_one_goes_cut_off_at_any_call);
+    tcase_add_test(t, the_moment_of_a_standby_is_kept);
+    tcase_add_test(t, files_that_end_below_the_horizon_are_an_error);
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 2);
     suite_add_tcase(s, t);
     suite_add_tcase(s, c);
