@@ -45,7 +45,7 @@
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source once probe")                                                    \
     X(standby,  true,  "action target ssh remote")                                             \
-    X(role,     true,  "action reason target timeout_ms")                                      \
+    X(role,     true,  "action reason target timeout_ms unfenced")                             \
     X(sync,     false, "target follow hold")                                                   \
     X(yield,    false, "")                                                                     \
     X(upgrade,  false, "program layout")

@@ -111,7 +111,6 @@ static int promote(struct svc_req *q, struct err *err)
 
     if (r == 0)
         r = svc_arg_bool(q, "unfenced", &unfenced, err);
-
     if (r)
         return r;
     if (q->env->yield) {
