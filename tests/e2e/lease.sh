@@ -24,9 +24,11 @@ check "without, no change is taken, status says so, reads go on" runs_out
 comes_back() { "$SPARE" standby resume m && until_true is lease m held && until_true touch m/g && until_true is state m Protected state; }
 check "given again, it goes on by itself" comes_back
 promoted() {
-	"$SPARE" umount m && exits 0 "$SPARE" promote st2 && says 'lease of this standby' && "$SPARE" mount st2 m2 -o "log=$WORK/daemon2.log" && echo two >m2/h && same one "$(cat m2/f)" && "$SPARE" umount m2
+	"$SPARE" umount m && exits 0 "$SPARE" promote st2 && says 'lease of this standby' && "$SPARE" mount st2 m2 -o "log=$WORK/daemon2.log" && echo two >m2/h && same one "$(cat m2/f)"
 }
 check "the standby is promoted behind its end" promoted
-fenced() { "$SPARE" mount st m -o "log=$WORK/daemon.log" && until_true fails touch m/late && "$SPARE" umount m && "$SPARE" check st >/dev/null && "$SPARE" check st2 >/dev/null; }
+asked() { exits 0 "$SPARE" demote m2 && exits 0 "$SPARE" promote m2 --unfenced && until_true touch m2/i; }
+check "a mount is asked the same" asked
+fenced() { "$SPARE" mount st m -o "log=$WORK/daemon.log" && until_true fails touch m/late && "$SPARE" umount m && "$SPARE" umount m2 && "$SPARE" check st >/dev/null && "$SPARE" check st2 >/dev/null; }
 check "the primary of before takes no change, met or not" fenced
 finish
