@@ -561,7 +561,10 @@ static int keep_pages(const struct plan *p, const struct plan_source *src, struc
 
     if (r == 0 && src->store && fs_mounted_store(src->store, m) == 0) {
         snprintf(beside, sizeof beside, "%.*s/.spare", PATH_MAX - 1, m->dir);
-        r = write_both(p, src, beside, "runbook", err);
+        if (access(beside, W_OK) && errno == EROFS)
+            beside[0] = '\0';            /* a standby that is mounted for reading: it gets what the primary has */
+        else
+            r = write_both(p, src, beside, "runbook", err);
     }
     free(m);
     if (r)

@@ -525,7 +525,7 @@ check "the runbook's commands, typed as printed, recover the site without dr" ty
 current() { # each check keeps it at each site, as the plan there has it
 	fresh && { "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "ok +runbook +a: kept in" && prints "ok +runbook +b: kept in"; } && grep -q "^## Failover: a is gone" state/runbooks/shop.txt && grep -q "^<!DOCTYPE html>" state/runbooks/shop.html || return 1
 	sed -i 's/svc mail start/svc mail start --new/' a.m/.spare/plan.yaml && { "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "warning +runbook +b: its store has another plan"; } && "$SPARE" sync a.st "$WORK/b.st" >/dev/null &&
-		{ "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "ok +runbook +b: kept in"; } && grep -q "svc mail start --new" state/runbooks/shop.txt
+		"$SPARE" mount b.st b.m && { "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "ok +runbook +b: kept in"; } && grep -q "svc mail start --new" state/runbooks/shop.txt	# (also where a standby is mounted for reading)
 }
 kept() { fresh && exits 0 "$SPARE" dr plan runbook a.st --keep && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && "$SPARE" cat --store b.st .spare/runbook.txt | grep -q "^## Failover: a is gone" && "$SPARE" cat --store b.st .spare/runbook.html | grep -q "^<!DOCTYPE html>"; }
 typed_back() {
