@@ -57,6 +57,12 @@ const struct command commands[] = {
       "  show NAME            what was done there that is not in the store: each file, when, how large; ! what has changed in the store since, too\n"
       "  remove NAME          it goes, for good\n"
       "  A branch is a store: spare mount -o ro STORE/branches/NAME DIR; spare cat PATH --store STORE/branches/NAME\n", cmd_branch },
+    { "fork", "NAME [--at T] [STORE] | list [STORE] | remove NAME [STORE]", "a writable copy of a moment: a store of its own, made at once, whatever the size",
+      "  NAME                 make one: STORE/forks/NAME, of what the store is now, mounted or not, primary or standby\n"
+      "    --at TIME          of what it was then\n"
+      "  list                 forks, when they were made, and of which moment\n"
+      "  remove NAME          it goes, for good, with what was written in it\n"
+      "  A fork shares what both have, and nothing that is written in one is in the other: spare mount STORE/forks/NAME DIR\n", cmd_fork },
     { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE; or, at a standby, fetch",
       "  --from SOURCE        no TARGET: fetch into STORE from SOURCE, a directory or HOST:STORE, which needs no way here\n"
       "  --follow             go on as more is written, until interrupted; a standby that goes away is tried again\n"

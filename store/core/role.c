@@ -248,21 +248,28 @@ int store_demote(struct store *s, struct err *err)
 
 /* ---- promotion ---- */
 
-int role_may_promote(struct store *s, struct err *err)
+int role_holds_tree(struct store *s, struct err *err)
 {
     const char *name = s->dir != NULL ? s->dir : "store";
     struct row_ino root;
 
-    if (s->sb.role == ROLE_BRANCH)
-        return err_set(err, ERR_ROFS, "%s: expected a standby, found a branch, which is for reading; `spare fork` makes a store of it", name);
-    if (s->sb.role == ROLE_PRIMARY)
-        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", name);
     if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
                        name, log_head(s->log), s->retained.horizon);
     if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", name);
     return 0;
+}
+
+int role_may_promote(struct store *s, struct err *err)
+{
+    const char *name = s->dir != NULL ? s->dir : "store";
+
+    if (s->sb.role == ROLE_BRANCH)
+        return err_set(err, ERR_ROFS, "%s: expected a standby, found a branch, which is for reading; `spare fork` makes a store of it", name);
+    if (s->sb.role == ROLE_PRIMARY)
+        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", name);
+    return role_holds_tree(s, err);
 }
 
 /* It may come back, with what it had not shipped or without: what it lacks is held for it, as for any standby. */

@@ -313,3 +313,13 @@ void standbys_cut(struct super *sb, uint64_t at)
             (void)super_config_set(sb, key, text, NULL);
     }
 }
+
+void standbys_none(struct super *sb)
+{
+    char key[24];
+
+    for (unsigned i = 0; i <= STANDBY_FROM; i++) {
+        key_of(i, key);
+        (void)super_config_set(sb, key, NULL, NULL);
+    }
+}
