@@ -186,16 +186,31 @@ static void make_writable(const char *store, struct role_answer *a)
         out_message("%s: was unmounted and mounted again: an ordinary user's mount cannot turn writable in place", a->mounted_at);
 }
 
-static int role_options(int argc, char **argv, uint32_t *location, int *code)
+/* It is final from now on, if it is the primary: else FENCED. */
+static int commit(const char *store, struct role_answer *a, struct err *err)
 {
-    enum { MOVED = OPT_FIRST, COPIED };
-    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED } };
+    struct session *ses = NULL;
+    int r = session_open(store, SESSION_WRITE, &ses, err);
+
+    if (r)
+        return r;
+    r = session_call(ses, role_request("commit"), role_emit, a, err);
+    return session_end(ses, r, err);
+}
+
+static int role_options(int argc, char **argv, uint32_t *location, bool *final, int *code)
+{
+    enum { MOVED = OPT_FIRST, COPIED, COMMIT };
+    static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED }, { "commit", no_argument, NULL, COMMIT } };
     int o;
 
-    while ((o = cli_option(argc, argv, "", longs, location ? 2 : 0, code)) != -1) {
+    while ((o = cli_option(argc, argv, "", longs, location ? 3 : 0, code)) != -1) {
         if (o == -2)
             return ERR_USAGE;
-        *location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
+        if (o == COMMIT)
+            *final = true;
+        else
+            *location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
     }
     return 0;
 }
@@ -206,18 +221,28 @@ int cmd_promote(int argc, char **argv)
     struct place p;
     struct err err = { 0 };
     uint32_t location = LOCATION_AS_IS;
-    int code = 0, r;
+    bool final = false, was = false;
+    int code = 0, r = ERR_FENCED;
 
     if (!a)
         return out_error(&err, ERR_NOMEM);
-    if (role_options(argc, argv, &location, &code) || session_place("promote", argc, argv, &p, &code)) {
+    if (role_options(argc, argv, &location, &final, &code) || session_place("promote", argc, argv, &p, &code)) {
         free(a);
         return code;
     }
-    r = promote(p.store, location, a, &err);
-    if (r == 0 && !a->fits)
-        make_writable(p.store, a);
-    if (r)
+    if (final)
+        was = (r = commit(p.store, a, &err)) == 0;
+    if (r == ERR_FENCED || r == ERR_MOVED) {
+        memset(&err, 0, sizeof err);
+        r = promote(p.store, location, a, &err);
+        if (r == 0 && !a->fits)
+            make_writable(p.store, a);
+        if (r == 0 && final)
+            r = commit(p.store, &(struct role_answer){ 0 }, &err);
+    }
+    if (r == 0 && was && !out_json)
+        out_text("%s: is the primary, for good\n", out_name(p.store));
+    else if (r)
         code = out_error(&err, r);
     else if (out_json)
         print_role(p.store, a);
@@ -240,7 +265,7 @@ int cmd_demote(int argc, char **argv)
 
     if (!a)
         return out_error(&(struct err){ 0 }, ERR_NOMEM);
-    if (role_options(argc, argv, NULL, &code) == 0 && session_place("demote", argc, argv, &p, &code) == 0) {
+    if (role_options(argc, argv, NULL, NULL, &code) == 0 && session_place("demote", argc, argv, &p, &code) == 0) {
         code = session_ask(&p, role_request("demote"), role_emit, a);
         if (code == EXIT_OK && out_json)
             print_role(p.store, a);

@@ -79,6 +79,7 @@ const struct command commands[] = {
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
     { "promote", "[STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
+      "  --commit             for good: status says \"before commit\" until this, or until the primary of before follows; also of a store that is promoted already\n"
       "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n",
       cmd_promote },
     { "demote", "[STORE]", "a primary becomes a standby: what is mounted of it turns read-only", "", cmd_demote },

@@ -15,6 +15,7 @@
 #include "store/core/branch.h"
 #include "store/core/core_internal.h"
 #include "store/core/moment.h"
+#include "store/core/role.h"
 #include "store/core/standby.h"
 #include "store/log/segment.h"
 
@@ -210,6 +211,7 @@ static int fill_super(struct store *s, const char *part, const struct history_pl
     sb->segment_gen = log_newest(s->log) + 1;
     sb->created_wall_ns = io_wall_ns(s->io);
     role_fence_clear(sb);
+    role_uncommitted_put(sb, NULL);
     standbys_none(sb);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         (void)super_config_set(sb, others[i], NULL, NULL);

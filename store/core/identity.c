@@ -209,6 +209,8 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     bool forked = new_epoch && s->sb.n_epochs > 1 && memcmp(e->lineage, e[-1].lineage, 16) != 0;   /* fork.h */
     uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : identity_random(s->io);
     bool fresh = id != s->sb.incarnation;
+    if (promote != NULL)                 /* (of a primary of before that takes over again it is no failover) */
+        role_uncommitted_put(&s->sb, before->role == ROLE_STANDBY && memcmp(other.site, s->sb.site, 16) != 0 ? other.site : NULL);
     s->sb.role = ROLE_PRIMARY;
     s->sb.incarnation = id;
     s->sb.clean = 0;

@@ -90,6 +90,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
     const char *state;
     bool standby;
     char forked[24];
+    uint8_t before[16];
     int64_t all;
 
     (void)err;
@@ -104,6 +105,10 @@ int svc_op_status(struct svc_req *q, struct err *err)
         all_of = down;
     if (store_role(q->s) == ROLE_FENCED)
         all_of = (struct svc_standbys){ "Fenced", all_of.rpo_s, 24 };
+    if (store_uncommitted(q->s, before)) {
+        all_of.word = "Failed over, before commit";
+        svc_put_hex(o, "failed_over_from", before, sizeof before);
+    }
     state = state_word(q, &info, &sp);
     svc_put_text(o, "state", state ? state : all_of.word);
     svc_put_text(o, "role", role_name(store_role(q->s)));
