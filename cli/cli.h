@@ -30,7 +30,7 @@ extern const unsigned n_commands;
 /* X(name): one function each. */
 #define CLI_COMMANDS(X) \
     X(init) X(mount) X(umount) X(import) X(status) X(snapshot) X(log) X(diff) X(find) X(cat) X(restore) X(undo) X(wait) X(config) \
-    X(branch) X(sync) X(standby) X(serve) X(promote) X(demote) X(switchover) X(upgrade) X(retain) X(reclaim) X(space) X(rebuild_index) X(check) X(scrub) X(dump) X(dr) X(version) X(help)
+    X(branch) X(fork) X(sync) X(standby) X(serve) X(promote) X(demote) X(switchover) X(upgrade) X(retain) X(reclaim) X(space) X(rebuild_index) X(check) X(scrub) X(dump) X(dr) X(version) X(help)
 #define X(name) int cmd_##name(int argc, char **argv);
 CLI_COMMANDS(X)
 #undef X

@@ -68,6 +68,10 @@ static int emit_space(void *arg, const char *type, const json_t *o, const void *
     } else if (strcmp(kind, "store") == 0) {
         for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
             out_text("%12s  %s\n", out_size(item_u64(o, rows[i].key), a), rows[i].what);
+        if (item_u64(o, "linked_bytes"))
+            out_text("%12s  of these: files that a fork or a branch has, too; they give nothing back before all who have them are gone\n", out_size(item_u64(o, "linked_bytes"), a));
+        if (item_u64(o, "forks_bytes"))
+            out_text("%12s  beside these: forks and branches inside, what they alone have; `spare fork remove`, `spare branch remove` give it back\n", out_size(item_u64(o, "forks_bytes"), a));
     } else if (strcmp(kind, "path") == 0) {
         out_text("%s: %llu objects, then and now. Packs hold %s for it alone, and %s that others need, too.\n", item_name(o, "path"),
                  (unsigned long long)item_u64(o, "objects"), out_size(item_u64(o, "alone_bytes"), a), out_size(item_u64(o, "shared_bytes"), b));

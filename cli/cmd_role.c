@@ -84,7 +84,7 @@ static void print_role(const char *store, const struct role_answer *a, const cha
 
 /* ---- promote ---- */
 
-struct promotion { const char *at; uint32_t location; bool unfenced; };     /* at: "@LSN", NULL: its tree stays what it is */
+struct promotion { const char *at; uint32_t location; bool unfenced, final; };     /* at: "@LSN", NULL: its tree stays what it is */
 
 /* A time from now is another one a moment later: the moment is found once. ${out} is "@LSN". */
 struct moment_found { char *out, *time; };
@@ -256,21 +256,35 @@ static void make_writable(const char *store, struct role_answer *a)
     }
 }
 
+/* It is final from now on, if it is the primary: else FENCED. */
+static int commit(const char *store, struct role_answer *a, struct err *err)
+{
+    struct session *ses = NULL;
+    int r = session_open(store, SESSION_WRITE, &ses, err);
+
+    if (r)
+        return r;
+    r = session_call(ses, role_request("commit"), role_emit, a, err);
+    return session_end(ses, r, err);
+}
+
 /* ${how} NULL: it takes none. */
 static int role_options(int argc, char **argv, struct promotion *how, int *code)
 {
-    enum { MOVED = OPT_FIRST, COPIED, UNFENCED, AT };
+    enum { MOVED = OPT_FIRST, COPIED, UNFENCED, AT, COMMIT };
     static const struct option longs[] = { { "moved", no_argument, NULL, MOVED }, { "copied", no_argument, NULL, COPIED }, { "unfenced", no_argument, NULL, UNFENCED },
-                                           { "at", required_argument, NULL, AT } };
+                                           { "at", required_argument, NULL, AT }, { "commit", no_argument, NULL, COMMIT } };
     int o;
 
-    while ((o = cli_option(argc, argv, "", longs, how ? 4 : 0, code)) != -1) {
+    while ((o = cli_option(argc, argv, "", longs, how ? 5 : 0, code)) != -1) {
         if (o == -2)
             return ERR_USAGE;
         if (o == UNFENCED)
             how->unfenced = true;
         else if (o == AT)
             how->at = optarg;
+        else if (o == COMMIT)
+            how->final = true;
         else
             how->location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
     }
@@ -304,7 +318,8 @@ int cmd_promote(int argc, char **argv)
     struct err err = { 0 };
     struct promotion how = { .location = LOCATION_AS_IS };
     char moment[AT_MAX] = "", when[AT_MAX] = "";
-    int code = 0, r = 0;
+    bool was = false;
+    int code = 0, r = ERR_FENCED;
 
     if (!a)
         return out_error(&err, ERR_NOMEM);
@@ -312,18 +327,25 @@ int cmd_promote(int argc, char **argv)
         free(a);
         return code;
     }
-    if (how.at) {
-        r = find_moment(p.store, how.location, how.at, moment, when, &err);
-        how.at = moment;
+    if (how.final && !how.at)
+        was = (r = commit(p.store, a, &err)) == 0;
+    if (r == ERR_FENCED || r == ERR_MOVED) {
+        memset(&err, 0, sizeof err);
+        r = how.at ? find_moment(p.store, how.location, how.at, moment, when, &err) : 0;
+        how.at = how.at ? moment : NULL;
+        if (r == 0)
+            r = promote(p.store, &how, a, &err);
+        out_progress_end();
+        if (r == 0 && !a->fits)
+            make_writable(p.store, a);
+        if (r == 0 && a->restored.blocked)
+            out_warn("%llu not restored, since what has the place now keeps no history and could not be brought back", (unsigned long long)a->restored.blocked);
+        if (r == 0 && how.final)
+            r = commit(p.store, &(struct role_answer){ 0 }, &err);
     }
-    if (r == 0)
-        r = promote(p.store, &how, a, &err);
-    out_progress_end();
-    if (r == 0 && !a->fits)
-        make_writable(p.store, a);
-    if (r == 0 && a->restored.blocked)
-        out_warn("%llu not restored, since what has the place now keeps no history and could not be brought back", (unsigned long long)a->restored.blocked);
-    if (r)
+    if (r == 0 && was && !out_json)
+        out_text("%s: is the primary, for good\n", out_name(p.store));
+    else if (r)
         code = out_error(&err, r);
     else if (out_json)
         print_role(p.store, a, moment, when);

@@ -179,6 +179,10 @@ static int emit_status(void *arg, const char *type, const json_t *o, const void 
     if (item_u64(o, "promote_unfinished_at_lsn"))
         out_text("tree        not yet the one of @%llu: a promotion to that moment was cut off; spare promote --at @%llu goes on with it\n",
                  (unsigned long long)item_u64(o, "promote_unfinished_at_lsn"), (unsigned long long)item_u64(o, "promote_unfinished_at_lsn"));
+    if (item_u64(o, "forked_lsn"))
+        out_text("fork        a store of its own since @%llu\n", (unsigned long long)item_u64(o, "forked_lsn"));
+    if (*item_text(o, "failed_over_from"))
+        out_text("commit      the primary of before can go on as it was left: `spare promote --commit` makes this final; the way back is in spare(1)\n");
     out_text("mounted at  %s\n", *item_text(o, "mounted_at") ? item_name(o, "mounted_at") : "(not mounted)");
     status_standbys(o);
     seconds_text(epoch_seconds(item_text(o, "history_to")) - epoch_seconds(item_text(o, "every_write_from")), b);

@@ -258,7 +258,7 @@ static int promote_there(struct switching *w, struct err *err)
     if (!w->a.complete)
         r = err_set(&why, ERR_AWAY, "%s", w->a.why);
     if (r == 0)
-        r = peer_run(w->target, &w->peer, "promote", &why);
+        r = peer_run(w->target, &w->peer, "promote", "--commit", &why);
     if (r == 0)
         return 0;
     if (r > 0)

@@ -58,6 +58,12 @@ const struct command commands[] = {
       "  remove NAME          it goes, for good\n"
       "  A mount of the store shows it, at its root, as .snapshots/@NAME; spare cat and restore take --at @NAME.\n"
       "  A branch is a store: spare mount -o ro STORE/branches/NAME DIR; spare cat PATH --store STORE/branches/NAME\n", cmd_branch },
+    { "fork", "NAME [--at T] [STORE] | list [STORE] | remove NAME [STORE]", "a writable copy of a moment: a store of its own, made at once, whatever the size",
+      "  NAME                 make one: STORE/forks/NAME, of what the store is now, mounted or not, primary or standby\n"
+      "    --at TIME          of what it was then\n"
+      "  list                 forks, when they were made, and of which moment\n"
+      "  remove NAME          it goes, for good, with what was written in it\n"
+      "  A fork shares what both have, and nothing that is written in one is in the other: spare mount STORE/forks/NAME DIR\n", cmd_fork },
     { "sync", "[STORE] TARGET [--follow]", "ship to a standby: a directory or HOST:STORE; or, at a standby, fetch",
       "  --from SOURCE        no TARGET: fetch into STORE from SOURCE, a directory or HOST:STORE, which needs no way here\n"
       "  --follow             go on as more is written, until interrupted; a standby that goes away is tried again\n"
@@ -73,8 +79,9 @@ const struct command commands[] = {
       "  pause, resume [STORE] [TARGET]   no more until resumed, whatever happens; without TARGET: all\n"
       "  list [STORE]             all of them, and how far they are\n"
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
-    { "promote", "[--at TIME] [STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
+    { "promote", "[--at TIME] [--commit] [STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
       "  --at TIME            then make its tree what it was at that moment; what came after stays in history\n"
+      "  --commit             for good: status says \"before commit\" until this, or until the primary of before follows; also of a store that is promoted already\n"
       "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n"
       "  --unfenced           do not wait for the end of a lease: the primary is known to be off\n",
       cmd_promote },

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EXIT_RPO = 20, EXIT_RTO = 21 };
+enum { EXIT_RPO = 20, EXIT_RTO = 21, COMMIT_MS = 30000 };
 
 /* ---- what is printed ---- */
 
@@ -302,6 +302,20 @@ static bool touched(const struct run *r)
     return false;
 }
 
+/* The stores say so, too. What cannot be told now is told by nobody later, and changes nothing but a word of status. */
+static void commit_stores(struct run *r)
+{
+    for (unsigned i = 0; i < r->to->stores.n; i++) {
+        const char *const argv[] = { "promote", "--commit", r->to->stores.v[i].path, NULL };
+        struct site_store now;
+        struct err why = { 0 };
+
+        site_look(&r->view, r->to, &r->to->stores.v[i], &now);
+        if (now.reached && strcmp(now.role, "primary") == 0 && strncmp(now.state, "Failed over", 11) == 0 && site_spare(&r->view, r->to, argv, COMMIT_MS, NULL, &why) != 0)
+            out_warn("%s: goes on saying that it failed over: %s", r->to->stores.v[i].path, why.msg);
+    }
+}
+
 int dr_commit(const struct dr_options *o)
 {
     struct run *r = NULL;
@@ -312,6 +326,8 @@ int dr_commit(const struct dr_options *o)
         rc = err_set(&err, ERR_BUSY, "run %s: expected one that is up, found it %s", r->id, run_state_name(r));
     if (rc == 0 && r->state == RUN_UP)
         rc = run_note(r, "commit", "", decided(o), &err);
+    if (rc == 0)
+        commit_stores(r);
     if (rc == 0)
         tell_end(r, MESSAGE_COMMITTED);
     if (rc == 0)

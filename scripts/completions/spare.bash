@@ -26,6 +26,8 @@ _spare() {
 	standby) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "add remove pause resume list" -- "$cur"); return; } ;;
 	dr) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "plan failover switchover commit rollback rejoin ack list report" -- "$cur"); return; }
 		[ "$COMP_CWORD" -gt 3 ] || [ "$prev" != plan ] || { mapfile -t COMPREPLY < <(compgen -W "check show runbook" -- "$cur"); return; } ;;
+	branch) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "list show remove" -- "$cur"); return; } ;;
+	fork) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "list remove" -- "$cur"); return; } ;;
 	config) [ "$COMP_CWORD" -gt 2 ] || { mapfile -t COMPREPLY < <(compgen -W "show set" -- "$cur"); return; } ;;
 	help) mapfile -t COMPREPLY < <(compgen -W "$(command spare help --json 2>/dev/null | sed -n 's/.*"command":"\([a-z]*\)".*/\1/p')" -- "$cur"); return ;;
 	esac

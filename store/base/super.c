@@ -158,7 +158,9 @@ static int check_epochs(const struct super *sb, struct err *err)
                            e->number, e->first_lsn, wrong);
         if (e->reserved && !(sb->compat | sb->ro_compat))
             return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u: reserved bytes are not zero", what, i, at);
-        if (i + 1 == sb->n_epochs && memcmp(e->lineage, sb->lineage, 16) != 0)
+        bool own = sb->role == ROLE_PRIMARY || sb->role == ROLE_FENCED;      /* of a standby that of the fork it follows may still be to come */
+
+        if (own && i + 1 == sb->n_epochs && memcmp(e->lineage, sb->lineage, 16) != 0)
             return err_set(err, ERR_DAMAGE, "%s: epoch row %" PRIu32 " at byte %u, the last, is of another lineage than that at byte 72",
                            what, i, at);
     }

@@ -4,6 +4,7 @@
 #include "store/core/core_internal.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
+#include "store/log/segment.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -15,7 +16,7 @@
 
 enum { BRANCH_PATH = 9 + BRANCH_NAME_MAX, PART_PATH = BRANCH_PATH + 8, FILE_PATH = PART_PATH + 300 };
 
-struct links { struct io *io; const char *from, *to; struct err *err; };
+struct links { struct io *io; const char *from, *to; uint64_t until; struct err *err; };
 
 /* What has a meaning in log/, archive/ and packs/: a file in the making has none. */
 static int link_one(void *arg, const char *name)
@@ -23,17 +24,20 @@ static int link_one(void *arg, const char *name)
     struct links *l = arg;
     char from[FILE_PATH], to[FILE_PATH];
     const char *dot = strrchr(name, '.');
+    uint64_t first, gen;
 
     if (dot == NULL || (strcmp(dot, ".seg") != 0 && strcmp(dot, ".arc") != 0 && strcmp(dot, ".base") != 0 && strcmp(dot, ".pack") != 0))
+        return 0;
+    if (segment_parse(name, &first, &gen) && first >= l->until)
         return 0;
     snprintf(from, sizeof from, "%s/%s", l->from, name);
     snprintf(to, sizeof to, "%s/%s/%s", l->to, l->from, name);
     return io_link(l->io, from, to, l->err);
 }
 
-static int link_all(struct io *io, const char *dir, const char *to, struct err *err)
+int branch_link_all(struct io *io, const char *dir, const char *to, uint64_t until, struct err *err)
 {
-    struct links l = { io, dir, to, err };
+    struct links l = { io, dir, to, until, err };
     char path[FILE_PATH];
     int rc;
 
@@ -46,7 +50,7 @@ static int link_all(struct io *io, const char *dir, const char *to, struct err *
     return rc < 0 ? rc : io_syncdir(io, path, err);
 }
 
-static int write_file(struct io *io, const char *path, const uint8_t *buf, size_t len, struct err *err)
+int branch_write_file(struct io *io, const char *path, const uint8_t *buf, size_t len, struct err *err)
 {
     struct iovec iov = { (void *)(uintptr_t)buf, len };
     struct io_file *f;
@@ -62,14 +66,14 @@ static int write_file(struct io *io, const char *path, const uint8_t *buf, size_
 }
 
 /* Both copies, the same in each. */
-static int write_pair(struct io *io, const char *in, const char *name, const uint8_t *buf, size_t len, struct err *err)
+int branch_write_pair(struct io *io, const char *in, const char *name, const uint8_t *buf, size_t len, struct err *err)
 {
     char path[FILE_PATH];
     int rc = 0;
 
     for (int i = 0; rc == 0 && i < 2; i++) {
         snprintf(path, sizeof path, "%s/%s.%d", in, name, i);
-        rc = write_file(io, path, buf, len, err);
+        rc = branch_write_file(io, path, buf, len, err);
     }
     return rc;
 }
@@ -101,7 +105,7 @@ static int write_retained(struct io *io, const char *in, const struct super *sb,
     if (rc == 0 && (len = retained_encode(&r, sb->lineage, buf, cap)) == 0)
         rc = err_set(err, ERR_INVAL, "branch: a retained set that does not fit");
     if (rc == 0)
-        rc = write_pair(io, in, "retained", buf, len, err);
+        rc = branch_write_pair(io, in, "retained", buf, len, err);
     retained_release(&r);
     free(buf);
     return rc;
@@ -124,17 +128,13 @@ static int write_super(struct io *io, const char *in, const char *dir, const str
     sb->dev = dir != NULL ? st.dev : 0;
     sb->ino = dir != NULL ? st.ino : 0;
     sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, sb->durable);    /* those of which it has records */
-    for (unsigned i = 1; i <= STANDBYS_MAX; i++) {
-        snprintf(key, sizeof key, "standby-%u", i);
-        (void)super_config_set(sb, key, NULL, NULL);
-    }
-    (void)super_config_set(sb, "standby-from", NULL, NULL);
+    standbys_none(sb);
     role_fence_clear(sb);
     snprintf(key, sizeof key, "%" PRIu64, parted);
     rc = super_config_set(sb, BRANCH_PARTED, key, err);
     super_encode(sb, buf);
     if (rc == 0)
-        rc = write_pair(io, in, "super", buf, SUPER_FILE_BYTES, err);
+        rc = branch_write_pair(io, in, "super", buf, SUPER_FILE_BYTES, err);
 out:
     free(sb);
     free(buf);
@@ -217,7 +217,7 @@ static int fill_branch(struct io *io, const char *dir, const char *part, const s
     if (rc == 0)
         rc = io_mkdir(io, part, err);
     for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof dirs[0]; i++)
-        rc = link_all(io, dirs[i], part, err);
+        rc = branch_link_all(io, dirs[i], part, UINT64_MAX, err);
     if (rc == 0)
         rc = write_retained(io, part, sb, parted, err);
     if (rc == 0)

@@ -19,6 +19,14 @@
  */
 int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t last_ns, uint64_t parted, char name[BRANCH_NAME_MAX], struct err *err);
 
+/*
+ * What a fork (fork.h) is made of, too. branch_link_all(io, dir, to, until, err): hard links in ${to}/${dir}, which is made, to the files of ${dir} that have a meaning; of the log those that begin
+ * below ${until}. branch_write_file, branch_write_pair(io, in, name, buf, len, err): a new file; both copies of one in ${in}: durable but for their names.
+ */
+int branch_link_all(struct io *io, const char *dir, const char *to, uint64_t until, struct err *err);
+int branch_write_file(struct io *io, const char *path, const uint8_t *buf, size_t len, struct err *err);
+int branch_write_pair(struct io *io, const char *in, const char *name, const uint8_t *buf, size_t len, struct err *err);
+
 /* branch_remove_tree(io, path, depth, err): a directory with all in it, directories ${depth} levels deep. One that is not there is fine. */
 int branch_remove_tree(struct io *io, const char *path, int depth, struct err *err);
 

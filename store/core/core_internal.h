@@ -146,9 +146,13 @@ static inline struct rec_bytes rec_text(const char *s)
 
 /* ---- role.c ---- */
 
-/* role_may_promote(s, err): see store_promote. role_fence_get(sb, by): what fenced the store, where its epoch is not known here yet; role_fence_clear(sb).
+/* role_may_promote(s, err): see store_promote. role_holds_tree(s, err): there is something to go on with: BOOTSTRAP. role_fence_get(sb, by): what fenced the store, where its epoch is not known here yet; role_fence_clear(sb).
  * role_expect_back(s, site, acked): the site that was primary. role_settle(s, keep_orphans, err): what a new primary finds half done is ended (store.c). */
 int  role_may_promote(struct store *s, struct err *err);
+/* role_uncommitted_put(sb, site): see store_uncommitted; NULL: not. In memory. role_followed(s, site, acked): that site acknowledged so much; mark_lock. */
+void role_uncommitted_put(struct super *sb, const uint8_t site[16]);
+void role_followed(struct store *s, const uint8_t site[16], uint64_t acked);
+int  role_holds_tree(struct store *s, struct err *err);
 bool role_fence_get(const struct super *sb, struct epoch_row *by);
 void role_fence_clear(struct super *sb);
 /* role_fence_keep(sb, err): before rows go whose records are not (any more) held: the highest number known stays known. Writes nothing. Errors: TOOLONG. */
@@ -173,6 +177,8 @@ void lease_clear(struct super *sb);
 bool rewind_pending(const struct super *sb);
 /* rewind_last_clock(io, sb): when the last record of a closed store was made. anew_pending, anew_finish: the same of anew.c. */
 int64_t rewind_last_clock(struct io *io, const struct super *sb);
+/* rewind_cut_set(r, at): the set of a store that ends at ${at}. In memory. */
+void rewind_cut_set(struct retained *r, uint64_t at);
 bool anew_pending(const struct super *sb);
 int  anew_finish(struct io *io, struct super *sb, struct err *err);
 int  rewind_finish(struct io *io, struct super *sb, struct err *err);

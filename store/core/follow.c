@@ -109,7 +109,8 @@ static int enter_epoch(struct store *s, const struct record *rec, struct err *er
     int rc = 0;
     if (rec->epoch != rec->u.epoch.number)
         return bad_record(err, rec->lsn, "the first of its epoch to be of it");
-    if (memcmp(rec->u.epoch.lineage, s->sb.lineage, 16) != 0)
+    /* What a fork has of the store it was made of comes before its own. */
+    if (memcmp(rec->u.epoch.lineage, s->sb.lineage, 16) != 0 && memcmp(identity_epoch_held(s)->lineage, s->sb.lineage, 16) == 0)
         return bad_record(err, rec->lsn, "an epoch of this store's lineage");
     pthread_mutex_lock(&s->mark_lock);
     if (!has_row(&s->sb, rec))

@@ -208,8 +208,11 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     }
     const struct epoch_row *e = &s->sb.epochs[s->sb.n_epochs - 1];
     bool new_epoch = e->first_lsn >= log_head(s->log) && memcmp(e->site, s->sb.site, 16) == 0;
+    bool forked = new_epoch && s->sb.n_epochs > 1 && memcmp(e->lineage, e[-1].lineage, 16) != 0;   /* fork.h */
     uint64_t id = clean && !new_epoch && s->sb.incarnation != 0 ? s->sb.incarnation : identity_random(s->io);
     bool fresh = id != s->sb.incarnation;
+    if (promote != NULL)                 /* (of a primary of before that takes over again it is no failover) */
+        role_uncommitted_put(&s->sb, before->role == ROLE_STANDBY && memcmp(other.site, s->sb.site, 16) != 0 ? other.site : NULL);
     s->sb.role = ROLE_PRIMARY;
     s->sb.incarnation = id;
     s->sb.clean = 0;
@@ -224,7 +227,7 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {
-        identity_epoch(&rec, e, promote != NULL ? promote : copied ? "copied" : "begun before, and cut off");
+        identity_epoch(&rec, e, promote != NULL ? promote : copied ? "copied" : forked ? "forked" : "begun before, and cut off");
         rc = append_marker(s, &rec, "epoch", err);
         if (rc == 0 && rec.lsn != e->first_lsn)
             rc = err_set(err, ERR_DAMAGE, "store: its epoch %u should begin @%" PRIu64 ", the log ends @%" PRIu64, e->number,

@@ -53,23 +53,29 @@ bool rewind_worth_keeping(struct store *s, uint64_t at)
 
 /* ---- the store ---- */
 
+void rewind_cut_set(struct retained *r, uint64_t at)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->n; i++)
+        if (r->point[i].lsn < at)
+            r->point[n++] = r->point[i];
+    r->n = n;
+    r->horizon = r->horizon < at ? r->horizon : at;
+    r->listed = r->listed < at ? r->listed : at;
+    if (r->leaving > r->listed || r->leaving <= r->horizon)
+        r->leaving = r->leaving_age_ns = 0;
+}
+
 /* What of the past is kept at the fork: moments behind it are the branch's. From the fork on everything is whole, since all of it is still to come. */
 static int cut_retained(struct io *io, const struct super *sb, uint64_t at, struct err *err)
 {
     struct retained r = { 0 };
-    uint32_t n = 0;
     int rc = retained_read(io, sb->lineage, &r, NULL, err);
 
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < r.n; i++)
-        if (r.point[i].lsn < at)
-            r.point[n++] = r.point[i];
-    r.n = n;
-    r.horizon = r.horizon < at ? r.horizon : at;
-    r.listed = r.listed < at ? r.listed : at;
-    if (r.leaving > r.listed || r.leaving <= r.horizon)
-        r.leaving = r.leaving_age_ns = 0;
+    rewind_cut_set(&r, at);
     rc = retained_write(io, sb->lineage, &r, err);
     if (rc == 0)
         rc = retained_write(io, sb->lineage, &r, err);

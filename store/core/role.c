@@ -126,6 +126,52 @@ void store_hold(struct store *s, bool on)
     hold(s, on, false);
 }
 
+/* ---- a failover that is not final ---- */
+
+static const char uncommitted_key[] = "uncommitted";
+
+/* (Where the settings are full it is not known, and nothing depends on it.) */
+void role_uncommitted_put(struct super *sb, const uint8_t site[16])
+{
+    char text[33];
+
+    for (unsigned i = 0; site != NULL && i < 16; i++)
+        snprintf(text + 2 * i, 3, "%02x", site[i]);
+    (void)super_config_set(sb, uncommitted_key, site != NULL ? text : NULL, NULL);
+}
+
+bool store_uncommitted(struct store *s, uint8_t site[16])
+{
+    char text[40] = "";
+    bool yes = store_role(s) == ROLE_PRIMARY && store_config_get(s, uncommitted_key, text, sizeof text) == 32;
+
+    for (unsigned i = 0; yes && i < 16; i++) {
+        unsigned b = 0;
+
+        yes = sscanf(text + 2 * i, "%2x", &b) == 1;
+        site[i] = (uint8_t)b;
+    }
+    return yes;
+}
+
+int store_commit(struct store *s, struct err *err)
+{
+    char text[40];
+
+    if (store_role(s) != ROLE_PRIMARY)
+        return err_set(err, ERR_FENCED, "%s: expected the primary, found a store that is %s", s->dir != NULL ? s->dir : "store", role_name(store_role(s)));
+    return store_config_get(s, uncommitted_key, text, sizeof text) > 0 ? store_config_set(s, uncommitted_key, NULL, err) : 0;
+}
+
+/* The primary of before has the record by which this one took over: it follows. */
+void role_followed(struct store *s, const uint8_t site[16], uint64_t acked)
+{
+    uint8_t was[16];
+
+    if (store_uncommitted(s, was) && memcmp(was, site, 16) == 0 && acked > s->sb.epochs[s->sb.n_epochs - 1].first_lsn)
+        (void)store_config_set(s, uncommitted_key, NULL, NULL);
+}
+
 /* No record is begun any more: those that were are written by their threads, and synced here. */
 static int all_durable(struct store *s, struct err *err)
 {
@@ -184,6 +230,7 @@ static int write_role(struct store *s, uint32_t role, const struct epoch_row *by
         rc = fence_put(&s->sb, by, err);
     (void)super_config_set(&s->sb, promote_at_key, NULL, NULL);      /* what was under way ends with the role */
     s->sb.role = rc == 0 ? role : s->sb.role;
+    role_uncommitted_put(&s->sb, NULL);
     s->sb.durable = log_durable(s->log);
     log_last(s->log, &s->sb.last_lsn, &s->sb.last_hash);
     if (rc == 0)
@@ -258,15 +305,11 @@ int store_demote(struct store *s, struct err *err)
 
 /* ---- promotion ---- */
 
-int role_may_promote(struct store *s, struct err *err)
+int role_holds_tree(struct store *s, struct err *err)
 {
     const char *name = s->dir != NULL ? s->dir : "store";
     struct row_ino root;
 
-    if (s->sb.role == ROLE_BRANCH)
-        return err_set(err, ERR_ROFS, "%s: expected a standby, found a branch, which is for reading; `spare fork` makes a store of it", name);
-    if (s->sb.role == ROLE_PRIMARY)
-        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", name);
     if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
                        name, log_head(s->log), s->retained.horizon);
@@ -275,6 +318,17 @@ int role_may_promote(struct store *s, struct err *err)
     if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", name);
     return 0;
+}
+
+int role_may_promote(struct store *s, struct err *err)
+{
+    const char *name = s->dir != NULL ? s->dir : "store";
+
+    if (s->sb.role == ROLE_BRANCH)
+        return err_set(err, ERR_ROFS, "%s: expected a standby, found a branch, which is for reading; `spare fork` makes a store of it", name);
+    if (s->sb.role == ROLE_PRIMARY)
+        return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", name);
+    return role_holds_tree(s, err);
 }
 
 /* It may come back, with what it had not shipped or without: what it lacks is held for it, as for any standby. */

@@ -48,6 +48,13 @@ int  store_fence(struct store *s, const struct epoch_row *by, struct err *err);
 bool store_fenced_by(struct store *s, struct epoch_row *by);
 int  store_demote(struct store *s, struct err *err);
 
+/*
+ * A failover that may still be undone: the store was a standby, and was promoted while another site was primary: until a person commits it, or that site follows. It binds nobody: it says that the site of before can be resumed as it was.
+ * store_uncommitted(s, site): the site that was primary; false: it is not so. store_commit(s, err): it is final; nothing happens where it is. FENCED no primary; IO, NOSPC.
+ */
+bool store_uncommitted(struct store *s, uint8_t site[16]);
+int  store_commit(struct store *s, struct err *err);
+
 /* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused
  * at once (BUSY). */
 void store_hold(struct store *s, bool on);

@@ -234,6 +234,8 @@ int standby_note(struct store *s, const struct standby *b, struct err *err)
     if (rc == 0)
         rc = at >= 0 ? put(s, (unsigned)at, &own, err)
                  : err_set(err, ERR_NOSPC, "%s: expected at most %d standbys, found as many; remove one first", b->target, STANDBYS_MAX);
+    if (rc == 0)
+        role_followed(s, own.site, own.acked);
     pthread_mutex_unlock(&s->mark_lock);
     return rc;
 }
@@ -258,6 +260,8 @@ int standby_acked(struct store *s, const char *target, const uint8_t site[16], u
         rc = adopt(s, &b, &at, err);
         if (rc == 0)
             rc = put(s, (unsigned)at, &b, err);
+        if (rc == 0)
+            role_followed(s, b.site, b.acked);
     } else {
         rc = none(target, err);
     }
@@ -311,5 +315,15 @@ void standbys_cut(struct super *sb, uint64_t at)
         b.acked = at;
         if (standby_format(&b, text, sizeof text))
             (void)super_config_set(sb, key, text, NULL);
+    }
+}
+
+void standbys_none(struct super *sb)
+{
+    char key[24];
+
+    for (unsigned i = 0; i <= STANDBY_FROM; i++) {
+        key_of(i, key);
+        (void)super_config_set(sb, key, NULL, NULL);
     }
 }

@@ -49,5 +49,7 @@ int  standby_forget(struct store *s, const char *target, struct err *err);
 
 /* standbys_cut(sb, at): of a store that is not open and goes back to ${at}: no standby has acknowledged more. */
 void standbys_cut(struct super *sb, uint64_t at);
+/* standbys_none(sb): of what is to be a store of its own: it ships to nobody, and fetches from nowhere. */
+void standbys_none(struct super *sb);
 
 #endif

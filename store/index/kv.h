@@ -66,6 +66,9 @@ struct kv_ops {
     const uint8_t *(*iter_val)(struct kv_iter *it, size_t *len);
     int (*iter_err)(struct kv_iter *it, struct err *err);   /* an iterator that ends early has failed: ask */
     void (*iter_free)(struct kv_iter *it);
+    /* checkpoint: what a crash right now would leave, as an index of its own in ${path}, which must not exist (its parent must), durable on return: hard links to files that are never changed.
+     * Any thread; reads, writes and flushes go on. NULL: it has no files. Errors: IO, NOSPC. */
+    int (*checkpoint)(struct kv *kv, const char *path, struct err *err);
     /* memory: bytes in memtables and caches. */
     uint64_t (*memory)(struct kv *kv);
     /* close: no flush; what was not flushed is gone, as at a crash (a flush under way may or may not

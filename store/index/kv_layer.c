@@ -303,6 +303,13 @@ static int layer_iter_err(struct kv_iter *it, struct err *err)
 
 /* ---- life ---- */
 
+static int layer_checkpoint(struct kv *kv, const char *path, struct err *err)
+{
+    struct kv *below = layer(kv)->below;
+
+    return below->ops->checkpoint(below, path, err);
+}
+
 static uint64_t layer_memory(struct kv *kv)
 {
     struct kv_layer *l = layer(kv);
@@ -349,6 +356,7 @@ static const struct kv_ops layer_ops = {
     .iter_val = layer_iter_val,
     .iter_err = layer_iter_err,
     .iter_free = layer_iter_free,
+    .checkpoint = layer_checkpoint,
     .memory = layer_memory,
     .close = layer_close,
 };

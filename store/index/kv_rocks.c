@@ -469,6 +469,19 @@ static void rocks_iter_free(struct kv_iter *it)
 
 /* Life */
 
+/* UINT64_MAX: never flush. It would put rows into files whose records are not durable. */
+static int rocks_checkpoint(struct kv *kv, const char *path, struct err *err)
+{
+    char *text = NULL;
+    rocksdb_checkpoint_t *cp = rocksdb_checkpoint_object_create(rocks(kv)->db, &text);
+
+    if (cp)
+        rocksdb_checkpoint_create(cp, path, UINT64_MAX, &text);
+    if (cp)
+        rocksdb_checkpoint_object_destroy(cp);
+    return text ? rocks_failed(err, path, text) : 0;
+}
+
 static uint64_t rocks_memory(struct kv *kv)
 {
     struct kv_rocks *k = rocks(kv);
@@ -527,6 +540,7 @@ static const struct kv_ops rocks_ops = {
     .iter_val = rocks_iter_val,
     .iter_err = rocks_iter_err,
     .iter_free = rocks_iter_free,
+    .checkpoint = rocks_checkpoint,
     .memory = rocks_memory,
     .close = rocks_close,
 };

@@ -5,6 +5,7 @@
 #include "store/pack/packs_mark.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -53,6 +54,90 @@ static uint64_t bytes_at(struct io *io, const char *name)
     struct io_stat st;
 
     return io_stat_path(io, name, &st, NULL) == 0 ? st.allocated : 0;
+}
+
+/* ---- forks and branches ---- */
+
+enum { FORK_DEPTH = 4 };                 /* forks/NAME/branches/NAME/log */
+
+/* Files that were counted, by inode number: a sorted part, and what came since. */
+struct seen { struct io *io; const char *path; uint64_t *ino; size_t n, sorted, cap; uint64_t linked, others; bool own; int depth, rc; };
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* False: it was, or there is no memory. */
+static bool see(struct seen *z, uint64_t ino)
+{
+    if (z->n - z->sorted > 1024) {
+        qsort(z->ino, z->n, sizeof *z->ino, by_number);
+        z->sorted = z->n;
+    }
+    if (z->sorted > 0 && bsearch(&ino, z->ino, z->sorted, sizeof ino, by_number) != NULL)
+        return false;
+    for (size_t i = z->sorted; i < z->n; i++)
+        if (z->ino[i] == ino)
+            return false;
+    if (z->n == z->cap) {
+        size_t cap = z->cap > 0 ? 2 * z->cap : 256;
+        uint64_t *v = realloc(z->ino, cap * sizeof *v);
+
+        if (v == NULL) {
+            z->rc = ERR_NOMEM;
+            return false;
+        }
+        z->ino = v;
+        z->cap = cap;
+    }
+    z->ino[z->n++] = ino;
+    return true;
+}
+
+static int see_file(void *arg, const char *name)
+{
+    struct seen *z = arg;
+    const char *dir = z->path;
+    char path[600];
+    struct io_stat st;
+
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path || io_stat_path(z->io, path, &st, NULL) < 0)
+        return 0;
+    if (st.is_dir && z->depth > 0) {
+        z->depth--;
+        z->path = path;
+        (void)io_list(z->io, path, see_file, z, NULL);
+        z->path = dir;
+        z->depth++;
+    } else if (see(z, st.ino) && !st.is_dir) {
+        z->linked += z->own && st.nlink > 1 ? st.allocated : 0;
+        z->others += z->own ? 0 : st.allocated;
+    }
+    return z->rc;
+}
+
+static int look_at_forks(struct io *io, struct space_sizes *out, struct err *err)
+{
+    static const char *const own[] = { "log", "archive", "packs", "index" }, *const others[] = { "forks", "branches" };
+    struct seen z = { .io = io, .own = true };
+
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        z.path = own[i];
+        (void)io_list(io, own[i], see_file, &z, NULL);
+    }
+    z.own = false;
+    z.depth = FORK_DEPTH;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        z.path = others[i];
+        (void)io_list(io, others[i], see_file, &z, NULL);
+    }
+    free(z.ino);
+    out->linked = z.linked;
+    out->forks = z.others;
+    return z.rc < 0 ? nomem(err) : 0;
 }
 
 /* ---- what is kept ---- */
@@ -106,7 +191,7 @@ int space_sizes(struct store *s, const struct reclaim_options *opt, struct space
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         out->other += bytes_at(io, others[i]);
     out->total = packs + out->log + out->archive + out->index + out->reserve + out->other;
-    return 0;
+    return look_at_forks(io, out, err);
 }
 
 /* ---- of one directory ---- */

@@ -16,6 +16,8 @@ struct space_sizes {
     uint64_t log, archive, index;    /* files of these */
     uint64_t reserve, other;
     uint64_t total;                  /* of them all: what the store takes on the disk */
+    uint64_t linked;                 /* of total: files that a fork or a branch has, too (or, of a fork, the store it was made of): they give nothing back before these go */
+    uint64_t forks;                  /* beside total: what forks and branches inside have that the store has not */
 };
 /* space_sizes(s, opt, out, err): ${opt}: stop and tell. Errors: as reclaim_measure. */
 int space_sizes(struct store *s, const struct reclaim_options *opt, struct space_sizes *out, struct err *err);

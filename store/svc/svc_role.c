@@ -305,7 +305,9 @@ int svc_op_role(struct svc_req *q, struct err *err)
         return hand_over(q, err);
     if (action && strcmp(action, "demote") == 0)
         r = store_demote(q->s, err);
+    else if (action && strcmp(action, "commit") == 0)
+        r = store_commit(q->s, err);
     else if (!action || strcmp(action, "show") != 0)
-        return err_set(err, ERR_USAGE, "role: expected promote, demote, hand_over or show");
+        return err_set(err, ERR_USAGE, "role: expected promote, commit, demote, hand_over or show");
     return r ? r : tell(q, NULL);
 }

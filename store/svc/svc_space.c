@@ -50,6 +50,8 @@ static int sizes(struct svc_req *q, const struct reclaim_options *opt, struct er
     svc_put_u64(o, "reserve_bytes", z.reserve);
     svc_put_u64(o, "other_bytes", z.other);
     svc_put_u64(o, "total_bytes", z.total);
+    svc_put_u64(o, "linked_bytes", z.linked);
+    svc_put_u64(o, "forks_bytes", z.forks);
     return svc_emit(q, "item", o);
 }
 

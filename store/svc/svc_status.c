@@ -1,12 +1,14 @@
 /* svc_status.c: requests that say how the store is: status, info, moments, resolve, wait. */
 #include "store/svc/svc_internal.h"
 
+#include "store/core/fork.h"
 #include "store/core/lease.h"
 #include "store/core/moment.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Where it fetches from, if it does: why it does not just now. 0, or the exit code that goes with it. */
@@ -110,6 +112,8 @@ int svc_op_status(struct svc_req *q, struct err *err)
     struct svc_standbys all_of = { NULL, -1, 0 }, down = { NULL, -1, 0 };
     const char *state;
     bool standby;
+    char forked[24];
+    uint8_t before[16];
     int64_t all;
 
     (void)err;
@@ -124,6 +128,10 @@ int svc_op_status(struct svc_req *q, struct err *err)
         all_of = down;
     if (put_lease(q, o) || store_role(q->s) == ROLE_FENCED)
         all_of = (struct svc_standbys){ "Fenced", all_of.rpo_s, 24 };
+    if (store_uncommitted(q->s, before)) {
+        all_of.word = "Failed over, before commit";
+        svc_put_hex(o, "failed_over_from", before, sizeof before);
+    }
     state = state_word(q, &info, &sp);
     svc_put_text(o, "state", state ? state : all_of.word);
     svc_put_text(o, "role", role_name(store_role(q->s)));
@@ -133,6 +141,8 @@ int svc_op_status(struct svc_req *q, struct err *err)
     svc_put_hex(o, "site", info.super.site, sizeof info.super.site);
     svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
     svc_put_time(o, "created", info.super.created_wall_ns);
+    if (super_config_get(&info.super, FORK_PARTED, forked, sizeof forked) > 0)
+        svc_put_u64(o, "forked_lsn", strtoull(forked, NULL, 10));
     /* Of the standby that is nearest; null: nothing but this disk has it. */
     json_object_set_new(o, "rpo_seconds", standby || down.rpo_s < 0 ? json_null() : json_real(down.rpo_s));
     json_object_set_new(o, "rpo_limit_seconds", json_real(svc_rpo(q->s)));

@@ -406,16 +406,16 @@ static int run_there(char *host, char *remote, const struct peer_options *opt, b
     return r;
 }
 
-int peer_run(const char *target, const struct peer_options *opt, const char *verb, struct err *err)
+int peer_run(const char *target, const struct peer_options *opt, const char *verb, const char *option, struct err *err)
 {
     char host[256], *q, *remote = NULL;
-    char *argv[] = { (char[]){ "spare" }, (char *)(uintptr_t)verb, (char[]){ "--" }, (char *)(uintptr_t)target, NULL };
+    char *argv[] = { (char[]){ "spare" }, (char *)(uintptr_t)verb, (char *)(uintptr_t)option, (char[]){ "--" }, (char *)(uintptr_t)target, NULL };
     const char *store = peer_host(target, host, sizeof host);
 
     if (!store)
         return run("/proc/self/exe", argv, true, err);
     q = quoted(store);
-    if (!q || asprintf(&remote, "%s %s -- %s", opt->remote ? opt->remote : "spare", verb, q) < 0)
+    if (!q || asprintf(&remote, "%s %s %s -- %s", opt->remote ? opt->remote : "spare", verb, option, q) < 0)
         remote = NULL;
     free(q);
     return run_there(host, remote, opt, true, err);

@@ -112,7 +112,7 @@ static const char *hello_wrong(const struct proto_hello *h)
     }
     if (h->known < h->epochs[h->n_epochs - 1].number)
         return "a number of an epoch that is held and not known";
-    return memcmp(h->epochs[h->n_epochs - 1].lineage, h->lineage, 16) != 0 ? "its newest epoch is of another lineage" : NULL;
+    return h->role != ROLE_STANDBY && memcmp(h->epochs[h->n_epochs - 1].lineage, h->lineage, 16) != 0 ? "its newest epoch is of another lineage" : NULL;
 }
 
 static int get_hello(struct rd *r, struct proto_hello *h, struct err *err)
@@ -254,8 +254,8 @@ static const char *list_wrong(const struct proto_list *k, uint64_t position)
     }
     if (k->epochs[k->n_epochs - 1].number > INT32_MAX)
         return "an epoch after which there is none";
-    if (k->epochs[k->n_epochs - 1].first_lsn >= position || memcmp(k->epochs[k->n_epochs - 1].lineage, k->lineage, 16) != 0)
-        return "its newest epoch is of another lineage, or begins behind what there is";
+    if (k->epochs[k->n_epochs - 1].first_lsn >= position)
+        return "its newest epoch begins behind what there is";
     return NULL;
 }
 

@@ -215,7 +215,7 @@ static const struct wrong wrongs[] = {
     { PROTO_ACK, 8, 8, BEGINS + 801, "more durable or applied than received" },
     { PROTO_BEAT, 0, 8, 0, "no number" },
     { PROTO_BEAT, 16, 8, BEGINS, "an end below what is durable" },
-    { PROTO_LIST, 0, 1, 1, "" }, { PROTO_LIST, 52, 8, 0, "an address that cannot be" }, { PROTO_LIST, 52, 8, BEGINS + 800, "an address that cannot be" },
+    { PROTO_LIST, 52, 8, 0, "an address that cannot be" }, { PROTO_LIST, 52, 8, BEGINS + 800, "an address that cannot be" },
     { PROTO_LIST, 76, 4, 0, "no epochs" }, { PROTO_LIST, 76, 4, SUPER_EPOCHS_MAX + 1, "could not go on" }, { PROTO_LIST, 80 + 40, 8, 0, "" },
     { PROTO_LIST, 80 + 160 + 17, 4, 3, "a file without name or size" }, { PROTO_LIST, 80 + 160 + 17, 4, 1, "bytes behind its last file" }, { PROTO_LIST, 80 + 160 + 17, 4, 0, "number of files" },
     { PROTO_WANT, 0, 4, 3, "length" }, { PROTO_WANT, 4, 4, 1, "do not rise" }, { PROTO_WANT, 15, 1, 0x80, "a place that cannot be" },

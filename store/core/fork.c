@@ -1,0 +1,380 @@
+/*
+ * fork.c: see fork.h.
+ *
+ * In this order; a crash anywhere leaves the store as it was, perhaps with one segment more, and forks/NAME.part, which has no meaning and is removed by the next try of that name:
+ *   packs and archive stand still               (store_maint_begin): none comes or goes
+ *   the index as a crash would leave it         of records below the end, since that only comes now: the rest is replayed from the log
+ *   the log begins a new segment                the fork ends there: what it links is complete, and nobody appends to it any more
+ *   links to segments below, archive, packs
+ *   an empty segment at the end                 so that none of the others is the fork's last one, which an open would shorten, or append to
+ *   retained set, superblocks                   with them it is a store
+ * Then whoever asked opens it, which makes the record of its epoch, restores what it shall be, and gives it its name.
+ */
+#include "store/core/fork.h"
+
+#include "store/core/branch.h"
+#include "store/core/core_internal.h"
+#include "store/core/moment.h"
+#include "store/core/role.h"
+#include "store/core/standby.h"
+#include "store/log/segment.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DIR_PATH = FORK_NAME_MAX + 40, FILE_PATH = DIR_PATH + 80, TREE_DEPTH = 4 };
+
+/* ---- names ---- */
+
+int fork_name_check(const char *name, struct err *err)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t n = strlen(name);
+
+    if (n == 0 || n > FORK_NAME_MAX || strspn(name, chars) != n || *name == '.' || *name == '-' || strcmp(name, "list") == 0 || strcmp(name, "remove") == 0 ||
+        (n >= 5 && strcmp(name + n - 5, ".part") == 0))
+        return err_set(err, ERR_USAGE, "%.120s: expected the name of a fork: 1 to %d letters, digits, '.', '_' or '-', not beginning with '.' or '-', not ending in .part, "
+                       "neither list nor remove", name, FORK_NAME_MAX);
+    return 0;
+}
+
+static int there(struct io *io, const char *path, struct err *err)
+{
+    struct io_stat st;
+    struct err why = { 0 };
+    int rc = io_stat_path(io, path, &st, &why);
+
+    return rc == 0 || rc == ERR_NOENT ? rc == 0 : err_set(err, rc, "%s", why.msg);
+}
+
+/* Nobody has the store at ${path} open: its lock, until io_close. */
+static int take_lock(struct io *io, const char *path, struct io_file **lock, struct err *err)
+{
+    char file[FILE_PATH];
+
+    snprintf(file, sizeof file, "%s/lock", path);
+    return io_lock(io, file, lock, err);
+}
+
+static int remove_dir(struct io *io, const char *path, struct err *err)
+{
+    struct io_file *lock = NULL;
+    int rc = take_lock(io, path, &lock, err);
+
+    if (rc == 0)
+        rc = branch_remove_tree(io, path, TREE_DEPTH, err);
+    if (lock != NULL)
+        io_close(lock);
+    return rc;
+}
+
+/* ${forks} and an empty ${part}. */
+static int begin(struct io *io, const char *forks, const char *path, const char *part, struct err *err)
+{
+    int rc = io_mkdir(io, forks, err);
+
+    if (rc == 0 || rc == ERR_EXIST)
+        rc = there(io, path, err);
+    if (rc > 0)
+        return err_set(err, ERR_EXIST, "%s: expected no fork of that name, found one; `spare fork remove` takes it away", path);
+    if (rc == 0 && (rc = there(io, part, err)) > 0) {
+        rc = remove_dir(io, part, err);
+        if (rc == ERR_LOCKED)
+            rc = err_set(err, ERR_BUSY, "%s: expected no fork of that name in the making, found one under way", path);
+    }
+    return rc < 0 ? rc : io_mkdir(io, part, err);
+}
+
+/* ---- where it ends ---- */
+
+struct last { uint64_t first; };
+
+static int last_segment(void *arg, const struct log_segment_info *i)
+{
+    ((struct last *)arg)->first = i->first;
+    return 0;
+}
+
+/* The place up to which the fork has all, and its last record. */
+static int find_end(struct store *s, struct history_place *p, uint64_t *paused_ns, struct err *err)
+{
+    struct last last = { 0 };
+    uint64_t begun = io_boot_ns(s->io);
+    int rc;
+
+    if (!s->opt.writable) {              /* a branch: it has ended long ago */
+        p->end = log_head(s->log);
+        log_last(s->log, &p->lsn, &p->hash);
+        return 0;
+    }
+    rc = store_roll(s, err);
+    *paused_ns = io_boot_ns(s->io) - begun;
+    if (rc < 0)
+        return rc;
+    (void)log_segments(s->log, last_segment, &last);
+    rc = log_wait_written(s->log, last.first - 1);
+    if (rc < 0)
+        return err_set(err, rc, "log: a write failed");
+    rc = store_sync(s, err);
+    if (rc == 0)
+        rc = history_before(s->history, last.first, p, err);
+    if (rc == 0 && p->end != last.first)
+        rc = err_set(err, ERR_DAMAGE, "log: expected the record @%" PRIu64 " to end @%" PRIu64 ", where a segment begins, found its end @%" PRIu64, p->lsn, last.first, p->end);
+    return rc;
+}
+
+/* ---- what it is made of ---- */
+
+static int write_segment(struct io *io, const char *part, const struct super *sb, const struct history_place *p, uint64_t gen, struct err *err)
+{
+    const struct epoch_row *e = &sb->epochs[sb->n_epochs - 2];   /* that of the place: its own begins with the next record */
+    struct segment_header h = { .version = FORMAT_VERSION, .version_min = FORMAT_VERSION_MIN, .hash_alg = sb->hash_alg, .key_id = sb->key_id, .gen = gen, .first = p->end, .cut = p->end,
+                                .epoch = e->number, .incarnation = sb->incarnation, .prev_gen = gen - 1, .prev_first = LOG_FIRST_ADDR, .prev_lsn = p->lsn, .prev_hash = p->hash,
+                                .created_wall_ns = sb->created_wall_ns };
+    uint8_t buf[SEGMENT_HEADER_BYTES];
+    char name[SEGMENT_NAME_MAX], path[FILE_PATH];
+    int rc;
+
+    memcpy(h.lineage, sb->lineage, 16);
+    memcpy(h.site, sb->site, 16);
+    memcpy(h.epoch_id, e->id, 16);
+    segment_header_encode(&h, buf);
+    segment_name(h.first, h.gen, name);
+    snprintf(path, sizeof path, "%s/%s", part, name);
+    rc = branch_write_file(io, path, buf, sizeof buf, err);
+    snprintf(path, sizeof path, "%s/log", part);
+    return rc < 0 ? rc : io_syncdir(io, path, err);
+}
+
+/* What is kept of the past, by its own lineage. Who is in a moment of the other store is not in one of this. */
+static int write_retained(struct store *s, const char *part, const struct super *sb, const struct history_place *p, struct err *err)
+{
+    struct retained r = { 0 };
+    uint8_t *buf = malloc(RETAINED_FILE_MAX);
+    size_t len = 0;
+    uint32_t n = 0;
+    int rc = buf != NULL ? store_retained(s, &r, err) : err_set(err, ERR_NOMEM, "fork: out of memory");
+
+    for (uint32_t i = 0; rc == 0 && i < r.n; i++)
+        if (r.point[i].kind != RETAIN_PIN)
+            r.point[n++] = r.point[i];
+    if (rc == 0) {
+        r.n = n;
+        rewind_cut_set(&r, p->end);
+        len = retained_encode(&r, sb->lineage, buf, RETAINED_FILE_MAX);
+        rc = len > 0 ? branch_write_pair(s->io, part, "retained", buf, len, err) : err_set(err, ERR_INVAL, "fork: a retained set that does not fit");
+    }
+    retained_release(&r);
+    free(buf);
+    return rc;
+}
+
+/* Who it is: a primary with a site and a lineage of its own, from its end on. */
+static int fill_super(struct store *s, const char *part, const struct history_place *p, struct super *sb, struct err *err)
+{
+    static const char *const others[] = { "import", "scrub-at", BRANCH_PARTED, FORK_PARTED };
+    struct super place;
+    struct epoch_row *e;
+    struct io_stat st;
+    char text[24];
+    int rc;
+
+    pthread_mutex_lock(&s->mark_lock);
+    *sb = s->sb;
+    pthread_mutex_unlock(&s->mark_lock);
+    sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, p->end);
+    if (sb->n_epochs == SUPER_EPOCHS_MAX || sb->epochs[sb->n_epochs - 1].number >= INT32_MAX)
+        return err_set(err, ERR_NOSPC, "%s: expected room for one epoch more, found its table full (%d)", s->dir != NULL ? s->dir : "store", SUPER_EPOCHS_MAX);
+    rc = identity_place(s->io, s->dir, &place, err);
+    if (rc == 0)
+        rc = io_stat_path(s->io, part, &st, err);
+    if (rc < 0)
+        return rc;
+    memcpy(sb->machine, place.machine, 16);
+    sb->dev = s->dir != NULL ? st.dev : 0;
+    sb->ino = s->dir != NULL ? st.ino : 0;
+    io_random(s->io, sb->site, 16);
+    io_random(s->io, sb->lineage, 16);
+    e = &sb->epochs[sb->n_epochs++];
+    *e = (struct epoch_row){ .number = e[-1].number + 1, .first_lsn = p->end, .prev_hash = p->hash };
+    memcpy(e->site, sb->site, 16);
+    memcpy(e->lineage, sb->lineage, 16);
+    io_random(s->io, e->id, 16);
+    sb->role = ROLE_PRIMARY;
+    sb->clean = 1;
+    sb->durable = p->end;
+    sb->last_lsn = p->lsn;
+    sb->last_hash = p->hash;
+    sb->segment_gen = log_newest(s->log) + 1;
+    sb->created_wall_ns = io_wall_ns(s->io);
+    role_fence_clear(sb);
+    role_uncommitted_put(sb, NULL);
+    standbys_none(sb);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        (void)super_config_set(sb, others[i], NULL, NULL);
+    snprintf(text, sizeof text, "%" PRIu64, p->lsn);
+    return super_config_set(sb, FORK_PARTED, text, err);
+}
+
+static int write_super(struct io *io, const char *part, const struct super *sb, struct err *err)
+{
+    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    int rc;
+
+    if (buf == NULL)
+        return err_set(err, ERR_NOMEM, "fork: out of memory");
+    super_encode(sb, buf);
+    rc = branch_write_pair(io, part, "super", buf, SUPER_FILE_BYTES, err);
+    free(buf);
+    return rc;
+}
+
+static int checkpoint(struct store *s, const char *part, struct err *err)
+{
+    char path[PATH_MAX];
+
+    if (s->dir == NULL || s->kv->ops->checkpoint == NULL)    /* (a test's:) it makes its own */
+        return 0;
+    if (snprintf(path, sizeof path, "%s/%s/index", s->dir, part) >= (int)sizeof path)
+        return err_set(err, ERR_NAMETOOLONG, "%s: the path is too long", s->dir);
+    return s->kv->ops->checkpoint(s->kv, path, err);
+}
+
+static int count_one(void *arg, const char *name)
+{
+    (void)name;
+    ++*(uint64_t *)arg;
+    return 0;
+}
+
+static int fill(struct store *s, const char *part, struct fork *out, struct super *sb, struct err *err)
+{
+    static const char *const dirs[] = { "log", "archive", "packs" };
+    struct history_place p = { 0 };
+    char path[FILE_PATH];
+    int rc = checkpoint(s, part, err);
+
+    if (rc == 0)
+        rc = find_end(s, &p, &out->paused_ns, err);
+    if (rc == 0)
+        rc = fill_super(s, part, &p, sb, err);
+    for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof *dirs; i++) {
+        rc = branch_link_all(s->io, dirs[i], part, p.end, err);
+        snprintf(path, sizeof path, "%s/%s", part, dirs[i]);
+        if (rc == 0)
+            rc = io_list(s->io, path, count_one, &out->links, err);
+    }
+    if (rc == 0)
+        rc = write_segment(s->io, part, sb, &p, sb->segment_gen, err);
+    if (rc == 0)
+        rc = write_retained(s, part, sb, &p, err);
+    if (rc == 0)
+        rc = write_super(s->io, part, sb, err);
+    if (rc == 0)
+        rc = io_syncdir(s->io, part, err);
+    out->lsn = p.lsn;
+    return rc;
+}
+
+int store_fork(struct store *s, const char *name, const char *up, struct fork *out, struct err *err)
+{
+    struct super *sb = malloc(sizeof *sb);
+    char forks[16], path[DIR_PATH], part[DIR_PATH], at[24];
+    int rc = sb != NULL ? fork_name_check(name, err) : err_set(err, ERR_NOMEM, "fork: out of memory");
+
+    memset(out, 0, sizeof *out);
+    snprintf(forks, sizeof forks, "%.8sforks", up);
+    snprintf(path, sizeof path, "%s/%s", forks, name);
+    snprintf(part, sizeof part, "%s/%s.part", forks, name);
+    if (rc == 0 && !s->opt.writable && store_role(s) != ROLE_BRANCH)
+        rc = err_set(err, ERR_ROFS, "%s: the store is open read-only", s->dir != NULL ? s->dir : "store");
+    if (rc == 0 && s->opt.writable)
+        rc = store_flush(s, err);        /* so that little has to be replayed */
+    if (rc == 0)
+        rc = role_holds_tree(s, err);
+    if (rc < 0) {
+        free(sb);
+        return rc;
+    }
+    store_maint_begin(s);
+    rc = begin(s->io, forks, path, part, err);
+    if (rc == 0)
+        rc = fill(s, part, out, sb, err);
+    if (rc == 0)
+        rc = io_syncdir(s->io, forks, err);
+    if (rc == 0)
+        rc = io_syncdir(s->io, *up ? "../.." : ".", err);
+    store_maint_end(s);
+    snprintf(at, sizeof at, "@%" PRIu64, out->lsn);
+    if (rc == 0)
+        rc = moment_resolve(s, at, &out->moment, err);
+    free(sb);
+    return rc;
+}
+
+/* ---- named, and removed ---- */
+
+int store_fork_finish(struct io *io, const char *name, struct err *err)
+{
+    char path[DIR_PATH], part[DIR_PATH];
+    int rc = fork_name_check(name, err);
+
+    snprintf(path, sizeof path, "forks/%s", name);
+    snprintf(part, sizeof part, "forks/%s.part", name);
+    if (rc == 0 && (rc = there(io, path, err)) > 0)
+        rc = err_set(err, ERR_EXIST, "%s: expected no fork of that name, found one that was made meanwhile", path);
+    if (rc == 0)
+        rc = io_rename(io, part, path, err);
+    return rc < 0 ? rc : io_syncdir(io, "forks", err);
+}
+
+static int first_entry(void *arg, const char *name)
+{
+    snprintf(arg, FORK_NAME_MAX + 1, "%.100s", name);
+    return 1;
+}
+
+/* With the lock: it is a part from now on, so that what is left of it after a crash is none. */
+static int unname(struct io *io, const char *path, const char *part, struct err *err)
+{
+    char file[FILE_PATH], found[FORK_NAME_MAX + 1] = "";
+    int rc;
+
+    snprintf(file, sizeof file, "%s/forks", path);
+    rc = io_list(io, file, first_entry, found, NULL);
+    if (rc == 1)
+        return err_set(err, ERR_NOTEMPTY, "%s: expected a fork without forks of its own, found %s; remove that first: spare fork remove %s", path, found, found);
+    if (rc < 0 && rc != ERR_NOENT)
+        return err_set(err, rc, "%s: cannot be read", file);
+    rc = io_rename(io, path, part, err);
+    return rc < 0 ? rc : io_syncdir(io, "forks", err);
+}
+
+int store_fork_remove(struct io *io, const char *name, struct err *err)
+{
+    char path[DIR_PATH], part[DIR_PATH];
+    struct io_file *lock = NULL;
+    int rc = fork_name_check(name, err), left = 0;
+
+    snprintf(path, sizeof path, "forks/%s", name);
+    snprintf(part, sizeof part, "forks/%s.part", name);
+    if (rc == 0)
+        rc = left = there(io, part, err);
+    if (rc > 0)                          /* of an earlier try, to make it or to remove it */
+        rc = remove_dir(io, part, err);
+    if (rc == 0 && (rc = there(io, path, err)) == 0)
+        return left ? io_syncdir(io, "forks", err) : err_set(err, ERR_NOENT, "%s: expected a fork, found none of that name; `spare fork list` shows them", name);
+    if (rc > 0) {
+        rc = take_lock(io, path, &lock, err);
+        if (rc == 0)
+            rc = unname(io, path, part, err);
+        if (rc == 0)
+            rc = branch_remove_tree(io, part, TREE_DEPTH, err);
+    }
+    if (lock != NULL)
+        io_close(lock);
+    return rc < 0 ? rc : io_syncdir(io, "forks", err);
+}

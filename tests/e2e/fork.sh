@@ -1,0 +1,81 @@
+#!/bin/bash
+# fork.sh: a writable copy of a moment: of a store that is mounted and written to, of one nobody has open, of a standby that follows, of a branch; each goes on by itself. Environment: tests/lib/tap.sh.
+set -u
+. "${SPARE_SRC:?}/tests/lib/tap.sh"
+need_root
+need_fuse
+cleanup() { local d; for d in m mf ms; do umount -l "$WORK/$d" 2>/dev/null; done; }
+trap cleanup EXIT
+mkdir m mf ms
+shared() { find a/log a/packs a/archive -type f -links +1 -print0 | sort -z | xargs -0r md5sum; }
+
+setup() {
+	"$SPARE" init a >/dev/null && "$SPARE" mount a m && mkdir m/d && echo one >m/one && echo deep >m/d/deep && seq 20000 >m/d/big && ln m/one m/hard && sync m/one && "$SPARE" snapshot create first --store a >/dev/null &&
+		"$SPARE" reclaim a >/dev/null && echo two >m/one && rm m/d/deep
+}
+check "a store with something packed, and a snapshot" setup
+none() { exits 0 "$SPARE" fork list a && [ ! -s out ] && exits 2 "$SPARE" fork 'a/b' a && says 'expected the name of a fork' && exits 1 "$SPARE" fork remove nosuch a && says 'found none of that name'; }
+check "there is no fork yet, and not any name will do" none
+made() {
+	( i=0; while [ ! -e stop ]; do echo "$i" >m/w$((i % 50)); i=$((i + 1)); done ) & local pid=$!
+	exits 0 "$SPARE" --json fork f a; local rc=$?
+	: >stop; wait $pid; rm stop
+	[ $rc -eq 0 ] && prints '"forked_lsn"' && [ -d a/forks/f ] && same two "$("$SPARE" cat one --at now --store a/forks/f)" && exits 0 "$SPARE" fork list a && prints '^f  made .*, of ' && exits 1 "$SPARE" fork f a && says 'found one'
+}
+check "made while the store is written to" made
+same_moment() { # the fork is the moment it names: both read the same there
+	local at; at=@$("$SPARE" --json fork list a | sed -n 's/.*"forked_lsn": *\([0-9]*\).*/\1/p')
+	"$SPARE" at 2>/dev/null; exits 0 "$SPARE" diff --from "$at" --to now --store a/forks/f && [ ! -s out ] &&
+		for f in one d/big w1 w2 w49; do same "$("$SPARE" cat $f --at "$at" --store a | md5sum)" "$("$SPARE" cat $f --at now --store a/forks/f | md5sum)" || return 1; done
+}
+check "it is the very moment it names" same_moment
+apart() {
+	shared >before && [ -s before ] && "$SPARE" mount a/forks/f mf && same two "$(cat mf/one)" && [ "$(stat -c %i mf/one)" = "$(stat -c %i mf/hard)" ] && echo forked >mf/one && echo new >mf/new && rm mf/d/big && echo mine >m/mine &&
+		fails cat m/new && fails cat mf/mine && same two "$(cat m/one)" && [ -s m/d/big ] && same one "$(cat "mf/.snapshots/first/one")" && "$SPARE" undo mf/one && same two "$(cat mf/one)" && echo forked >mf/one &&
+		"$SPARE" reclaim a/forks/f >/dev/null && exits 11 "$SPARE" fork remove f a && says 'found it mounted' && "$SPARE" umount mf && md5sum -c --quiet --ignore-missing before
+}
+check "what is written in one is not in the other, and no file that both have has changed" apart
+status() { exits 0 "$SPARE" --json status a/forks/f && prints '"role": *"primary"' && exits 0 "$SPARE" standby list a/forks/f && [ ! -s out ]; }
+check "it is a primary of its own, and ships to nobody" status
+whole() { exits 0 "$SPARE" check --read-data a && prints 'No damage' && exits 0 "$SPARE" check --read-data a/forks/f && prints 'No damage'; }
+check "both are whole" whole
+lineage() { exits 1 "$SPARE" sync a/forks/f "$WORK/a" || exits 10 "$SPARE" sync a/forks/f "$WORK/a"; says 'lineage'; }
+check "it is not taken for a standby of its original, nor the other way" lineage
+its_standby() {
+	exits 0 "$SPARE" sync a/forks/f "$WORK/fs" && same forked "$("$SPARE" cat one --at now --store fs)" && exits 0 "$SPARE" check --read-data fs && prints 'No damage' && exits 0 "$SPARE" promote fs && same forked "$("$SPARE" cat one --at now --store fs)" &&
+		exits 0 "$SPARE" rebuild-index a/forks/f && exits 0 "$SPARE" check a/forks/f
+}
+check "it has standbys like any other, and its index can be made anew" its_standby
+then_() {
+	exits 0 "$SPARE" fork old --at first a && same one "$("$SPARE" cat one --at now --store a/forks/old)" && same deep "$("$SPARE" cat d/deep --at now --store a/forks/old)" && fails "$SPARE" cat mine --at now --store a/forks/old &&
+		"$SPARE" mount a/forks/old mf && diff -r mf mf/.snapshots/first/ && same 2 "$(stat -c %h mf/one)" && "$SPARE" umount mf && exits 0 "$SPARE" check --read-data a/forks/old && prints 'No damage'
+}
+check "of a moment of the past" then_
+closed() {
+	"$SPARE" umount m && exits 0 "$SPARE" fork g a && same mine "$("$SPARE" cat mine --at now --store a/forks/g)" && exits 0 "$SPARE" fork h a/forks/g && exits 1 "$SPARE" fork remove g a && says 'forks of its own, found h' &&
+		exits 0 "$SPARE" fork remove h a/forks/g && exits 0 "$SPARE" fork remove g a && [ ! -e a/forks/g ]
+}
+check "of a store nobody has open; a fork of a fork" closed
+standby() {
+	"$SPARE" mount a m && exits 0 "$SPARE" sync a "$WORK/s" && "$SPARE" mount s ms && exits 0 "$SPARE" standby add a "$WORK/s" && echo shipped >m/shipped && exits 0 "$SPARE" wait m/shipped --on "$WORK/s" --timeout 20 && exits 0 "$SPARE" fork drill s &&
+		same shipped "$("$SPARE" cat shipped --at now --store s/forks/drill)" && "$SPARE" mount s/forks/drill mf && echo drilled >mf/shipped && "$SPARE" umount mf && echo on >m/on && exits 0 "$SPARE" wait m/on --on "$WORK/s" --timeout 20 &&
+		same on "$(cat ms/on)" && same shipped "$(cat ms/shipped)" && exits 0 "$SPARE" check --read-data s/forks/drill && prints 'No damage'
+}
+check "of a standby that goes on following" standby
+space() { exits 0 "$SPARE" space a && prints 'beside these: forks' && prints 'of these: .* fork' && exits 0 "$SPARE" --json space a/forks/old && prints '"linked_bytes": *[1-9]'; }
+check "what forks hold is said" space
+part() {
+	cp -a a/forks/old a/forks/x.part && exits 3 "$SPARE" fork list a && says 'x.part' && exits 0 "$SPARE" fork x a && exits 0 "$SPARE" fork remove x a && cp -a a/forks/old a/forks/x.part && exits 0 "$SPARE" fork remove x a && [ ! -e a/forks/x.part ]
+}
+check "what a try that was cut off left is made anew, or goes" part
+removed() {
+	exits 0 "$SPARE" fork remove f a && exits 0 "$SPARE" fork remove old a && exits 0 "$SPARE" fork list a && [ ! -s out ] && "$SPARE" umount ms && "$SPARE" umount m && exits 0 "$SPARE" check --read-data a && prints 'No damage' && same two "$("$SPARE" cat one --at now --store a)"
+}
+check "removed, and the store is as before" removed
+branch() {
+	exits 0 "$SPARE" promote s && "$SPARE" mount s ms && echo theirs >ms/one && "$SPARE" umount ms && "$SPARE" mount a m && echo lost >m/lost && "$SPARE" umount m && exits 0 "$SPARE" demote a && exits 22 "$SPARE" sync s "$WORK/a" && exits 0 "$SPARE" sync s "$WORK/a" &&
+		B=$("$SPARE" branch list a | cut -d' ' -f1) && exits 0 "$SPARE" fork saved "a/branches/$B" && same lost "$("$SPARE" cat lost --at now --store a/forks/saved)" && exits 0 "$SPARE" branch remove "$B" a && "$SPARE" mount a/forks/saved mf && echo more >mf/lost && "$SPARE" umount mf &&
+		exits 0 "$SPARE" check --read-data a/forks/saved && prints 'No damage'
+}
+check "of a branch, which may go then" branch
+finish
