@@ -108,6 +108,20 @@ static int begin(struct run *r, struct err *err)
     return go(r, err);
 }
 
+/* What was up may have been moved since by another run, at another site: then this one is over, and somebody has to say so. */
+static int still_up(const struct run *r, struct err *err)
+{
+    for (unsigned i = 0; i < r->to->stores.n && r->kind != RUN_REJOIN; i++) {
+        struct site_store now;
+
+        site_look(&r->view, r->to, &r->to->stores.v[i], &now);
+        if (now.reached && strcmp(now.role, "primary") != 0)
+            return err_set(err, ERR_BUSY, "run %s brought everything to %s and was never committed: expected store %s there to be the primary still, found a %s. `spare dr commit --run %s`, then this again", r->id,
+                           r->to->h.name, r->to->stores.v[i].h.name, now.role, r->id);
+    }
+    return 0;
+}
+
 static int resume(const char *site, const char *id, enum run_kind kind, const struct plan_source *src, const struct dr_options *o, struct run **out, struct err *err)
 {
     char hash[SEAL_HASH_TEXT];
@@ -122,6 +136,9 @@ static int resume(const char *site, const char *id, enum run_kind kind, const st
     if ((*out)->kind != kind || (*out)->back)
         return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", id, run_kind_name(*out), run_state_name(*out));
     if ((*out)->state == RUN_UP) {
+        rc = still_up(*out, err);
+        if (rc)
+            return rc;
         if (!(*out)->told[MESSAGE_UP] && kind != RUN_REJOIN)
             run_tell(*out, MESSAGE_UP, "", "");      /* it was killed before it did */
         if (kind != RUN_REJOIN)

@@ -1,6 +1,7 @@
 /*
  * report.c: `dr report`: what a run took, against what was promised, from its record, which is proven first, by itself and by what the other site countersigned of it (witness.h).
  */
+#include "cli/dr/loss.h"
 #include "cli/dr/run.h"
 #include "cli/dr/witness.h"
 
@@ -47,7 +48,7 @@ static const char *verdict(int64_t is, int64_t objective)
     return objective < 0 ? "no objective" : is < 0 ? "not up" : is <= objective ? "met" : "MISSED";
 }
 
-static json_t *system_object(const struct run *r, const struct plan_system *s)
+static json_t *system_object(const struct run *r, const struct plan_system *s, int64_t rpo_ms)
 {
     json_t *o = json_object();
     int64_t up = system_up(r, s);
@@ -60,7 +61,7 @@ static json_t *system_object(const struct run *r, const struct plan_system *s)
     json_object_set_new(o, "rto", json_string(verdict(up, plan_rto(r->plan, s))));
     json_object_set_new(o, "max_outage_ms", s->max_outage_ms < 0 ? json_null() : json_integer(s->max_outage_ms));
     json_object_set_new(o, "max_outage", json_string(verdict(up, s->max_outage_ms)));
-    json_object_set_new(o, "rpo", json_string(r->loss_ms < 0 ? (r->kind == RUN_FAILOVER ? "not known" : "nothing lost") : verdict(r->loss_ms, plan_rpo(r->plan, s))));
+    json_object_set_new(o, "rpo", json_string(rpo_ms < 0 ? (r->kind == RUN_FAILOVER ? "not known" : "nothing lost") : verdict(rpo_ms, plan_rpo(r->plan, s))));
     return o;
 }
 
@@ -71,9 +72,75 @@ static const char *step_word(const struct step *s)
     return s->cut_off && s->state == STEP_TODO ? "cut off" : w[s->state];
 }
 
-static void print_json(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines)
+/* ---- what was lost, once the old primary is back ---- */
+
+/* So many lines of a list on paper; JSON has them all. */
+enum { LINES_SHOWN = 20 };
+struct listing { const json_t *lost; unsigned n; };
+
+static void lost_file(void *arg, const json_t *line)
+{
+    struct listing *l = arg;
+    char size[32];
+
+    l->n++;
+    if (out_json) {
+        json_t *o = json_copy((json_t *)(uintptr_t)line);
+
+        json_object_set_new(o, "what", json_string("lost-file"));
+        json_object_set(o, "store", json_object_get(l->lost, "store"));
+        out_object(o);
+        json_decref(o);
+    } else if (l->n <= LINES_SHOWN) {
+        out_text("  %-8s  %9s  %s\n", item_text(line, "change"), out_size(item_u64(line, "size_after_bytes"), size), item_name(line, "path"));
+    }
+}
+
+static int print_lost(const json_t *all, struct err *err)
+{
+    size_t i;
+    json_t *o;
+    char size[32];
+    int rc = 0;
+
+    json_array_foreach(all, i, o) {
+        struct listing l = { o, 0 };
+        const char *branch = item_text(o, "branch");
+
+        if (out_json) {
+            json_t *j = json_copy(o);
+
+            json_object_set_new(j, "what", json_string("lost"));
+            json_object_del(j, "directory");
+            out_object(j);
+            json_decref(j);
+        } else if (*item_text(o, "unknown")) {
+            out_text("lost        store %s at %s: not known: %s\n", item_text(o, "store"), item_text(o, "site"), item_text(o, "unknown"));
+        } else if (!*branch) {
+            out_text("lost        store %s: nothing\n", item_text(o, "store"));
+        } else {
+            out_text("lost        store %s: changes of %lld ms to %llu files, %s, kept as branch %s at %s\n", item_text(o, "store"), (long long)item_u64(o, "ms"), (unsigned long long)item_u64(o, "files"),
+                     out_size(item_u64(o, "bytes"), size), out_name(branch), item_text(o, "site"));
+        }
+        rc = rc ? rc : loss_manifest(o, lost_file, &l, err);
+        if (rc == 0 && !out_json && l.n > LINES_SHOWN)
+            out_text("  and %u more: spare branch show %s, at %s\n", l.n - LINES_SHOWN, out_name(branch), item_text(o, "site"));
+    }
+    return rc;
+}
+
+/* What is known of it: exactly, else at most. */
+static int64_t rpo_of(const struct run *r, const json_t *lost)
+{
+    int64_t exact = r->kind == RUN_FAILOVER ? loss_ms(lost) : -1;
+
+    return exact >= 0 ? exact : r->loss_ms;
+}
+
+static void print_json(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines, const json_t *lost)
 {
     json_t *o = json_object();
+    const int64_t exact = loss_ms(lost);
 
     json_object_set_new(o, "what", json_string("run"));
     json_object_set_new(o, "run", json_string(r->id));
@@ -83,6 +150,7 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
     json_object_set_new(o, "up_ms", r->up_wall_ms < 0 ? json_null() : json_integer(r->up_wall_ms - r->began_wall_ms));
     json_object_set_new(o, "own_ms", json_integer(own_time(r)));
     json_object_set_new(o, "loss_at_most_ms", r->loss_ms < 0 || r->loss_ms == INT64_MAX ? json_null() : json_integer(r->loss_ms));
+    json_object_set_new(o, "loss_ms", exact < 0 ? json_null() : json_integer(exact));
     json_object_set_new(o, "record_lines", json_integer((json_int_t)lines));
     json_object_set_new(o, "record_key", json_string(key));
     json_object_set_new(o, "countersigned_by", witness ? json_string(item_text(witness, "site")) : json_null());
@@ -91,7 +159,7 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
     out_object(o);
     json_decref(o);
     for (unsigned i = 0; i < r->plan->systems.n; i++) {
-        o = system_object(r, &r->plan->systems.v[i]);
+        o = system_object(r, &r->plan->systems.v[i], rpo_of(r, lost));
         out_object(o);
         json_decref(o);
     }
@@ -108,17 +176,18 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
     }
 }
 
-static void print_text(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines)
+static void print_text(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines, const json_t *lost)
 {
     char a[32], b[32], c[32];
-    int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms;
+    int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms, rpo = rpo_of(r, lost);
+    const bool exact = r->kind == RUN_FAILOVER && loss_ms(lost) >= 0;
 
     out_text("%s: %s %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, run_state_name(r));
     seconds(up, a);
     seconds(own_time(r), c);
     out_text("RTO         %s, of which spare's own steps %s; objective %s: %s\n", a, c, plan_duration(r->plan->objectives.rto_ms, b), verdict(up, r->plan->objectives.rto_ms));
-    seconds(r->loss_ms, a);
-    out_text("RPO         at most %s; objective %s: %s\n", a, plan_duration(r->plan->objectives.rpo_ms, b), r->loss_ms < 0 ? "-" : verdict(r->loss_ms, r->plan->objectives.rpo_ms));
+    seconds(rpo, a);
+    out_text("RPO         %s %s; objective %s: %s\n", exact ? "exactly" : "at most", a, plan_duration(r->plan->objectives.rpo_ms, b), rpo < 0 ? "-" : verdict(rpo, r->plan->objectives.rpo_ms));
     for (unsigned i = 0; i < r->plan->systems.n; i++) {
         const struct plan_system *s = &r->plan->systems.v[i];
 
@@ -157,7 +226,7 @@ int dr_report(const struct dr_options *o)
     struct last l = { .o = o };
     struct run *r = NULL;
     struct err err = { 0 }, why = { 0 };
-    json_t *witness = NULL;
+    json_t *witness = NULL, *lost = NULL;
     uint64_t lines = 0;
     int rc, code;
 
@@ -169,8 +238,13 @@ int dr_report(const struct dr_options *o)
         rc = ERR_DAMAGE;
         err = why;
     }
+    if (rc == 0 && !(lost = loss_of(r, &err)))
+        rc = err.code;
     if (rc == 0)
-        (out_json ? print_json : print_text)(r, witness_key(r), witness, why.msg, lines);
+        (out_json ? print_json : print_text)(r, witness_key(r), witness, why.msg, lines, lost);
+    if (rc == 0)
+        rc = print_lost(lost, &err);
+    json_decref(lost);
     json_decref(witness);
     code = rc ? out_error(&err, rc) : EXIT_OK;
     run_close(r);

@@ -1,5 +1,6 @@
 /* run_act.c: the steps that spare does itself. Each may be begun again: what it wants is asked for first. */
 #include "cli/dr/env.h"
+#include "cli/dr/loss.h"
 #include "cli/dr/run.h"
 
 #include <poll.h>
@@ -435,21 +436,19 @@ static int meet(struct run *r, const struct step *s, struct err *err)
 
 static int ship(struct run *r, const struct step *s, json_t *more, struct err *err)
 {
-    int rc = 22;
-    const char *const argv[] = { "branch", "list", "--store", there(s)->path, NULL };
-    struct err why = { 0 };
-    json_t *o = NULL;
+    int rc = loss_before(r, s, there(s), err);
 
+    if (rc)
+        return rc;
     /* 22: it goes back to where both parted, and is there for the next try. */
+    rc = 22;
     for (int tries = 0; rc == 22 && tries < SHIP_TRIES; tries++) {
         memset(err, 0, sizeof *err);
         rc = pair_command(r, s, "sync", SHIP_MS, NULL, err);
     }
     if (rc)
         return failed(rc, err);
-    if (site_spare(&r->view, s->other, argv, PROMOTE_MS, &o, &why) == 0 && o)
-        json_object_set(more, "branch", o);
-    json_decref(o);
+    loss_after(r, s, there(s), more);
     return 0;
 }
 

@@ -129,7 +129,7 @@ static void message_of_spare(const struct proc *p, char *buf, size_t cap)
     json_decref(o);
 }
 
-int site_spare(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, json_t **out, struct err *err)
+int site_spare_text(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, size_t max, char **out, struct err *err)
 {
     const bool here = site_is_here(v, s);
     struct line l = { 0 };
@@ -154,13 +154,8 @@ int site_spare(const struct site_view *v, const struct plan_site *s, const char 
         return r;
     proc_wait(&p, &end, v->stop);
     message_of_spare(&p, said, sizeof said);
-    if (end.exit == 0 || end.exit == 3 || (end.exit >= 20 && end.exit <= 25)) {
-        char *text = proc_data(&p, ANSWER_MAX);
-
-        if (out)
-            *out = first_object(text);
-        free(text);
-    }
+    if (out && (end.exit == 0 || end.exit == 3 || (end.exit >= 20 && end.exit <= 25)))
+        *out = proc_data(&p, max);
     if (end.exit < 0) {
         r = err_set(err, ERR_AWAY, "site %s: no answer to `spare %s` within %lld ms", s->h.name, argv[0], (long long)end.ms);
     } else if (!here && end.exit == 255) {
@@ -170,6 +165,17 @@ int site_spare(const struct site_view *v, const struct plan_site *s, const char 
         err_set(err, ERR_UNKNOWN, "site %s: spare %s: %s", s->h.name, argv[0], *said ? said : "it failed, and said nothing");
     }
     proc_release(&p);
+    return r;
+}
+
+int site_spare(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, json_t **out, struct err *err)
+{
+    char *text = NULL;
+    int r = site_spare_text(v, s, argv, timeout_ms, ANSWER_MAX, out ? &text : NULL, err);
+
+    if (out)
+        *out = first_object(text);
+    free(text);
     return r;
 }
 

@@ -29,6 +29,8 @@ char *site_target(const struct plan_site *s, const struct plan_store *st);
  * 0, and *out its first object (NULL: it printed none). > 0: its exit status; ${err} has its message. AWAY: the site was not reached, or took too long. *out may be NULL.
  */
 int site_spare(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, json_t **out, struct err *err);
+/* site_spare_text(v, s, argv, timeout_ms, max, out, err): the same, with all it printed, at most max bytes; malloced; NULL: there is none, or no memory. */
+int site_spare_text(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, size_t max, char **out, struct err *err);
 
 /* site_command(v, at, other, command, log, timeout_ms, step, p, err): a command of the plan, started at ${at}; its output goes to ${log}. */
 int site_command(const struct site_view *v, const struct plan_site *at, const struct plan_site *other, const char *command, const char *log, int64_t timeout_ms, const char *step,

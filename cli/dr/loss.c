@@ -1,0 +1,287 @@
+/* loss.c: see loss.h. */
+#include "cli/dr/loss.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ASK_MS = 120000, LIST_MAX = 1 << 20, MANIFEST_MAX = 256 << 20 };
+
+/* ---- files of the run ---- */
+
+static void path_of(char buf[PATH_MAX + 128], const struct run *r, const char *what, const char *store)
+{
+    snprintf(buf, PATH_MAX + 128, "%s/out/%s.%.80s", r->dir, what, store);
+}
+
+/* All of it or nothing, on disk when it returns. */
+static int keep(const char *path, const char *text, size_t len, struct err *err)
+{
+    char part[PATH_MAX + 160];
+    FILE *f;
+    bool ok;
+
+    snprintf(part, sizeof part, "%s.part", path);
+    f = fopen(part, "we");
+    if (!f)
+        return err_from_errno(err, errno, "%s", part);
+    ok = fwrite(text, 1, len, f) == len && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    if (fclose(f) || !ok || rename(part, path))
+        return err_from_errno(err, errno, "%s", path);
+    return 0;
+}
+
+static char *read_all(const char *path, size_t *len)
+{
+    char *text = NULL, buf[4096];
+    FILE *f = fopen(path, "re"), *m = f ? open_memstream(&text, len) : NULL;
+    size_t n;
+
+    while (m && (n = fread(buf, 1, sizeof buf, f)) > 0)
+        fwrite(buf, 1, n, m);
+    if (f)
+        fclose(f);
+    if (m && fclose(m)) {
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
+/* The objects of a text, one a line. */
+static json_t *lines_of(const char *text)
+{
+    json_t *all = json_array();
+
+    while (text && *text) {
+        size_t n = strcspn(text, "\n");
+        json_t *o = json_loadb(text, n, 0, NULL);
+
+        if (json_is_object(o))
+            json_array_append(all, o);
+        json_decref(o);
+        text += n + (text[n] == '\n');
+    }
+    return all;
+}
+
+/* ---- written down by a rejoin ---- */
+
+int loss_before(struct run *r, const struct step *s, const struct plan_store *there, struct err *err)
+{
+    const char *const argv[] = { "branch", "list", "--store", there->path, NULL };
+    char path[PATH_MAX + 128], *text = NULL;
+    int rc;
+
+    path_of(path, r, "branches", there->h.name);
+    if (access(path, F_OK) == 0)
+        return 0;
+    rc = site_spare_text(&r->view, s->other, argv, ASK_MS, LIST_MAX, &text, err);
+    if (rc == 0)
+        rc = keep(path, text ? text : "", text ? strlen(text) : 0, err);
+    free(text);
+    return rc > 0 ? ERR_UNKNOWN : rc;
+}
+
+static bool named(const json_t *list, const char *name)
+{
+    size_t i;
+    json_t *o;
+
+    json_array_foreach(list, i, o)
+        if (strcmp(item_text(o, "name"), name) == 0)
+            return true;
+    return false;
+}
+
+/* The branch that was not there before; NULL: none. Borrowed. */
+static const json_t *new_branch(const json_t *before, const json_t *now)
+{
+    size_t i;
+    json_t *o;
+
+    json_array_foreach(now, i, o)
+        if (!named(before, item_text(o, "name")))
+            return o;
+    return NULL;
+}
+
+static int put_manifest(struct run *r, const struct step *s, const struct plan_store *there, const char *branch, json_t *lost, struct err *err)
+{
+    const char *const argv[] = { "branch", "show", branch, "--store", there->path, NULL };
+    char path[PATH_MAX + 128], hash[SEAL_HASH_TEXT], *text = NULL;
+    json_t *all, *o;
+    uint64_t bytes = 0;
+    size_t i;
+    int rc = site_spare_text(&r->view, s->other, argv, ASK_MS, MANIFEST_MAX, &text, err);
+
+    path_of(path, r, "lost", there->h.name);
+    if (rc == 0 && text && strlen(text) >= MANIFEST_MAX - 1)
+        rc = err_set(err, ERR_TOOLONG, "its list is longer than %d MiB", MANIFEST_MAX >> 20);
+    if (rc == 0)
+        rc = keep(path, text ? text : "", text ? strlen(text) : 0, err);
+    if (rc == 0) {
+        all = lines_of(text);
+        json_array_foreach(all, i, o)
+            bytes += item_u64(o, "size_after_bytes");
+        json_object_set_new(lost, "files", json_integer((json_int_t)json_array_size(all)));
+        json_object_set_new(lost, "bytes", json_integer((json_int_t)bytes));
+        seal_hash(text ? text : "", text ? strlen(text) : 0, hash);
+        json_object_set_new(lost, "manifest_sha256", json_string(hash));
+        json_decref(all);
+    }
+    free(text);
+    return rc;
+}
+
+/* When the last change of a branch was made, as its log has it: that it was opened again later is none. "" where it has no say. */
+static int last_change(struct run *r, const struct step *s, const char *dir, char out[40], struct err *err)
+{
+    const char *const argv[] = { "log", "--store", dir, "--limit", "1", "", NULL };
+    json_t *o = NULL;
+    int rc = site_spare(&r->view, s->other, argv, ASK_MS, &o, err);
+
+    snprintf(out, 40, "%s", item_text(o, "time"));
+    json_decref(o);
+    return rc;
+}
+
+void loss_after(struct run *r, const struct step *s, const struct plan_store *there, json_t *more)
+{
+    const char *const argv[] = { "branch", "list", "--store", there->path, NULL };
+    char path[PATH_MAX + 128], *was, *text = NULL;
+    json_t *before, *now, *lost = json_object();
+    const json_t *b;
+    struct err why = { 0 };
+    size_t len = 0;
+    int rc = site_spare_text(&r->view, s->other, argv, ASK_MS, LIST_MAX, &text, &why);
+
+    path_of(path, r, "branches", there->h.name);
+    was = read_all(path, &len);
+    before = lines_of(was);
+    now = lines_of(text);
+    b = new_branch(before, now);
+    json_object_set_new(lost, "store", json_string(there->h.name));
+    json_object_set_new(lost, "site", json_string(s->other->h.name));
+    json_object_set_new(lost, "branch", b ? json_string(item_text(b, "name")) : json_null());
+    if (rc == 0 && b) {
+        const char *parted = item_text(b, "parted");
+        char ends[40];
+
+        rc = last_change(r, s, item_text(b, "directory"), ends, &why);
+        json_object_set_new(lost, "parted", json_string(parted));
+        json_object_set_new(lost, "ends", json_string(ends));
+        if (record_parse_ms(parted) >= 0 && record_parse_ms(ends) >= record_parse_ms(parted))
+            json_object_set_new(lost, "ms", json_integer(record_parse_ms(ends) - record_parse_ms(parted)));
+        rc = rc ? rc : put_manifest(r, s, there, item_text(b, "name"), lost, &why);
+    }
+    if (rc) {
+        json_object_set_new(lost, "unknown", json_string(why.msg));
+        out_warn("site %s, store %s: what was lost is kept, but could not be listed: %s", s->other->h.name, there->h.name, why.msg);
+    }
+    json_object_set_new(more, "lost", lost);
+    json_decref(before);
+    json_decref(now);
+    free(was);
+    free(text);
+}
+
+/* ---- read ---- */
+
+struct finding { const struct run *of; char id[80]; };
+
+/* The first rejoin of that plan after it, with no failover of it in between. */
+static int find_rejoin(void *arg, const char *site, const char *id)
+{
+    struct finding *f = arg;
+    struct run *r = NULL;
+    struct err why = { 0 };
+
+    if (f->id[0] || strcmp(site, f->of->here->h.name) != 0 || strcmp(id, f->of->id) <= 0 || run_open(site, id, false, &r, &why))
+        return 0;
+    if (strcmp(r->plan->h.name, f->of->plan->h.name) == 0 && r->kind != RUN_SWITCHOVER)
+        snprintf(f->id, sizeof f->id, "%s", r->kind == RUN_REJOIN ? id : "-");
+    run_close(r);
+    return 0;
+}
+
+struct gather { json_t *all; const char *dir; };
+
+static int gather_line(void *arg, const json_t *line)
+{
+    struct gather *g = arg;
+    json_t *lost = json_object_get(line, "lost"), *o;
+
+    if (!json_is_object(lost) || strcmp(item_text(line, "event"), "done") != 0)
+        return 0;
+    o = json_copy(lost);
+    json_object_set_new(o, "directory", json_string(g->dir));
+    json_array_append_new(g->all, o);
+    return 0;
+}
+
+json_t *loss_of(const struct run *r, struct err *err)
+{
+    struct finding f = { .of = r };
+    struct gather g = { json_array(), NULL };
+    struct run *rejoin = NULL;
+    uint64_t lines;
+    int rc = 0;
+
+    if (r->kind == RUN_FAILOVER)
+        (void)run_each(find_rejoin, &f);
+    else if (r->kind == RUN_REJOIN)
+        snprintf(f.id, sizeof f.id, "%s", r->id);
+    if (f.id[0] && f.id[0] != '-')
+        rc = run_open(r->here->h.name, f.id, false, &rejoin, err);
+    if (rc == 0 && rejoin) {
+        g.dir = rejoin->dir;
+        rc = record_verify(rejoin->dir, r->here->key ? r->here->key : seal_public(r->seal), gather_line, &g, &lines, err);
+    }
+    run_close(rejoin);
+    if (rc == 0)
+        return g.all;
+    json_decref(g.all);
+    return NULL;
+}
+
+int loss_manifest(const json_t *lost, void (*fn)(void *arg, const json_t *line), void *arg, struct err *err)
+{
+    char path[PATH_MAX + 128], hash[SEAL_HASH_TEXT] = "", *text;
+    json_t *all, *o;
+    size_t len = 0, i;
+
+    if (!*item_text(lost, "manifest_sha256"))
+        return 0;
+    snprintf(path, sizeof path, "%s/out/lost.%.80s", item_text(lost, "directory"), item_text(lost, "store"));
+    text = read_all(path, &len);
+    if (text)
+        seal_hash(text, len, hash);
+    if (strcmp(hash, item_text(lost, "manifest_sha256")) != 0) {
+        free(text);
+        return err_set(err, ERR_DAMAGE, "%s: expected the list with the hash %.16s... that the record names, found %.16s%s", path, item_text(lost, "manifest_sha256"), text ? hash : "none", text ? "..." : "");
+    }
+    all = lines_of(text);
+    json_array_foreach(all, i, o)
+        fn(arg, o);
+    json_decref(all);
+    free(text);
+    return 0;
+}
+
+int64_t loss_ms(const json_t *all)
+{
+    int64_t longest = json_array_size(all) ? 0 : -1;
+    size_t i;
+    json_t *o;
+
+    json_array_foreach(all, i, o) {
+        if (json_object_get(o, "unknown") || (!json_is_null(json_object_get(o, "branch")) && !json_object_get(o, "ms")))
+            return -1;
+        if ((int64_t)item_u64(o, "ms") > longest)
+            longest = (int64_t)item_u64(o, "ms");
+    }
+    return longest;
+}
