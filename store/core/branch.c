@@ -82,14 +82,21 @@ int branch_write_pair(struct io *io, const char *in, const char *name, const uin
 static void list_all(struct retained *r, uint64_t parted)
 {
     uint32_t n = 0;
+    bool point = parted == 0;            /* not known */
 
-    r->horizon = r->horizon < parted ? r->horizon : parted;      /* no record lies between the two */
+    for (uint32_t i = 0; i < r->n && !point; i++)
+        point = r->point[i].lsn == parted;
+    if (!point && r->horizon > parted)
+        r->horizon = parted;             /* no record lies between the two: it could not have gone back otherwise */
     r->listed = r->horizon;
     r->leaving = 0;
     r->leaving_age_ns = 0;
-    for (uint32_t i = 0; i < r->n; i++)
+    for (uint32_t i = 0; i < r->n; i++) {
+        if (r->point[i].kind == RETAIN_KEPT)
+            r->point[i].until_ns = 0;
         if (r->point[i].kind != RETAIN_KEPT || r->point[i].lsn < r->listed)
             r->point[n++] = r->point[i];
+    }
     r->n = n;
 }
 
@@ -131,7 +138,7 @@ static int write_super(struct io *io, const char *in, const char *dir, const str
     standbys_none(sb);
     role_fence_clear(sb);
     snprintf(key, sizeof key, "%" PRIu64, parted);
-    rc = super_config_set(sb, BRANCH_PARTED, key, err);
+    rc = super_config_set(sb, BRANCH_PARTED, parted != 0 ? key : NULL, err);
     super_encode(sb, buf);
     if (rc == 0)
         rc = branch_write_pair(io, in, "super", buf, SUPER_FILE_BYTES, err);

@@ -10,7 +10,7 @@
 #include "store/core/rewind.h"
 #include "store/core/store.h"
 
-/* A setting of a branch: the LSN of the last record that the store around it has, too. */
+/* A setting of a branch: the LSN of the last record that the store around it has, too; where the moment behind it was not whole any more, of one before it; missing where none was. */
 #define BRANCH_PARTED "parted"
 
 /*

@@ -319,6 +319,20 @@ int64_t rewind_last_clock(struct io *io, const struct super *sb)
     return ns;
 }
 
+uint64_t rewind_common(struct io *io, const struct super *sb, uint64_t fork)
+{
+    struct history_place p;
+    struct closed c;
+    uint64_t lsn = 0;
+
+    if (fork == 0 || closed_open(io, sb, &c, NULL) < 0)
+        return 0;
+    if (history_before(c.history, fork, &p, NULL) == 0)
+        lsn = p.lsn;
+    closed_release(&c);
+    return lsn;
+}
+
 /* With the lock: who had the store since the stream may have done more in it. */
 static int look_again(struct io *io, const struct super *sb, struct rewind *r, struct err *err)
 {

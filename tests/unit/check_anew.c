@@ -3,6 +3,7 @@
  * cut off at any call.
  */
 #include "store/core/anew.h"
+#include "store/core/branch.h"
 #include "store/core/retain.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
@@ -109,6 +110,26 @@ static void open_it(struct teststore *t)
     ck_assert_msg(store_open(simio_io(t->sim), NULL, &t->opt, &t->s, NULL, &err) == 0, "%s", err.msg);
 }
 
+/* Where they parted: the last moment of both that is whole there. */
+static void parted_there(struct io *io)
+{
+    struct super *sb = malloc(sizeof *sb);
+    struct retained r = { 0 };
+    char text[24] = "";
+    uint64_t lsn, to;
+    struct err err = { 0 };
+
+    ck_assert_msg(super_read(io, sb, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(retained_read(io, sb->lineage, &r, NULL, &err), 0);
+    lsn = super_config_get(sb, BRANCH_PARTED, text, sizeof text) > 0 ? strtoull(text, NULL, 10) : 0;
+    to = r.horizon < both_end ? both_end : 0;
+    for (uint32_t i = 0; i < r.n; i++)
+        to = r.point[i].lsn < both_end && r.point[i].lsn >= to ? r.point[i].lsn + 1 : to;
+    ck_assert_msg(to == 0 ? lsn == 0 : lsn < both_end && lsn >= (to == both_end ? r.horizon : to - 1), "horizon @%lu, both have up to @%lu: parted @%lu", (unsigned long)r.horizon, (unsigned long)both_end, (unsigned long)lsn);
+    retained_release(&r);
+    free(sb);
+}
+
 /* Whatever both had once is in the branch, moment for moment; so is what the primary of before had beyond. */
 static void branch_is_whole(const char *name)
 {
@@ -124,6 +145,7 @@ static void branch_is_whole(const char *name)
 
     snprintf(dir, sizeof dir, "branches/%s", name);
     io = subio_new(simio_io(b.sim), dir);
+    parted_there(io);
     ck_assert_int_eq(kv_twin_open(disk, &opt.kv, &err), 0);
     ck_assert_msg(store_open(io, NULL, &opt, &s, NULL, &err) == 0, "%s", err.msg);
     for (unsigned i = 0; i < past.n; i++) {

@@ -42,6 +42,16 @@ static void fork_close(struct teststore *t)
     kv_twin_disk_free(t->disk);
 }
 
+/* As killed. */
+static void fork_drop(struct teststore *t)
+{
+    struct io *io = store_io(t->s);
+
+    store_drop(t->s);
+    io->ops->free(io);
+    kv_twin_disk_free(t->disk);
+}
+
 static struct fork make(struct teststore *t, const char *name)
 {
     struct fork f;
@@ -162,7 +172,7 @@ START_TEST(each_goes_on_by_itself)
     ts_is(&a, "two", "two");
     ts_is(&a, "ours", NULL);
     ts_is(&a, "more", "again");
-    store_drop(f.s);                     /* as killed: what recovery rewrites is its own */
+    fork_drop(&f);                       /* what recovery rewrites is its own */
     ts_reopen(&a, true);
     fork_open(&a, "f", &f);
     unchanged(w);
