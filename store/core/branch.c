@@ -3,7 +3,6 @@
 
 #include "store/core/core_internal.h"
 #include "store/core/role.h"
-#include "store/core/standby.h"
 #include "store/log/segment.h"
 
 #include <inttypes.h>
@@ -135,8 +134,7 @@ static int write_super(struct io *io, const char *in, const char *dir, const str
     sb->dev = dir != NULL ? st.dev : 0;
     sb->ino = dir != NULL ? st.ino : 0;
     sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, sb->durable);    /* those of which it has records */
-    standbys_none(sb);
-    role_fence_clear(sb);
+    role_alone(sb);
     snprintf(key, sizeof key, "%" PRIu64, parted);
     rc = super_config_set(sb, BRANCH_PARTED, parted != 0 ? key : NULL, err);
     super_encode(sb, buf);

@@ -151,6 +151,8 @@ static inline struct rec_bytes rec_text(const char *s)
 int  role_may_promote(struct store *s, struct err *err);
 /* role_uncommitted_put(sb, site): see store_uncommitted; NULL: not. In memory. role_followed(s, site, acked): that site acknowledged so much; mark_lock. */
 void role_uncommitted_put(struct super *sb, const uint8_t site[16]);
+/* role_alone(sb): of a copy that is to be a store of its own, a fork or a branch: what bound its original to other sites is nothing to it: standbys, leases, fences, what was under way. In memory. */
+void role_alone(struct super *sb);
 void role_followed(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_holds_tree(struct store *s, struct err *err);
 bool role_fence_get(const struct super *sb, struct epoch_row *by);
@@ -163,13 +165,14 @@ int  role_settle(struct store *s, bool keep_orphans, struct err *err);
 /* ---- lease.c ---- */
 
 /* lease_take(s): settings or role have changed, or were just read; under mark_lock, or sole owner. lease_holds(s): no lease is needed, or there is one. lease_wait_until(s): where there is none, so long
- * changes wait for one; lease_waits(s, until_ms): that is not yet over. lease_allows(s, err): store_lease_await was asked before a promotion: 0 or FENCED. lease_clear(sb): of a new primary, what it was told. */
+ * changes wait for one; lease_waits(s, until_ms): that is not yet over. lease_allows(s, err): store_lease_await was asked before a promotion: 0 or FENCED. lease_clear(sb): of a new primary, what it was told; lease_none(sb): and the setting. */
 void lease_take(struct store *s);
 bool lease_holds(struct store *s);
 uint64_t lease_wait_until(struct store *s);
 bool lease_waits(struct store *s, uint64_t until_ms);
 int  lease_allows(struct store *s, struct err *err);
 void lease_clear(struct super *sb);
+void lease_none(struct super *sb);
 
 /* ---- rewind.c ---- */
 

@@ -210,9 +210,7 @@ static int fill_super(struct store *s, const char *part, const struct history_pl
     sb->last_hash = p->hash;
     sb->segment_gen = log_newest(s->log) + 1;
     sb->created_wall_ns = io_wall_ns(s->io);
-    role_fence_clear(sb);
-    role_uncommitted_put(sb, NULL);
-    standbys_none(sb);
+    role_alone(sb);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         (void)super_config_set(sb, others[i], NULL, NULL);
     snprintf(text, sizeof text, "%" PRIu64, p->lsn);

@@ -217,6 +217,12 @@ void lease_clear(struct super *sb)
     (void)super_config_set(sb, in_key, NULL, NULL);
 }
 
+void lease_none(struct super *sb)
+{
+    lease_clear(sb);
+    (void)super_config_set(sb, lease_key, NULL, NULL);
+}
+
 int store_lease_await(struct store *s, bool unfenced, bool (*waiting)(void *arg, uint64_t left_ms), void *arg, struct err *err)
 {
     const char *name = s->dir != NULL ? s->dir : "store";

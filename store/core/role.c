@@ -140,6 +140,15 @@ void role_uncommitted_put(struct super *sb, const uint8_t site[16])
     (void)super_config_set(sb, uncommitted_key, site != NULL ? text : NULL, NULL);
 }
 
+void role_alone(struct super *sb)
+{
+    role_fence_clear(sb);
+    role_uncommitted_put(sb, NULL);
+    (void)super_config_set(sb, promote_at_key, NULL, NULL);
+    lease_none(sb);
+    standbys_none(sb);
+}
+
 bool store_uncommitted(struct store *s, uint8_t site[16])
 {
     char text[40] = "";
@@ -313,8 +322,6 @@ int role_holds_tree(struct store *s, struct err *err)
     if (log_head(s->log) < s->retained.horizon)      /* made of files that are ahead of its log: what it keeps is not all there yet */
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that has caught up, found its log to end @%" PRIu64 ", and what it keeps to begin @%" PRIu64,
                        name, log_head(s->log), s->retained.horizon);
-    if (lease_allows(s, err) < 0)
-        return ERR_FENCED;
     if (asof_ino(s->kv, UINT64_MAX, INO_ROOT, &root, NULL, NULL) < 0)
         return err_set(err, ERR_BOOTSTRAP, "%s: expected a standby that holds a tree, found one that was never sent any", name);
     return 0;
@@ -328,7 +335,9 @@ int role_may_promote(struct store *s, struct err *err)
         return err_set(err, ERR_ROFS, "%s: expected a standby, found a branch, which is for reading; `spare fork` makes a store of it", name);
     if (s->sb.role == ROLE_PRIMARY)
         return err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already", name);
-    return role_holds_tree(s, err);
+    int rc = lease_allows(s, err);
+
+    return rc < 0 ? rc : role_holds_tree(s, err);
 }
 
 /* It may come back, with what it had not shipped or without: what it lacks is held for it, as for any standby. */

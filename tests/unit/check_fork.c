@@ -189,14 +189,22 @@ END_TEST
 
 START_TEST(of_a_standby_and_shipped_itself)
 {
+    static const char *const bonds[] = { "lease-told", "lease-in", "promote-at", "uncommitted", "standby-from" };   /* the original's */
+    char text[24];
     struct teststore a, b, f, g;
     struct err err = { 0 };
     struct fork made;
 
     twosites_both(&a, &b);
+    for (size_t i = 0; i < sizeof bonds / sizeof *bonds; i++)
+        ck_assert_msg(store_config_set(b.s, bonds[i], "1", &err) == 0, "%s", err.msg);
     made = make(&b, "f");
     ck_assert_uint_ne(made.lsn, 0);
     fork_open(&b, "f", &f);
+    for (size_t i = 0; i < sizeof bonds / sizeof *bonds; i++) {
+        ck_assert_msg(store_config_get(f.s, bonds[i], text, sizeof text) <= 0, "%s=%s", bonds[i], text);
+        ck_assert_int_eq(store_config_set(b.s, bonds[i], NULL, &err), 0);
+    }
     ts_save(&f, "drilled", "here");
     ts_save(&a, "on", "there");
     ck_assert_msg(twosites_send(&a, &b, &err) == 0, "%s", err.msg);
