@@ -29,7 +29,7 @@ help() {
 		exits 0 "$SPARE" help "$c" && prints "^spare $c" && exits 0 "$SPARE" "$c" --help && prints "^spare $c" || return 1
 	done
 	# What is not built yet is not promised.
-	! "$SPARE" help | grep -qE 'spare (purge|drill|fork|bisect)'
+	! "$SPARE" help | grep -qE 'spare (purge|drill|bisect)'
 }
 check "help lists every command and none that is missing" help
 version() { exits 0 "$SPARE" version && prints '^spare [0-9]' && exits 0 "$SPARE" version --json && json_lines out; }
