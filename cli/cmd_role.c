@@ -24,8 +24,12 @@ int role_emit(void *arg, const char *type, const json_t *o, const void *bin, siz
     const char *why = json_object_get(o, "mount_why") ? "mount_why" : "missing";
 
     (void)bin, (void)len;
-    if (strcmp(type, "progress") == 0 && !out_interrupted)
+    if (strcmp(type, "progress") == 0 && json_object_get(o, "left_ms") && !a->lease_said) {
+        out_message("the primary may have a lease of this standby for %llu s more; promoting it when that is over", (unsigned long long)(item_u64(o, "left_ms") + 999) / 1000);
+        a->lease_said = true;
+    } else if (strcmp(type, "progress") == 0 && !out_interrupted) {
         session_progress(o);
+    }
     if (strcmp(type, "item") != 0)       /* an answer is taken also when it is too late to stop: what was done must be known */
         return out_interrupted ? ERR_INTR : 0;
     snprintf(a->role, sizeof a->role, "%s", item_text(o, "role"));

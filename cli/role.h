@@ -18,6 +18,7 @@ struct role_answer {
     uint64_t unfinished;        /* the moment whose tree it is not yet (promote --at), 0 */
     struct { uint64_t files, dirs, bytes, unchanged, removed, left, blocked; bool known; } restored;
     bool fits;                  /* promote, demote, show: the kernel lets through what the store takes */
+    bool lease_said;            /* promote: why it takes time */
     bool complete;              /* hand_over: the standby has everything */
 };
 
