@@ -1,6 +1,6 @@
 #!/bin/bash
 # dr.sh: the disaster recovery plan with two directories as sites: the order, failover, what refuses, commit and rollback, switchover and the way back, killed at every step and resumed, people
-# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (11), every so many-th line of the record is a kill point, and every
+# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (17), every so many-th line of the record is a kill point, and every
 # so many-th child that is begun (scripts/dr-kill takes each); ONLY, a pattern: only checks with such a name.
 set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
@@ -345,7 +345,7 @@ every() { # every LINE|CHILD COMMAND...: killed as the N-th line is made durable
 	local at killed=0 call=fdatasync
 	[ "$1" = LINE ] || call=setpgid
 	shift
-	for ((at = ${KILLS:-11}; at < 300; at += ${KILLS:-11})); do
+	for ((at = ${KILLS:-17}; at < 300; at += ${KILLS:-17})); do
 		before || return 1
 		ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 timeout 60 strace -qq -o /dev/null -e trace=$call -e inject=$call:signal=KILL:when=$at "$@" >kill.out 2>&1 </dev/null
 		local rc=$?
@@ -374,7 +374,7 @@ if have_strace; then
 		before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1 && returns && : >svc/slow; }
 		after() { serves a && exits 0 "$SPARE" dr report --site b && exits 0 "$SPARE" dr list && prints "rolled back"; }
 		check "rollback, killed at $at, and gone on with" every $what "$SPARE" dr rollback --site b --accept-loss any
-		[ "${KILLS:-11}" = 1 ] || continue
+		[ "${KILLS:-17}" = 1 ] || continue
 		before() { fresh && lost && dr failover b.st --site b --accept-loss any >/dev/null 2>&1; }
 		after() { serves b && exits 0 "$SPARE" dr report --site b && exits 0 "$SPARE" dr list && prints "committed"; }
 		check "commit, killed at $at, and gone on with" every $what "$SPARE" dr commit --site b
