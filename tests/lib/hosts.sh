@@ -79,11 +79,13 @@ host_files() {
 	[ ! -x "$2/sshd-auth" ] || echo "SshdAuthPath $2/sshd-auth"
 }
 
-# The first process: its disk in place, the others' out of sight, then sshd; it takes in what is left behind by others.
+# The first process: its disk in place, the others' out of sight, then sshd; it takes in what is left behind by others. It must not hold on to what
+# others have mounted: their stores would not be closed for as long as it lives.
 host_start() {
 	local h=$1 i net
 	unshare --net --uts --mount --pid --fork --kill-child --mount-proc bash -c '
 		h=$1 hosts=$2 dir=$3 sshd=$4
+		awk "/ - fuse/ { print \$5 }" /proc/self/mountinfo | tac | while read -r m; do umount -l "$m"; done
 		hostname "$h" && mount --bind "$hosts/$h" "$dir" && mount -t tmpfs -o mode=700 none "$hosts" && mount -t tmpfs -o mode=755 none /run && mkdir /run/sshd || exit 1
 		for f in passwd machine-id hosts; do mount --bind "$dir/etc/$f" "/etc/$f" || exit 1; done
 		ip link set lo up && cd / && : >"$dir/run/on" || exit 1
