@@ -110,7 +110,7 @@ frozen() {
 	until_true word $P Fenced 24 && wait $WRITER; WRITER=
 	grep -q '^errno' answered && spare $P umount m && n=$(grep -vc errno answered) && back $S $P f$1 "$held" "$n" && holds $P stood$1 other && mount_at $P
 }
-# Not in the ordinary suite: one run of six waited here without end on a loaded machine, and it is not known for what. scripts/sites has it.
+# Not in the ordinary suite: one run of six was cut off here after 200 s on a loaded machine, and it is not known what it waited for. scripts/sites has it.
 [ -z "${FREEZE-}" ] || check "a standby stands still: work goes on, and it catches up; the primary stands still: fenced when it wakes" rounds frozen
 planned() { # there and back, under writes that go on in between
 	local i from=1 t=$P
