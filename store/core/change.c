@@ -14,6 +14,11 @@
 
 enum { BURST_NS = 2000000000 };       /* quiet time that ends a burst */
 
+bool change_held_locked(const struct store *s)
+{
+    return s->hold && !(s->hold_passes && pthread_equal(s->hold_by, pthread_self()));
+}
+
 int change_begin(struct store *s, struct wait *wait)
 {
     struct wait own;
@@ -27,7 +32,7 @@ int change_begin(struct store *s, struct wait *wait)
         pthread_mutex_lock(&s->lock);
         if (atomic_load(&s->role) != ROLE_PRIMARY)       /* under the lock: when the role was left no record comes any more */
             return change_abort(s, ERR_FENCED);
-        bool leased = lease_holds(s), held = s->hold && !(s->hold_passes && pthread_equal(s->hold_by, pthread_self()));
+        bool leased = lease_holds(s), held = change_held_locked(s);
         if (!leased && (wait == NULL || !lease_waits(s, lease_wait_until(s))))
             return change_abort(s, ERR_FENCED);
         if (leased && !held && run_has_room_locked(s)) {

@@ -211,8 +211,9 @@ void run_nudge_locked(struct store *s, enum wait_kind kind);
  * change_begin(s, wait): take the lock for a change; fails (lock not held) with ROFS, POISONED, WAIT{BACKLOG}. change_more(s): for a further record of the same
  * request, which room for the first one was waited for; POISONED, FENCED. change_own(s): for a record by which the store itself takes up its role; POISONED.
  * change_commit(s, c, rec, data): append ${rec} (ino, flags and args set; data_len too) and apply it; releases the lock,
- * writes, waits for lower records. change_abort(s, rc): releases the lock and returns ${rc}.
+ * writes, waits for lower records. change_abort(s, rc): releases the lock and returns ${rc}. change_held_locked(s): changes of this thread are held (store_hold).
  */
+bool change_held_locked(const struct store *s);
 int change_begin(struct store *s, struct wait *wait);
 int change_more(struct store *s);
 int change_own(struct store *s);

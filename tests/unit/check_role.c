@@ -1,6 +1,7 @@
 /*
  * check_role: roles of a store that is open: promoted, fenced, demoted, held; and what is left of each after a cut at any call.
  */
+#include "store/core/core_internal.h"
 #include "store/core/lease.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
@@ -437,6 +438,29 @@ START_TEST(to_a_moment_cut_off_at_any_call)
 }
 END_TEST
 
+/* More changes than may wait for the index at a time: who holds changes for a moment's tree waits for room, and for nothing else. */
+START_TEST(to_a_moment_with_more_than_the_backlog)
+{
+    struct restore_stats st;
+    struct err err = { 0 };
+    char name[24];
+    uint64_t at;
+
+    both();
+    at = end_of(&b);
+    for (unsigned i = 0; i < BACKLOG_OPS + 100; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        ck_assert_int_eq(ts_try_create(&a, name), 0);
+    }
+    ck_assert_int_eq(twosites_send(&a, &b, &err), 0);
+    ck_assert(there(&b, "0"));
+    ck_assert_msg(store_promote_at(b.s, &b.who, at, "x", false, NULL, NULL, &st, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(st.removed, BACKLOG_OPS + 100);
+    ck_assert(!there(&b, "0"));
+    neither();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("role");
@@ -461,6 +485,7 @@ int main(void)
     tcase_add_test(t, held_changes_wait_and_are_refused);
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 3);
     tcase_add_test(c, to_a_moment_cut_off_at_any_call);
+    tcase_add_test(c, to_a_moment_with_more_than_the_backlog);
     suite_add_tcase(s, t);
     suite_add_tcase(s, c);
     srunner_run_all(sr, CK_ENV);
