@@ -213,8 +213,13 @@ static int hand_over_here(struct switching *w, struct session *ses, struct peer 
 {
     json_t *req = session_request("ship");
     char host[256];
-    int r = peer_start(w->target, &w->peer, peer, err);
+    int r = session_call(ses, role_request("show"), role_emit, &w->a, err);
 
+    if (r == 0 && w->a.unfinished)
+        r = err_set(err, ERR_BUSY, "%s: its tree is not yet the one of @%llu; first `spare promote --at @%llu` goes on with it", w->p.store, (unsigned long long)w->a.unfinished,
+                    (unsigned long long)w->a.unfinished);
+    if (r == 0)
+        r = peer_start(w->target, &w->peer, peer, err);
     session_put_bytes(req, "target", w->target);
     json_object_set_new(req, "compress", json_boolean(peer_host(w->target, host, sizeof host) != NULL));
     if (r)
@@ -252,13 +257,15 @@ static int hook(const struct switching *w, const char *what, const char *command
 /* The store here is a standby by now: whatever happens, one command leads on from here, and one there. */
 static int promote_there(struct switching *w, struct err *err)
 {
+    /* the store here takes no changes any more, durably: nobody has to wait for the end of its lease */
+    static const char *const how[] = { "--commit", "--unfenced", NULL };
     struct err why = { 0 };
     int r = 0;
 
     if (!w->a.complete)
         r = err_set(&why, ERR_AWAY, "%s", w->a.why);
     if (r == 0)
-        r = peer_run(w->target, &w->peer, "promote", "--commit", &why);
+        r = peer_run(w->target, &w->peer, "promote", how, &why);
     if (r == 0)
         return 0;
     if (r > 0)

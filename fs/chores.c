@@ -36,6 +36,7 @@ struct chores {
     size_t n_reap;                               /* lock */
     struct timespec reap_at;                     /* lock: when those must be, where they stay fewer than BATCH */
     bool reap_due;                               /* lock: it is that late */
+    bool again;                                  /* lock: some could not be reaped for now: they are looked for in the table at reap_at */
     bool search;                                 /* lock: orphans to reap are in the table */
 };
 
@@ -209,10 +210,23 @@ static void inval_everything(struct fs *fs)
     }
 }
 
+static void try_again(struct chores *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->again = true;
+    reap_later_locked(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
 static void reap(struct fs *fs, const uint64_t *inos, size_t n)
 {
     int rc = store_reap(fs->store, inos, n, NULL);
 
+    /* changes are held, or the lease is out: that ends */
+    if ((rc == ERR_BUSY || rc == ERR_FENCED) && store_role(fs->store) == ROLE_PRIMARY) {
+        try_again(fs->chores);
+        return;
+    }
     if (rc < 0) {
         if (rc != ERR_POISONED && rc != ERR_ROFS && rc != ERR_FENCED)      /* a standby's are reaped by its primary */
             fs_log("reaping %zu unlinked files: %s", n, err_text(rc));
@@ -260,8 +274,8 @@ static bool round_locked(struct chores *c)
             reap_later_locked(c);
         pthread_mutex_unlock(&c->lock);
         reap(c->fs, inos, n);
-    } else if (c->search) {
-        c->search = false;
+    } else if (c->search || (c->again && c->reap_due)) {
+        c->search = c->again = false;
         pthread_mutex_unlock(&c->lock);
         reap_found(c->fs);
     } else {
@@ -283,7 +297,7 @@ static void *chores_main(void *arg)
             continue;
         if (c->stopping)
             break;
-        if (c->n_reap == 0)
+        if (c->n_reap == 0 && !c->again)
             pthread_cond_wait(&c->wake, &c->lock);
         else
             c->reap_due = pthread_cond_timedwait(&c->wake, &c->lock, &c->reap_at) == ETIMEDOUT;

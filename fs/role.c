@@ -29,12 +29,16 @@ static void answers_are_mine(struct fs *fs)
 static int note_mount(struct fs *fs, struct err *err)
 {
     struct mem_head *h = mem_head(fs->mem);
+    uint64_t lsn = log_head(store_log(fs->store));
+    int rc;
 
     answers_are_mine(fs);
     if (h->mount_lsn != 0)
         return 0;
-    h->mount_lsn = log_head(store_log(fs->store));
-    return store_mounted(fs->store, h->mount_id, true, fs->o->dir, err);
+    rc = store_mounted(fs->store, h->mount_id, true, fs->o->dir, err);
+    if (rc == 0)
+        h->mount_lsn = lsn;
+    return rc;
 }
 
 int role_begin(struct fs *fs, struct err *err)

@@ -333,7 +333,8 @@ static void *control_main(void *arg)
         if ((p[1].revents & POLLIN) && read(sig, &si, sizeof si) == (ssize_t)sizeof si)
             asked_to_end(w);
         if (p[3].revents && read(w->fs.role_wake, &n, sizeof n) == (ssize_t)sizeof n) {
-            (void)role_fit(&w->fs, NULL);
+            if (!store_role_moves(w->fs.store))              /* its end wakes again; a promotion to a moment may take an hour, and there are others to answer to */
+                (void)role_fit(&w->fs, NULL);
             if (fs_changes(&w->fs))
                 replicate_now(w->replicate, NULL);       /* what a standby did not ship may be due */
         }

@@ -400,7 +400,7 @@ static int hand_over(struct run *r, const struct step *s, json_t *more, struct e
         return 0;
     /* Cut off between the two: everything is there, it only has no primary. */
     if (s->cut_off && to.reached && from.reached && !is_primary(&to) && !is_primary(&from)) {
-        const char *const argv[] = { "promote", "--commit", there(s)->path, NULL };
+        const char *const argv[] = { "promote", "--commit", "--unfenced", there(s)->path, NULL };
 
         return failed(site_spare(&r->view, s->other, argv, PROMOTE_MS, NULL, err), err);
     }

@@ -54,7 +54,7 @@
     X(POISONED, 32, EIO,          1, "a flush failed; nothing more is acknowledged") \
     X(WAIT,     33, EAGAIN,       1, "must wait (internal)")                  \
     X(MISS,     34, EAGAIN,       1, "not in memory (internal)")              \
-    X(FENCED,   35, EROFS,       24, "another site is primary")               \
+    X(FENCED,   35, EROFS,       24, "another site is primary, or its lease is out") \
     X(LOSTDATA, 36, EINVAL,      23, "refused, would lose data")              \
     X(TOOLONG,  37, E2BIG,        2, "too long")                              \
     X(UNKNOWN,  38, EIO,          1, "unknown failure")                       \

@@ -14,11 +14,6 @@
 
 enum { BURST_NS = 2000000000 };       /* quiet time that ends a burst */
 
-bool change_held_locked(const struct store *s)
-{
-    return s->hold && !(s->hold_passes && pthread_equal(s->hold_by, pthread_self()));
-}
-
 int change_begin(struct store *s, struct wait *wait)
 {
     struct wait own;
@@ -32,16 +27,20 @@ int change_begin(struct store *s, struct wait *wait)
         pthread_mutex_lock(&s->lock);
         if (atomic_load(&s->role) != ROLE_PRIMARY)       /* under the lock: when the role was left no record comes any more */
             return change_abort(s, ERR_FENCED);
-        bool leased = lease_holds(s), held = change_held_locked(s);
+        bool leased = lease_holds(s), held = s->hold && !(s->hold_passes && pthread_equal(s->hold_by, pthread_self()));
         if (!leased && (wait == NULL || !lease_waits(s, lease_wait_until(s))))
             return change_abort(s, ERR_FENCED);
         if (leased && !held && run_has_room_locked(s)) {
             s->leased = true;
             return 0;
         }
-        if (held && wait == NULL)        /* a command may hold locks that the one who holds changes needs */
-            return change_abort(s, ERR_BUSY);
-        *w = leased ? (struct wait){ WAIT_BACKLOG, 0 } : (struct wait){ WAIT_LEASE, lease_wait_until(s) };
+        /*
+         * A command may hold locks that the one who holds changes needs. So may the kernel, of a request: where somebody makes changes of his own meanwhile (a promotion to a moment), and the
+         * kernel is told of them, nobody waits for him; until a moment ago it was a standby, which took none.
+         */
+        if (held && (wait == NULL || s->hold_passes))
+            return change_abort(s, wait == NULL ? ERR_BUSY : ERR_FENCED);
+        *w = !leased ? (struct wait){ WAIT_LEASE, lease_wait_until(s) } : (struct wait){ held ? WAIT_HOLD : WAIT_BACKLOG, 0 };
         run_nudge_locked(s, w->kind);
         pthread_mutex_unlock(&s->lock);
         if (wait != NULL)

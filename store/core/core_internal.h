@@ -7,6 +7,7 @@
 #ifndef STORE_CORE_CORE_INTERNAL_H
 #define STORE_CORE_CORE_INTERNAL_H
 
+#include "store/base/lease.h"
 #include "store/core/nohistory.h"
 #include "store/core/store.h"
 #include "store/index/asof.h"
@@ -48,10 +49,13 @@ struct store {
     struct super sb;                /* mark_lock */
     _Atomic uint32_t role;          /* enum super_role; changed under role_lock and lock. What is in force: the superblock follows, or was first (role.h) */
     bool hold;                      /* lock; changes wait */
+    _Atomic uint32_t met;           /* the highest number of an epoch of others that was met since the store was opened */
     bool hold_passes;               /* lock; but those of this thread do not */
     pthread_t hold_by;
     bool leased;                    /* lock; the change under way is one that needs a lease, where there are any */
     _Atomic uint64_t lease_until;   /* ms of boot time: changes are taken until then; UINT64_MAX: no lease is needed (lease.h) */
+    pthread_mutex_t lease_lock;     /* a leaf; guards the two below: streams ask each turn, and mark_lock is held for long */
+    struct lease lease_asked, lease_told;    /* as the settings have them */
     uint64_t promised_ms;           /* mark_lock; the same clock: not promoted before */
     bool lease_taken, lease_awaited;    /* mark_lock; settings were looked at; a promotion is near, and nothing is promised any more */
     pthread_mutex_t role_lock;      /* one change of role at a time, and none while records are taken; before all others */
@@ -173,6 +177,9 @@ bool lease_waits(struct store *s, uint64_t until_ms);
 int  lease_allows(struct store *s, struct err *err);
 void lease_clear(struct super *sb);
 void lease_none(struct super *sb);
+/* lease_is_in(setting): lease_take is due when that one has changed. lease_unset(sb): the setting goes; where it comes back one begins anew. */
+bool lease_is_in(const char *setting);
+void lease_unset(struct super *sb);
 
 /* ---- rewind.c ---- */
 
@@ -208,12 +215,11 @@ void run_nudge_locked(struct store *s, enum wait_kind kind);
 /* ---- change.c: the way of every change ---- */
 
 /*
- * change_begin(s, wait): take the lock for a change; fails (lock not held) with ROFS, POISONED, WAIT{BACKLOG}. change_more(s): for a further record of the same
+ * change_begin(s, wait): take the lock for a change; fails (lock not held) with ROFS, POISONED, FENCED, BUSY, WAIT{BACKLOG, HOLD, LEASE}. change_more(s): for a further record of the same
  * request, which room for the first one was waited for; POISONED, FENCED. change_own(s): for a record by which the store itself takes up its role; POISONED.
  * change_commit(s, c, rec, data): append ${rec} (ino, flags and args set; data_len too) and apply it; releases the lock,
- * writes, waits for lower records. change_abort(s, rc): releases the lock and returns ${rc}. change_held_locked(s): changes of this thread are held (store_hold).
+ * writes, waits for lower records. change_abort(s, rc): releases the lock and returns ${rc}.
  */
-bool change_held_locked(const struct store *s);
 int change_begin(struct store *s, struct wait *wait);
 int change_more(struct store *s);
 int change_own(struct store *s);

@@ -40,7 +40,7 @@ int lease_parse(const char *text, uint32_t *ms, char *target, size_t cap, struct
     return 0;
 }
 
-/* ---- what is asked for, and what was told; under mark_lock ---- */
+/* ---- what is asked for, and what was told: in the settings; under mark_lock ---- */
 
 static void asked_for(struct store *s, struct lease *out)
 {
@@ -87,17 +87,28 @@ static bool gives(const struct store *s, const struct lease *l)
 void lease_take(struct store *s)
 {
     uint64_t now = now_ms(s);
-    struct lease l;
 
-    told(&s->sb, &l);
-    if (!s->lease_taken && l.ms > 0 && gives(s, &l))     /* when it acknowledged last is not known */
-        s->promised_ms = now + lease_promise_ms(l.ms);
+    pthread_mutex_lock(&s->lease_lock);
+    told(&s->sb, &s->lease_told);
+    if (!s->lease_taken && s->lease_told.ms > 0 && gives(s, &s->lease_told))     /* when it acknowledged last is not known */
+        s->promised_ms = now + lease_promise_ms(s->lease_told.ms);
     s->lease_taken = true;
-    asked_for(s, &l);
-    if (l.ms == 0 || s->sb.role != ROLE_PRIMARY || begun_in(&s->sb) != s->sb.epochs[s->sb.n_epochs - 1].number)
+    asked_for(s, &s->lease_asked);
+    if (s->lease_asked.ms == 0 || s->sb.role != ROLE_PRIMARY || begun_in(&s->sb) != s->sb.epochs[s->sb.n_epochs - 1].number)
         atomic_store(&s->lease_until, UINT64_MAX);
     else if (atomic_load(&s->lease_until) == UINT64_MAX)
         atomic_store(&s->lease_until, now);              /* one may come: changes wait for it */
+    pthread_mutex_unlock(&s->lease_lock);
+}
+
+bool lease_is_in(const char *setting)
+{
+    return strncmp(setting, lease_key, sizeof lease_key - 1) == 0 || strncmp(setting, "standby-", 8) == 0;
+}
+
+void lease_unset(struct super *sb)
+{
+    (void)super_config_set(sb, in_key, NULL, NULL);
 }
 
 bool lease_holds(struct store *s)
@@ -121,54 +132,74 @@ bool lease_waits(struct store *s, uint64_t until_ms)
 
 void store_lease(struct store *s, struct lease *out)
 {
-    pthread_mutex_lock(&s->mark_lock);
-    if (store_role(s) == ROLE_PRIMARY)
-        asked_for(s, out);
-    else
-        told(&s->sb, out);
-    pthread_mutex_unlock(&s->mark_lock);
+    pthread_mutex_lock(&s->lease_lock);
+    *out = store_role(s) == ROLE_PRIMARY ? s->lease_asked : s->lease_told;
+    pthread_mutex_unlock(&s->lease_lock);
 }
 
 enum lease_state store_lease_state(struct store *s, uint64_t *left_ms)
 {
     enum lease_state st = LEASE_NONE;
     uint64_t until, now;
-    struct lease l;
 
-    pthread_mutex_lock(&s->mark_lock);
+    pthread_mutex_lock(&s->lease_lock);
     now = now_ms(s);
     until = atomic_load(&s->lease_until);
-    asked_for(s, &l);
-    if (store_role(s) == ROLE_PRIMARY && l.ms > 0)
+    if (store_role(s) == ROLE_PRIMARY && s->lease_asked.ms > 0)
         st = until == UINT64_MAX ? LEASE_TO_COME : now < until ? LEASE_HELD : LEASE_OUT;
     *left_ms = st == LEASE_HELD ? until - now : 0;
-    pthread_mutex_unlock(&s->mark_lock);
+    pthread_mutex_unlock(&s->lease_lock);
     return st;
+}
+
+/* What a lease rests on: into both copies, since one that rots must not take it along. */
+static int note(struct store *s, const char *key, const char *value, struct err *err)
+{
+    int rc = store_config_set(s, key, value, err);
+
+    return rc < 0 ? rc : store_config_set(s, key, value, err);
 }
 
 /* ---- the primary's part ---- */
 
-void store_lease_renew(struct store *s, const uint8_t site[16], uint64_t until_ms)
+static bool is_asked_of(const struct store *s, const uint8_t site[16])
 {
-    uint64_t until;
-    struct lease l;
+    return atomic_load(&s->role) == ROLE_PRIMARY && s->lease_asked.ms > 0 && memcmp(s->lease_asked.site, site, 16) == 0;
+}
+
+/* The first of an epoch: that from now on one is needed is durable before it counts. */
+static int begin(struct store *s, const uint8_t site[16], uint64_t until_ms, struct err *err)
+{
     char text[16];
-    bool out = false;
+    int rc = 0;
 
     pthread_mutex_lock(&s->mark_lock);
-    asked_for(s, &l);
-    until = atomic_load(&s->lease_until);
-    if (store_role(s) == ROLE_PRIMARY && s->opt.writable && l.ms > 0 && memcmp(l.site, site, 16) == 0) {
+    if (s->opt.writable && is_asked_of(s, site) && atomic_load(&s->lease_until) == UINT64_MAX) {     /* (lease_take is under mark_lock, too) */
         snprintf(text, sizeof text, "%" PRIu32, s->sb.epochs[s->sb.n_epochs - 1].number);
-        if (until == UINT64_MAX && store_config_set(s, in_key, text, NULL) == 0)     /* durable before it counts */
+        rc = note(s, in_key, text, err);
+        if (rc == 0)
             atomic_store(&s->lease_until, until_ms);
-        else if (until != UINT64_MAX && until_ms > until)
-            atomic_store(&s->lease_until, until_ms);
-        out = until != UINT64_MAX && now_ms(s) >= until;
     }
     pthread_mutex_unlock(&s->mark_lock);
+    return rc;
+}
+
+int store_lease_renew(struct store *s, const uint8_t site[16], uint64_t until_ms, struct err *err)
+{
+    uint64_t until;
+    bool asked, out = false;
+
+    pthread_mutex_lock(&s->lease_lock);
+    until = atomic_load(&s->lease_until);
+    asked = is_asked_of(s, site);
+    if (asked && until != UINT64_MAX && until_ms > until) {
+        atomic_store(&s->lease_until, until_ms);
+        out = now_ms(s) >= until;
+    }
+    pthread_mutex_unlock(&s->lease_lock);
     if (out)
         run_progress(s);
+    return asked && until == UINT64_MAX ? begin(s, site, until_ms, err) : 0;
 }
 
 /* ---- the standby's ---- */
@@ -180,7 +211,7 @@ static int note_told(struct store *s, const struct lease *l, struct err *err)
 
     for (int i = 0; i < 16; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%02x", l->site[i]);
-    return store_config_set(s, told_key, l->ms > 0 ? text : NULL, err);
+    return note(s, told_key, l->ms > 0 ? text : NULL, err);
 }
 
 int store_lease_promise(struct store *s, const struct lease *l, uint32_t epoch, uint64_t until_ms, struct err *err)
@@ -241,6 +272,13 @@ int store_lease_await(struct store *s, bool unfenced, bool (*waiting)(void *arg,
     until = l.ms > 0 && gives(s, &l) && !unfenced ? s->promised_ms : 0;
     pthread_mutex_unlock(&s->mark_lock);
     while (rc == 0 && (now = now_ms(s)) < until) {
+        pthread_mutex_lock(&s->mark_lock);               /* another try may have ended, and one have begun since */
+        until = s->promised_ms;
+        if (!s->lease_awaited)
+            rc = err_set(err, ERR_BUSY, "%s: another promotion was under way, and did not come about; try again", name);
+        pthread_mutex_unlock(&s->mark_lock);
+        if (rc < 0 || now >= until)
+            continue;
         if (waiting != NULL && !waiting(arg, until - now))
             rc = err_set(err, ERR_INTR, "%s: interrupted; it is not promoted", name);
         else

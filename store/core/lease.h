@@ -9,9 +9,9 @@
  * The standby notes what it was told ("lease-told") before it acknowledges it. Opened anew it waits for the whole time, since nobody knows when it acknowledged last. A standby that was told that
  * another one gives the lease is not promoted, but with a person's word (${unfenced}) that the primary writes no more.
  *
- * Times: ms of CLOCK_BOOTTIME of this host, which goes on while it is suspended.
+ * Times: ms of CLOCK_BOOTTIME of this host, which goes on while it is suspended (but not while a virtual machine's host stops it).
  *
- * Locking: internal (mark_lock). Threads: any.
+ * Locking: internal (mark_lock; what streams ask each turn: a leaf). Threads: any.
  */
 #ifndef STORE_CORE_LEASE_H
 #define STORE_CORE_LEASE_H
@@ -27,8 +27,9 @@ int lease_parse(const char *text, uint32_t *ms, char *target, size_t cap, struct
 /* store_lease(s, out): of a primary, what it asks for (its site zero: that standby was never reached); else what it was told. */
 void store_lease(struct store *s, struct lease *out);
 
-/* store_lease_renew(s, site, until_ms): the standby of that site acknowledged: changes are taken until then. Nothing where it does not give the lease (any more), or this is no primary. */
-void store_lease_renew(struct store *s, const uint8_t site[16], uint64_t until_ms);
+/* store_lease_renew(s, site, until_ms, err): the standby of that site acknowledged: changes are taken until then. Nothing where it does not give the lease (any more), or this is no primary. TOOLONG, NOSPC, IO: that it has begun
+ * cannot be noted; it has not. */
+int store_lease_renew(struct store *s, const uint8_t site[16], uint64_t until_ms, struct err *err);
 
 /* store_lease_promise(s, l, epoch, until_ms, err): of a standby: its primary, of that epoch, says ${l}; durable on return, and no promotion before ${until_ms}. Errors: BUSY a promotion is under way, or a later
  * epoch is known here: none is given; IO, NOSPC. */

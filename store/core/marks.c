@@ -140,7 +140,10 @@ int store_mounted(struct store *s, uint64_t mount_id, bool mounted, const char *
     char host[256] = "";
     struct record rec = { .type = REC_MOUNT };
     (void)gethostname(host, sizeof host - 1);
-    int rc = change_begin(s, NULL);
+    /* part of taking up the role, or of leaving the mount: it waits for nobody's lease or hold */
+    int rc = s->opt.writable ? change_own(s) : ERR_ROFS;
+    if (rc == 0 && atomic_load(&s->role) != ROLE_PRIMARY)
+        rc = change_abort(s, ERR_FENCED);
     if (rc < 0)
         return err_set(err, rc, "mount record: %s", err_text(rc));
     rec.u.mount.id = mount_id;
@@ -169,10 +172,12 @@ int store_config_set(struct store *s, const char *name, const char *value, struc
     if (rc == 0) {
         *old = s->sb;
         rc = super_config_set(&s->sb, name, value, err);
+        if (rc == 0 && value == NULL && strcmp(name, "lease") == 0)
+            lease_unset(&s->sb);
         if (rc == 0 && (rc = super_write(s->io, &s->sb, err)) < 0)
             s->sb = *old;
     }
-    if (rc >= 0 && strcmp(name, "lease") == 0)
+    if (rc >= 0 && lease_is_in(name))
         lease_take(s);
     if (rc >= 0 && strcmp(name, "nohistory") == 0) {
         pthread_mutex_lock(&s->lock);

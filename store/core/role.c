@@ -23,6 +23,14 @@ uint32_t store_role(struct store *s)
     return atomic_load(&s->role);
 }
 
+bool store_role_moves(struct store *s)
+{
+    if (pthread_mutex_trylock(&s->role_lock) != 0)
+        return true;
+    pthread_mutex_unlock(&s->role_lock);
+    return false;
+}
+
 uint32_t store_role_settled(struct store *s)
 {
     uint32_t role;
@@ -110,20 +118,33 @@ uint32_t store_epoch_known(struct store *s)
 
 /* ---- changes ---- */
 
-static void hold(struct store *s, bool on, bool own_passes)
+/* One at a time: BUSY. */
+static int hold(struct store *s, bool own_passes)
 {
+    int rc = 0;
+
     pthread_mutex_lock(&s->lock);
-    s->hold = on;
-    s->hold_passes = own_passes;
-    s->hold_by = pthread_self();
+    if (s->hold)
+        rc = ERR_BUSY;
+    else
+        s->hold_passes = own_passes;
+    s->hold_by = rc == 0 ? pthread_self() : s->hold_by;
+    s->hold = true;
     pthread_mutex_unlock(&s->lock);
-    if (!on)
-        run_progress(s);
+    return rc;
 }
 
-void store_hold(struct store *s, bool on)
+int store_hold(struct store *s, struct err *err)
 {
-    hold(s, on, false);
+    return hold(s, false) == 0 ? 0 : err_set(err, ERR_BUSY, "%s: a switchover, or a promotion to a moment, is under way; try again when it is done", s->dir != NULL ? s->dir : "store");
+}
+
+void store_unhold(struct store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->hold = false;
+    pthread_mutex_unlock(&s->lock);
+    run_progress(s);
 }
 
 /* ---- a failover that is not final ---- */
@@ -281,10 +302,45 @@ static int note_fence(struct store *s, const struct epoch_row *by, struct err *e
     return rc;
 }
 
+/* Who looked meanwhile, and did not wait (store_role_moves), looks again. */
+static void role_unlock(struct store *s)
+{
+    pthread_mutex_unlock(&s->role_lock);
+    run_progress(s);
+}
+
+/* At once, whoever changes the role meanwhile: what is written down about it, and what else there is to do, waits for him. */
+static void take_no_more(struct store *s)
+{
+    uint32_t known = store_epoch_known(s);
+    bool end;
+
+    pthread_mutex_lock(&s->lock);
+    end = atomic_load(&s->role) == ROLE_PRIMARY && atomic_load(&s->met) > known;
+    if (end)
+        atomic_store(&s->role, ROLE_FENCED);
+    pthread_mutex_unlock(&s->lock);
+    if (end)
+        run_progress(s);
+}
+
+static void meet(struct store *s, uint32_t number)
+{
+    uint32_t known = store_epoch_known(s), met = atomic_load(&s->met);
+
+    if (number <= known || number > known + NUMBERS_SKIPPED_MAX)
+        return;
+    while (met < number && !atomic_compare_exchange_weak(&s->met, &met, number))
+        ;
+    take_no_more(s);
+}
+
 int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
 {
     int rc = 0;
 
+    if (s->opt.writable)
+        meet(s, by->number);
     pthread_mutex_lock(&s->role_lock);
     if (by->number > s->sb.epochs[s->sb.n_epochs - 1].number + NUMBERS_SKIPPED_MAX)
         rc = err_set(err, ERR_BADREC, "store: somebody speaks of epoch %" PRIu32 ", and here the newest is %" PRIu32 ": that is not believed", by->number,
@@ -295,7 +351,7 @@ int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
         rc = leave(s, ROLE_FENCED, by, err);
     else if (s->opt.writable)
         rc = note_fence(s, by, err);
-    pthread_mutex_unlock(&s->role_lock);
+    role_unlock(s);
     return rc;
 }
 
@@ -308,7 +364,7 @@ int store_demote(struct store *s, struct err *err)
         rc = err_set(err, ERR_ROFS, "%s: expected a store that has a role, found a branch, which is for reading", s->dir != NULL ? s->dir : "store");
     else if (store_role(s) != ROLE_STANDBY || s->sb.role != ROLE_STANDBY)
         rc = leave(s, ROLE_STANDBY, NULL, err);
-    pthread_mutex_unlock(&s->role_lock);
+    role_unlock(s);
     return rc;
 }
 
@@ -396,7 +452,7 @@ int store_promote(struct store *s, const char *reason, bool keep_orphans, struct
 
     pthread_mutex_lock(&s->role_lock);
     rc = promote_locked(s, 0, reason, keep_orphans, err);
-    pthread_mutex_unlock(&s->role_lock);
+    role_unlock(s);
     return rc;
 }
 
@@ -407,25 +463,46 @@ uint64_t store_promote_unfinished(struct store *s)
     return store_config_get(s, promote_at_key, text, sizeof text) > 0 ? strtoull(text, NULL, 10) : 0;
 }
 
-/* Whoever waits for the role (store_role_settled) and for changes waits until the tree is the one of then. */
+/* It goes on with another moment than it began with. */
+static int note_moment(struct store *s, uint64_t at, struct err *err)
+{
+    char text[24];
+
+    snprintf(text, sizeof text, "%" PRIu64, at);
+    return store_config_set(s, promote_at_key, text, err);
+}
+
+/* Whoever waits for the role (store_role_settled) waits until the tree is the one of then. */
 int store_promote_at(struct store *s, const struct caller *c, uint64_t at, const char *reason, bool keep_orphans, void (*progress)(void *arg, const struct restore_stats *st),
                      void *arg, struct restore_stats *st, struct err *err)
 {
     const char *name = s->dir != NULL ? s->dir : "store";
     struct err why = { 0 };
+    uint64_t was = store_promote_unfinished(s);
+    bool held = false;
     int rc = 0;
 
     pthread_mutex_lock(&s->role_lock);
-    hold(s, true, true);
-    if (store_role(s) != ROLE_PRIMARY)
-        rc = promote_locked(s, at, reason, keep_orphans, err);
-    else if (store_promote_unfinished(s) == 0)
+    if (store_role(s) == ROLE_PRIMARY && was == 0)
         rc = err_set(err, ERR_INVAL, "%s: expected a standby, found a store that is primary already; `spare restore` brings back what a tree was", name);
+    if (rc == 0) {
+        rc = hold(s, true);
+        held = rc == 0;
+        if (rc < 0)
+            err_set(err, rc, "%s: a switchover is under way; try again when it is done", name);
+    }
+    if (rc == 0 && store_role(s) != ROLE_PRIMARY) {
+        rc = promote_locked(s, at, reason, keep_orphans, err);
+        take_no_more(s);                 /* a later epoch may have been met while the role was none to lose */
+    } else if (rc == 0 && was != at) {
+        rc = note_moment(s, at, err);
+    }
     if (rc == 0 && (rc = restore_path(s, c, at, "", "", true, progress, arg, st, &why)) < 0)
         err_set(err, rc, "%s: is the primary now, but its tree is not yet the one of @%" PRIu64 ": %.300s; `spare promote --at @%" PRIu64 " %s` goes on with it", name, at, why.msg, at, name);
     if (rc == 0)
         rc = store_config_set(s, promote_at_key, NULL, err);
-    hold(s, false, false);
-    pthread_mutex_unlock(&s->role_lock);
+    role_unlock(s);
+    if (held)
+        store_unhold(s);
     return rc;
 }

@@ -29,10 +29,10 @@ int store_promote(struct store *s, const char *reason, bool keep_orphans, struct
 
 /*
  * store_promote_at(s, c, at, reason, keep_orphans, progress, arg, st, err): the same, and then the live tree is made what it was at the listed moment ${at}, as a series of ordinary records
- * (restore_path with delete_extra: what came after stays in history; what is hidden is not touched). Until that is over every other change waits (store_hold), and so does who asks for the role
+ * (restore_path with delete_extra: what came after stays in history; what is hidden is not touched). Until that is over every other change is refused (FENCED; of commands BUSY), and who asks for the role waits
  * (store_role_settled): a mount turns writable with the tree of then. Cut off in between it is a primary whose tree is neither the one nor the other; store_promote_unfinished(s) is then the moment, else 0,
  * and the same call, also with another moment, goes on; a primary where nothing is unfinished is INVAL. Progress, *${st}: as of restore_path.
- * Errors: those of store_promote, then nothing was changed; those of restore_path, said as such: then it is the primary.
+ * Errors: those of store_promote, and BUSY a switchover is under way, then nothing was changed; those of restore_path, said as such: then it is the primary.
  */
 int store_promote_at(struct store *s, const struct caller *c, uint64_t at, const char *reason, bool keep_orphans, void (*progress)(void *arg, const struct restore_stats *st),
                      void *arg, struct restore_stats *st, struct err *err);
@@ -55,16 +55,18 @@ int  store_demote(struct store *s, struct err *err);
 bool store_uncommitted(struct store *s, uint8_t site[16]);
 int  store_commit(struct store *s, struct err *err);
 
-/* store_hold(s, on): changes wait (as for a full backlog) until this is lifted, or the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused
- * at once (BUSY). */
-void store_hold(struct store *s, bool on);
+/* store_hold(s, err): changes wait until store_unhold, or until the role is lost: then they are refused. Those of commands, which do not come again by themselves, are refused at once (BUSY). BUSY: somebody
+ * holds them already. */
+int  store_hold(struct store *s, struct err *err);
+void store_unhold(struct store *s);
 
 /* store_epoch_known(s): the highest number of an epoch that was heard of, with records or without. */
 uint32_t store_epoch_known(struct store *s);
 
-/* store_role(s): enum super_role. store_role_settled(s): the same, once a change that is under way is durable, or has failed. role_name(role): "primary", "standby", "fenced", "branch". */
+/* store_role(s): enum super_role. store_role_settled(s): the same, once a change that is under way is durable, or has failed. store_role_moves(s): one is under way; its end is progress. role_name(role): "primary", "standby", "fenced", "branch". */
 uint32_t store_role(struct store *s);
 uint32_t store_role_settled(struct store *s);
+bool     store_role_moves(struct store *s);
 const char *role_name(uint32_t role);
 
 #endif

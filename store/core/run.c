@@ -438,7 +438,12 @@ bool store_ready(struct store *s, const struct wait *w)
         return log_durable(s->log) >= w->addr;
     case WAIT_BACKLOG:
         pthread_mutex_lock(&s->lock);
-        ready = !change_held_locked(s) && run_has_room_locked(s);
+        ready = run_has_room_locked(s);
+        pthread_mutex_unlock(&s->lock);
+        return ready;
+    case WAIT_HOLD:
+        pthread_mutex_lock(&s->lock);
+        ready = !s->hold;
         pthread_mutex_unlock(&s->lock);
         return ready;
     case WAIT_LEASE:

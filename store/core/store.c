@@ -193,6 +193,7 @@ static void store_free(struct store *s)
     free(s->wounds);
     free(s->lacking);
     pthread_mutex_destroy(&s->role_lock);
+    pthread_mutex_destroy(&s->lease_lock);
     pthread_mutex_destroy(&s->drain_lock);
     pthread_mutex_destroy(&s->mark_lock);
     pthread_mutex_destroy(&s->reclaim_lock);
@@ -227,6 +228,7 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     pthread_mutex_init(&s->lacking_lock, NULL);
     pthread_mutex_init(&s->wounds_lock, NULL);
     pthread_mutex_init(&s->role_lock, NULL);
+    pthread_mutex_init(&s->lease_lock, NULL);
     pthread_mutex_init(&s->drain_lock, NULL);
     pthread_mutexattr_init(&again);
     pthread_mutexattr_settype(&again, PTHREAD_MUTEX_RECURSIVE);

@@ -51,8 +51,8 @@ struct caller {
     uint64_t *lsn_out;        /* if not NULL: set to the LSN between append and apply (slot bookkeeping) */
 };
 
-/* WAIT_REMOTE: until a standby has everything below addr; not the store's to know (fs/remote.h). WAIT_LEASE: for a lease, or until addr, ms of boot time (lease.h): over then without any progress. */
-enum wait_kind { WAIT_NONE, WAIT_APPLIED, WAIT_DURABLE, WAIT_BACKLOG, WAIT_REMOTE, WAIT_LEASE };
+/* WAIT_REMOTE: until a standby has everything below addr; not the store's to know (fs/remote.h). WAIT_HOLD: until changes are not held any more (store_hold). WAIT_LEASE: for a lease, or until addr, ms of boot time (lease.h): over then without any progress. */
+enum wait_kind { WAIT_NONE, WAIT_APPLIED, WAIT_DURABLE, WAIT_BACKLOG, WAIT_HOLD, WAIT_REMOTE, WAIT_LEASE };
 struct wait { enum wait_kind kind; uint64_t addr; };
 
 struct store_hooks {

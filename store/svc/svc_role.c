@@ -161,17 +161,6 @@ static bool has_all(const struct handing *h, uint64_t end, bool *live)
     return false;
 }
 
-/* It has not heard yet that none is asked for any more. */
-static bool gives_lease(const struct handing *h)
-{
-    struct link_info i;
-
-    for (unsigned k = 0; h->q->env->links && k < LINKS_MAX; k++)
-        if (link_table_get(h->q->env->links, k, &i) && i.sends && i.live && strcmp(i.name, h->target) == 0)
-            return i.lease_told;
-    return false;
-}
-
 /* Until the standby has everything below ${end}. */
 static int await_target(struct handing *h, uint64_t end, struct err *err)
 {
@@ -228,6 +217,14 @@ static int come_near(struct handing *h, struct err *err)
     return r;
 }
 
+/* Nobody else would know that its tree is not the one that was asked for. */
+static int whole_tree(struct svc_req *q, struct err *err)
+{
+    uint64_t at = store_promote_unfinished(q->s);
+
+    return at == 0 ? 0 : err_set(err, ERR_BUSY, "%s: its tree is not yet the one of @%" PRIu64 "; first `spare promote --at @%" PRIu64 "` goes on with it", store_dir(q->s), at, at);
+}
+
 /*
  * Three times the standby is waited for: with changes going on, so that it is near; with changes held, so that it has all; and once nothing is accepted any more, for
  * what a request that had begun before still wrote. Whatever fails before the last lets the work go on here.
@@ -245,27 +242,27 @@ static int hand_over(struct svc_req *q, struct err *err)
         r = svc_arg_u64(q, "timeout_ms", TIMEOUT_MS, &timeout, err);
     if (r == 0 && store_role(q->s) != ROLE_PRIMARY)
         r = err_set(err, ERR_FENCED, "%s: expected the primary, found a store that is %s", store_dir(q->s), role_name(store_role(q->s)));
-    if (r)
-        return r;
     h.until_ms = begun + timeout;
-    r = come_near(&h, err);
+    if (r == 0)
+        r = come_near(&h, err);
+    if (r == 0)
+        r = store_hold(q->s, err);
     if (r)
         return r;
     held = now_ms();
     if (h.until_ms > held + HOLD_MS)
         h.until_ms = held + HOLD_MS;
-    store_hold(q->s, true);
-    r = await_all(&h, err);
+    r = whole_tree(q, err);
+    if (r == 0)
+        r = await_all(&h, err);
     if (r == 0)
         r = store_demote(q->s, err);
     if (r) {
-        store_hold(q->s, false);
+        store_unhold(q->s);
         return r;
     }
     h.until_ms = now_ms() + HOLD_MS;
     (void)await_all(&h, &why);           /* what is missing is said, and is all here */
-    while (gives_lease(&h) && now_ms() < h.until_ms)     /* else it waits for the end of one before it is promoted */
-        pause_ms(POLL_MS);
     o = json_object();
     svc_put_text(o, "role", role_name(store_role(q->s)));
     svc_put_text(o, "target", target);

@@ -1,4 +1,5 @@
 /* svc_standby.c: the request that adds, removes, pauses and resumes standbys; how each is, in words and numbers. */
+#include "store/core/lease.h"
 #include "store/core/policy.h"
 #include "store/core/standby.h"
 #include "store/pack/history.h"
@@ -71,6 +72,18 @@ static int pause_all(struct svc_req *q, bool paused, struct err *err)
     return r || n > 0 ? r : err_set(err, ERR_NOENT, "expected a standby that a mount ships to, or one that fetches, found none; `spare standby add` adds one");
 }
 
+/* Without it the primary would soon take no changes, and nobody could give it another. */
+static bool gives_lease(struct svc_req *q, const char *target, struct err *err)
+{
+    char lease[STANDBY_TARGET_MAX + 64], giver[STANDBY_TARGET_MAX + 1];
+    uint32_t ms;
+
+    if (store_config_get(q->s, "lease", lease, sizeof lease) <= 0 || lease_parse(lease, &ms, giver, sizeof giver, NULL) < 0 || strcmp(giver, target) != 0)
+        return false;
+    (void)err_set(err, ERR_BUSY, "%s: gives %s its lease; first `spare config set %s lease=`", target, store_dir(q->s), store_dir(q->s));
+    return true;
+}
+
 int svc_op_standby(struct svc_req *q, struct err *err)
 {
     char target[STANDBY_TARGET_MAX + 1] = "";
@@ -89,7 +102,7 @@ int svc_op_standby(struct svc_req *q, struct err *err)
     if (strcmp(action, "add") == 0 || strcmp(action, "from") == 0)
         r = add(q, target, *action == 'f', err);
     else if (strcmp(action, "remove") == 0)
-        r = standby_forget(q->s, target, err);
+        r = gives_lease(q, target, err) ? err->code : standby_forget(q->s, target, err);
     else if (pause || strcmp(action, "resume") == 0)
         r = *target ? standby_pause(q->s, target, pause, err) : pause_all(q, pause, err);
     else

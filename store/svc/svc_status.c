@@ -111,7 +111,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
     json_t *o = json_object(), *list = json_array();
     struct svc_standbys all_of = { NULL, -1, 0 }, down = { NULL, -1, 0 };
     const char *state;
-    bool standby;
+    bool standby, fenced;
     char forked[24];
     uint8_t before[16];
     int64_t all;
@@ -126,10 +126,12 @@ int svc_op_status(struct svc_req *q, struct err *err)
         all_of.word = standby_word(q, &info, o, &all_of.exit);
     else
         all_of = down;
-    if (put_lease(q, o) || store_role(q->s) == ROLE_FENCED)
+    fenced = put_lease(q, o) || store_role(q->s) == ROLE_FENCED;
+    if (fenced)
         all_of = (struct svc_standbys){ "Fenced", all_of.rpo_s, 24 };
     if (store_uncommitted(q->s, before)) {
-        all_of.word = "Failed over, before commit";
+        if (!fenced)
+            all_of.word = "Failed over, before commit";
         svc_put_hex(o, "failed_over_from", before, sizeof before);
     }
     state = state_word(q, &info, &sp);

@@ -31,7 +31,6 @@ struct link_info {
     bool     booting;                   /* of a sender: the standby is being made, and not there yet */
     bool     caught;                    /* of a sender: it once acknowledged all that was durable when both sides had agreed */
     bool     stalled;                   /* ship_stalled; not while a limit holds back what is next */
-    bool     lease_told;                /* of a sender: the other side may believe that a lease is asked for */
     int64_t  behind_ns;                 /* of a receiver: since when there is more at the primary than is durable here, by the clock here; 0: there is not */
     int      end;                       /* why it ended: 0 as asked, else an err_code */
 };

@@ -459,7 +459,6 @@ static void report(struct shipping *h, bool now)
     h->made |= h->m.state == SHIP_LISTED || h->m.state == SHIP_MADE;
     i->caught |= h->met && h->m.acked >= h->agreed_durable;
     i->booting = h->made && !i->caught;
-    i->lease_told = h->m.lease_told;
     link_publish(&h->l);
     if (!now && h->m.now_ms - h->said_ms < PROGRESS_MS)
         return;
@@ -496,8 +495,8 @@ static int hear(struct shipping *h, struct err *err)
         if (h->m.state == SHIP_MADE)         /* files took their time */
             h->own.first = store_whole_from(h->l.s);
         ship_hear(&h->m, &h->msg);
-        if (h->m.lease_ms > h->lease_ms)
-            store_lease_renew(h->l.s, h->m.peer_site, h->lease_ms = h->m.lease_ms);
+        if (h->m.lease_ms > h->lease_ms && (rc = store_lease_renew(h->l.s, h->m.peer_site, h->lease_ms = h->m.lease_ms, err)) < 0)
+            return rc;
         if (h->msg.type == PROTO_WANT && h->m.state == SHIP_FILES && (rc = note_want(h, &h->msg.u.want, err)) < 0)
             return rc;
         if (h->m.supply_due && (rc = supplied(h, err)) < 0)

@@ -406,16 +406,24 @@ static int run_there(char *host, char *remote, const struct peer_options *opt, b
     return r;
 }
 
-int peer_run(const char *target, const struct peer_options *opt, const char *verb, const char *option, struct err *err)
+int peer_run(const char *target, const struct peer_options *opt, const char *verb, const char *const *options, struct err *err)
 {
-    char host[256], *q, *remote = NULL;
-    char *argv[] = { (char[]){ "spare" }, (char *)(uintptr_t)verb, (char *)(uintptr_t)option, (char[]){ "--" }, (char *)(uintptr_t)target, NULL };
+    enum { OPTIONS = 8 };
+    char host[256], words[256] = "", *q, *remote = NULL, *argv[OPTIONS + 5] = { (char[]){ "spare" }, (char *)(uintptr_t)verb };
     const char *store = peer_host(target, host, sizeof host);
+    size_t n = 2, len = 0;
+
+    for (; n < OPTIONS + 2 && *options && len < sizeof words; options++) {
+        len += (size_t)snprintf(words + len, sizeof words - len, " %s", *options);
+        argv[n++] = (char *)(uintptr_t)*options;
+    }
+    argv[n++] = (char[]){ "--" };
+    argv[n] = (char *)(uintptr_t)target;
 
     if (!store)
         return run("/proc/self/exe", argv, true, err);
     q = quoted(store);
-    if (!q || asprintf(&remote, "%s %s %s -- %s", opt->remote ? opt->remote : "spare", verb, option, q) < 0)
+    if (!q || asprintf(&remote, "%s %s%s -- %s", opt->remote ? opt->remote : "spare", verb, words, q) < 0)
         remote = NULL;
     free(q);
     return run_there(host, remote, opt, true, err);

@@ -36,10 +36,10 @@ int peer_start(const char *target, const struct peer_options *opt, struct peer *
 int peer_end(struct peer *p, const char *target, int rc, struct err *err);
 
 /*
- * peer_run(target, opt, verb, option, err): `spare VERB OPTION -- STORE` there, to its end; its messages come here, its data go nowhere. peer_shell(target, opt, command, err): a command line for the shell there.
+ * peer_run(target, opt, verb, options, err): `spare VERB OPTIONS... -- STORE` there, to its end; its messages come here, its data go nowhere. peer_shell(target, opt, command, err): a command line for the shell there.
  * Both return its exit status (128 and more: by a signal), or IO, NOMEM, USAGE: it could not be started. 255 from ssh: the host was not reached.
  */
-int peer_run(const char *target, const struct peer_options *opt, const char *verb, const char *option, struct err *err);
+int peer_run(const char *target, const struct peer_options *opt, const char *verb, const char *const *options, struct err *err);
 int peer_shell(const char *target, const struct peer_options *opt, const char *command, struct err *err);
 
 #endif

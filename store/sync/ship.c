@@ -237,8 +237,6 @@ static void renew(struct ship *s, uint64_t beat)
         return;
     if (l->ms > 0 && memcmp(l->site, s->peer_site, 16) == 0 && until > s->lease_ms)
         s->lease_ms = until;
-    if (beat == s->beat && l->ms == 0)
-        s->lease_told = false;
 }
 
 static void hear_ack(struct ship *s, uint64_t position, const struct proto_ack *a)
@@ -427,7 +425,6 @@ static void fill_beat(struct ship *s, struct proto_msg *m)
     s->beats[s->beat % SHIP_BEATS].number = s->beat;
     s->beats[s->beat % SHIP_BEATS].sent_ms = s->now_ms;
     s->beats[s->beat % SHIP_BEATS].lease = s->own->lease;
-    s->lease_told |= s->own->lease.ms > 0;
     s->beat_ms = 0;
 }
 

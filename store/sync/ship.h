@@ -86,7 +86,6 @@ struct ship {
     uint64_t beat;             /* number of the last */
     struct { uint64_t number, sent_ms; struct lease lease; } beats[SHIP_BEATS];
     uint64_t lease_ms;         /* of a primary: the other side gives it a lease until then, by the clock of ship_tick; 0: none */
-    bool     lease_told;       /* the other side may believe that a lease is asked for */
     int64_t  wall_ns;
     uint64_t now_ms, silent_ms, beat_ms, stall_ms;
     bool     clocked;

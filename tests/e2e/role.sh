@@ -163,6 +163,21 @@ at_rest_to() {
 }
 check "so is one that is not mounted" at_rest_to
 no_pair
+with_a_writer() { # the kernel lets changes through, since a file is open for writing; somebody asks for one, again and again, in the directory that is emptied: refused, and in nobody's way
+	local touching rc
+	new_pair && mkdir m/full && "$SPARE" snapshot create good --store m >/dev/null && (cd m/full && seq 6000 | xargs touch) || return 1
+	exec 9>>m/keep
+	exits 0 "$SPARE" demote m || { exec 9>&-; return 1; }
+	(while :; do touch m/full/new; done 2>/dev/null) &
+	touching=$!
+	exits 0 timeout 100 "$SPARE" promote --at good m
+	rc=$?
+	kill $touching; wait $touching 2>/dev/null
+	exec 9>&-
+	[ $rc = 0 ] && role_is m primary && rm -f m/full/new && same "" "$(ls m/full)" && takes m
+}
+check "a mount that lets changes through does not hold it up" with_a_writer
+no_pair
 halves() { # a tree that is half gone and half new at the standby, whose state before is good
 	new_pair && mkdir m/p && (cd m/p && seq 3000 | xargs touch) && "$SPARE" snapshot create good --store m >/dev/null && "$SPARE" sync st "$WORK/st2" && print_tree m2 >then.tree && (cd m/p && seq 1 2 3000 | xargs rm && mkdir q && cd q && seq 3000 | xargs touch) &&
 		"$SPARE" sync st "$WORK/st2"

@@ -145,10 +145,10 @@ START_TEST(a_snapshot_while_changes_are_held)
     ts_new(&p.a, "UTC");
     p.a.opt.threads = true;
     ts_reopen(&p.a, false);
-    store_hold(p.a.s, true);
+    ck_assert_int_eq(store_hold(p.a.s, NULL), 0);
     ck_assert_int_eq(store_snapshot(p.a.s, &p.a.who, RSN_CREATE, "s", AT_LIVE, NULL, NULL, 0, &at, &err), ERR_BUSY);
     ck_assert_uint_eq(twosites_info(p.a.s)->super.role, ROLE_PRIMARY);
-    store_hold(p.a.s, false);
+    store_unhold(p.a.s);
     ck_assert_msg(store_snapshot(p.a.s, &p.a.who, RSN_CREATE, "s", AT_LIVE, NULL, NULL, 0, &at, &err) == 0, "%s", err.msg);
     ts_free(&p.a);
 }

@@ -8,6 +8,8 @@
 #include "tests/lib/twosites.h"
 
 #include <check.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,16 +153,16 @@ START_TEST(a_primary_whose_lease_ran_out_takes_no_change)
     ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_TO_COME);
     ck_assert_int_eq(ts_try_create(&a, "before"), 0);
     l.site[0] ^= 1;
-    store_lease_renew(a.s, l.site, boot_ms(&a) + 10000);         /* of another */
+    ck_assert_int_eq(store_lease_renew(a.s, l.site, boot_ms(&a) + 10000, NULL), 0);         /* of another */
     ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_TO_COME);
     l.site[0] ^= 1;
-    store_lease_renew(a.s, l.site, boot_ms(&a) + 10000);
+    ck_assert_int_eq(store_lease_renew(a.s, l.site, boot_ms(&a) + 10000, NULL), 0);
     ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_HELD);
     ck_assert_int_eq(ts_try_create(&a, "within"), 0);
     ts_step(&a, 11000);
     ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_OUT);
     ck_assert_int_eq(ts_try_create(&a, "out"), ERR_FENCED);
-    store_lease_renew(a.s, l.site, boot_ms(&a) + 10000);
+    ck_assert_int_eq(store_lease_renew(a.s, l.site, boot_ms(&a) + 10000, NULL), 0);
     ck_assert_int_eq(ts_try_create(&a, "again"), 0);
     ts_reopen(&a, true);                 /* it has none until one is given */
     ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_OUT);
@@ -329,13 +331,14 @@ START_TEST(held_changes_wait_and_are_refused)
     uint64_t ino;
     struct row_ino row;
 
-    store_hold(a.s, true);
+    ck_assert_int_eq(store_hold(a.s, NULL), 0);
+    ck_assert_int_eq(store_hold(a.s, NULL), ERR_BUSY);
     ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "x", 1, S_IFREG | 0644, 0, NULL, &ino, &row, &w), ERR_WAIT);
     ck_assert(!store_ready(a.s, &w));
-    store_hold(a.s, false);
+    store_unhold(a.s);
     ck_assert(store_ready(a.s, &w));
     ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "x", 1, S_IFREG | 0644, 0, NULL, &ino, &row, &w), 0);
-    store_hold(a.s, true);
+    ck_assert_int_eq(store_hold(a.s, NULL), 0);
     memset(&w, 0, sizeof w);
     ck_assert_int_eq(store_create_node(a.s, &a.who, INO_ROOT, "y", 1, S_IFREG | 0644, 0, NULL, &ino, &row, &w), ERR_WAIT);
     ck_assert_int_eq(store_demote(a.s, NULL), 0);
@@ -461,6 +464,56 @@ START_TEST(to_a_moment_with_more_than_the_backlog)
 }
 END_TEST
 
+struct meeting { pthread_t thread; struct epoch_row by; bool begun; int rc; };
+
+static void *meets(void *arg)
+{
+    struct meeting *m = arg;
+
+    m->rc = store_fence(b.s, &m->by, NULL);
+    return NULL;
+}
+
+/* In the middle of the restore another site's epoch is met. */
+static void met_meanwhile(void *arg, const struct restore_stats *st)
+{
+    struct meeting *m = arg;
+
+    (void)st;
+    if (m->begun)
+        return;
+    m->begun = true;
+    ck_assert_int_eq(pthread_create(&m->thread, NULL, meets, m), 0);
+    while (store_role(b.s) == ROLE_PRIMARY)      /* not when the restore is over: now */
+        sched_yield();
+}
+
+START_TEST(fenced_in_the_middle_of_a_moment)
+{
+    struct restore_stats st;
+    struct err err = { 0 };
+    struct meeting m = { 0 };
+    uint64_t at;
+
+    both();
+    at = end_of(&b);
+    ck_assert_int_eq(ts_try_create(&a, "two"), 0);
+    ck_assert_int_eq(twosites_send(&a, &b, &err), 0);
+    m.by = twosites_info(b.s)->super.epochs[0];
+    m.by.number = 9;
+    memset(m.by.id, 7, 16);
+    ck_assert_int_eq(store_promote_at(b.s, &b.who, at, "x", false, met_meanwhile, &m, &st, &err), ERR_FENCED);
+    ck_assert(m.begun);
+    ck_assert_int_eq(pthread_join(m.thread, NULL), 0);
+    ck_assert_int_eq(m.rc, 0);
+    ck_assert_uint_eq(store_role(b.s), ROLE_FENCED);
+    ck_assert_int_eq(ts_try_create(&b, "new"), ERR_FENCED);
+    ts_reopen(&b, true);
+    ck_assert_uint_eq(store_role(b.s), ROLE_FENCED);
+    neither();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("role");
@@ -486,6 +539,7 @@ int main(void)
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 3);
     tcase_add_test(c, to_a_moment_cut_off_at_any_call);
     tcase_add_test(c, to_a_moment_with_more_than_the_backlog);
+    tcase_add_test(c, fenced_in_the_middle_of_a_moment);
     suite_add_tcase(s, t);
     suite_add_tcase(s, c);
     srunner_run_all(sr, CK_ENV);
