@@ -30,7 +30,7 @@ static int branch_of(const char *store, const char *name, struct branch *b, stru
     int r = sb ? 0 : err_set(err, ERR_NOMEM, "no memory");
 
     memset(b, 0, sizeof *b);
-    if (r == 0 && (!*name || *name == '.' || strchr(name, '/') || strstr(name, ".part")))
+    if (r == 0 && !branch_name_ok(name))
         r = err_set(err, ERR_USAGE, "%s: expected the name of a branch; `spare branch list` shows them", name);
     if (r == 0 && (asprintf(&b->dir, "%s/branches/%s", store, name) < 0 || !(b->name = strdup(name))))
         r = err_set(err, ERR_NOMEM, "no memory");
@@ -268,7 +268,7 @@ static int show(const char *store, const struct branch *b)
 /* ---- remove ---- */
 
 /* A mount of the store shows it, and may have it open. */
-static int leave(const char *store, const struct branch *b, struct err *err)
+static int leave(const char *store, const char *name, struct err *err)
 {
     json_t *req = session_request("leave_branch");
     struct session *ses = NULL;
@@ -279,27 +279,30 @@ static int leave(const char *store, const struct branch *b, struct err *err)
         memset(err, 0, sizeof *err);
         return r == ERR_NOENT ? 0 : err_set(err, r, "%s: whoever serves it does not answer", store);
     }
-    session_put_bytes(req, "name", b->name);
+    session_put_bytes(req, "name", name);
     r = session_call(ses, req, session_emit_objects, NULL, err);
     return session_end(ses, r, err);
 }
 
-static int remove_it(const char *store, const struct branch *b)
+/* Not asked what it is: of one that was removed by halves nothing may be left that says so. */
+static int remove_it(const char *store, const char *name)
 {
     struct io *io = NULL;
     struct err err = { 0 };
-    char *path = NULL;
-    int r = fs_mounted_store(b->dir, NULL) == 0 ? err_set(&err, ERR_BUSY, "%s: expected a branch that nobody uses, found it mounted; unmount it first", b->dir) : 0;
+    char *dir = NULL;
+    int r = asprintf(&dir, "%s/branches/%s", store, name) < 0 ? err_set(&err, ERR_NOMEM, "no memory") : 0;
 
+    if (r == 0 && fs_mounted_store(dir, NULL) == 0)
+        r = err_set(&err, ERR_BUSY, "%s: expected a branch that nobody uses, found it mounted; unmount it first", dir);
     if (r == 0)
-        r = leave(store, b, &err);
+        r = leave(store, name, &err);
     if (r == 0)
-        r = asprintf(&path, "branches/%s", b->name) < 0 ? err_set(&err, ERR_NOMEM, "no memory") : io_posix_new(store, &io, &err);
+        r = io_posix_new(store, &io, &err);
     if (r == 0)
-        r = branch_remove_tree(io, path, 2, &err);
+        r = store_branch_remove(io, name, &err);
     if (io)
         io->ops->free(io);
-    free(path);
+    free(dir);
     return r ? out_error(&err, r) : EXIT_OK;
 }
 
@@ -325,10 +328,12 @@ int cmd_branch(int argc, char **argv)
         return out_error(&err, r);
     if (*verb == 'l') {
         code = list(p.store);
+    } else if (*verb == 'r') {
+        code = remove_it(p.store, name);
     } else if ((r = branch_of(p.store, name, &b, &err)) != 0) {
         code = out_error(&err, r);
     } else {
-        code = *verb == 's' ? show(p.store, &b) : remove_it(p.store, &b);
+        code = show(p.store, &b);
         branch_release(&b);
     }
     locate_release(&p);

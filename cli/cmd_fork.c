@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/session.h"
 #include "fs/mount.h"
+#include "store/base/bytes.h"
 #include "store/base/io.h"
 #include "store/core/fork.h"
 #include "store/core/moment.h"
@@ -20,6 +21,20 @@
 /* ---- make ---- */
 
 struct made { json_t *o; };
+
+/* Whose the part is that was made. */
+static int site_of(const struct made *m, uint8_t site[16], struct err *err)
+{
+    const char *hex = item_text(m->o, "site");
+    uint64_t v;
+
+    for (int i = 0; i < 2; i++) {
+        if (strlen(hex) != 32 || !hex_digits(hex + 16 * i, 16, &v))
+            return err_set(err, ERR_BADREC, "fork: expected the site of what was made, found \"%s\": whoever serves the store is of another version", hex);
+        put_be64(site + 8 * i, v);
+    }
+    return 0;
+}
 
 static int emit_made(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
@@ -72,20 +87,33 @@ static int make_part(const char *store, const char *name, const char *at, bool b
     }
     session_put_bytes(req, "name", name);
     session_put_bytes(req, "at", at);
-    if (branch)
-        json_object_set_new(req, "of_branch", json_true());
     r = session_call(ses, req, emit_made, m, err);
     return session_end(ses, r, err);
 }
 
+static bool is_ours(struct session *ses, const uint8_t site[16])
+{
+    struct store_info *info = session_store(ses) ? malloc(sizeof *info) : NULL;
+    bool ours = false;
+
+    if (info) {
+        store_info(session_store(ses), info);
+        ours = memcmp(info->super.site, site, 16) == 0;
+    }
+    free(info);
+    return ours;
+}
+
 /* Opened once: with that it is a primary, in an epoch of its own. */
-static int begin_life(const char *part, uint64_t restore, struct made *restored, struct err *err)
+static int begin_life(const char *part, const uint8_t site[16], uint64_t restore, struct made *restored, struct err *err)
 {
     struct session *ses = NULL;
     json_t *req;
     char at[32];
     int r = session_open(part, SESSION_WRITE, &ses, err);
 
+    if (r == 0 && !is_ours(ses, site))
+        return session_end(ses, err_set(err, ERR_BUSY, "%s: expected what was made just now, found that another try of that name took its place", part), err);
     if (r || restore == 0)
         return r ? r : session_end(ses, 0, err);
     req = session_request("restore");
@@ -98,13 +126,13 @@ static int begin_life(const char *part, uint64_t restore, struct made *restored,
     return session_end(ses, r, err);
 }
 
-static int give_name(const char *home, const char *name, struct err *err)
+static int give_name(const char *home, const char *name, const uint8_t site[16], struct err *err)
 {
     struct io *io = NULL;
     int r = io_posix_new(home, &io, err);
 
     if (r == 0)
-        r = store_fork_finish(io, name, err);
+        r = store_fork_finish(io, name, site, err);
     if (io)
         io->ops->free(io);
     return r;
@@ -129,6 +157,7 @@ static int make(const char *store, const char *name, const char *at)
     struct made m = { NULL }, restored = { NULL };
     struct err err = { 0 };
     char *home = NULL, *part = NULL, *dir = NULL;
+    uint8_t site[16];
     bool branch = false;
     int r = fork_name_check(name, &err);
 
@@ -139,9 +168,11 @@ static int make(const char *store, const char *name, const char *at)
     if (r == 0)
         r = make_part(store, name, at, branch, &m, &err);
     if (r == 0)
-        r = begin_life(part, item_u64(m.o, "restore_lsn"), &restored, &err);
+        r = site_of(&m, site, &err);
     if (r == 0)
-        r = give_name(home, name, &err);
+        r = begin_life(part, site, item_u64(m.o, "restore_lsn"), &restored, &err);
+    if (r == 0)
+        r = give_name(home, name, site, &err);
     if (r == 0)
         print_made(dir, &m, &restored);
     json_decref(m.o);

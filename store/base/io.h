@@ -104,6 +104,15 @@ static inline int io_open(struct io *io, const char *path, int flags, struct io_
 { return io->ops->open(io, path, flags, out, err); }
 static inline int io_stat_path(struct io *io, const char *path, struct io_stat *st, struct err *err)
 { return io->ops->stat(io, path, st, err); }
+/* 1, 0 where there is nothing of that name, < 0: a disk that does not say so is not one where it is not. */
+static inline int io_there(struct io *io, const char *path, struct err *err)
+{
+    struct io_stat st;
+    struct err why = { .code = 0 };
+    int rc = io->ops->stat(io, path, &st, &why);
+
+    return rc == 0 || rc == ERR_NOENT ? rc == 0 : err_set(err, rc, "%s", why.msg);
+}
 static inline int io_mkdir(struct io *io, const char *path, struct err *err)
 { return io->ops->mkdir(io, path, err); }
 static inline int io_rename(struct io *io, const char *from, const char *to, struct err *err)

@@ -435,6 +435,14 @@ static int lock_refused(struct io *io, const char *path, int fd, struct err *err
     return err_set(err, ERR_LOCKED, "%s/%s is locked by another process", of_io(io)->dir, path);
 }
 
+/* Whether the name still leads to what was opened by it: who removed it meanwhile may have let go of its lock only then. */
+static bool same_file(struct io *io, const char *path, int fd)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && fstatat(of_io(io)->dirfd, path, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 /*
  * The kernel drops the lock with the last descriptor of this open file
  * description, however its owner died: what a dead process locked is free. The
@@ -444,21 +452,25 @@ static int p_lock(struct io *io, const char *path, struct io_file **out, struct 
 {
     struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
     char pid[24];
-    int n, fd, rc = check_path(path, err);
+    int n, fd = -1, rc = check_path(path, err);
 
     if (rc)
         return rc;
-    fd = openat(of_io(io)->dirfd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return err_from_errno(err, errno, "open %s/%s", of_io(io)->dir, path);
-    if (fcntl(fd, F_OFD_SETLK, &fl)) {
-        if (errno == EAGAIN || errno == EACCES)
-            rc = lock_refused(io, path, fd, err);
-        else
-            rc = err_from_errno(err, errno, "lock %s/%s", of_io(io)->dir, path);
-        close(fd);
-        return rc;
-    }
+    do {
+        if (fd >= 0)
+            close(fd);
+        fd = openat(of_io(io)->dirfd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+            return err_from_errno(err, errno, "open %s/%s", of_io(io)->dir, path);
+        if (fcntl(fd, F_OFD_SETLK, &fl)) {
+            if (errno == EAGAIN || errno == EACCES)
+                rc = lock_refused(io, path, fd, err);
+            else
+                rc = err_from_errno(err, errno, "lock %s/%s", of_io(io)->dir, path);
+            close(fd);
+            return rc;
+        }
+    } while (!same_file(io, path, fd));
     n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n) {
         /* A full disk: locked all the same, only the message of others is poorer. */

@@ -298,6 +298,22 @@ out:
     return rc;
 }
 
+int super_read_file(struct io *io, const char *path, struct super *sb, struct err *err)
+{
+    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    struct io_file *f = NULL;
+    int rc = buf ? io_open(io, path, IO_RDONLY, &f, err) : err_set(err, ERR_NOMEM, "%s: out of memory", what);
+    int64_t n;
+
+    if (!rc) {
+        n = io_pread(f, buf, SUPER_FILE_BYTES, 0, err);
+        rc = n < 0 ? (int)n : super_decode(buf, (size_t)n, sb, err);
+        io_close(f);
+    }
+    free(buf);
+    return rc;
+}
+
 int super_writable(const struct super *sb, struct err *err)
 {
     struct filehead h = { .ro_compat = sb->ro_compat };

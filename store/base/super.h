@@ -78,6 +78,8 @@ struct super {
  * incompatible feature bit; DAMAGE both copies are bad; IO.
  */
 int super_read(struct io *io, struct super *sb, struct err *warn, struct err *err);
+/* super_read_file(io, path, sb, err): one copy, wherever it lies. Errors: NOENT, VERSION, DAMAGE, IO, NOMEM. */
+int super_read_file(struct io *io, const char *path, struct super *sb, struct err *err);
 
 /* super_writable(sb, err), retained_writable(r, err): 0, or VERSION where a feature this program does not know allows reading only.
  * To be asked before anything of the store is written. */

@@ -12,6 +12,7 @@
 
 #include "store/core/branch.h"
 #include "store/core/core_internal.h"
+#include "store/core/part.h"
 #include "store/core/standby.h"
 
 #include <inttypes.h>
@@ -22,43 +23,31 @@
 static const char anew_key[] = "anew";
 static const char incoming_super[] = ANEW_DIR "/super.0";
 
-/* 1, 0, < 0: a disk that does not say so is not one where it is not. */
-static int there(struct io *io, const char *path, struct err *err)
-{
-    struct io_stat st;
-    struct err why = { 0 };
-    int rc = io_stat_path(io, path, &st, &why);
-
-    if (rc == 0 || rc == ERR_NOENT)
-        return rc == 0;
-    return err_set(err, rc, "%s", why.msg);
-}
-
 /* Its superblocks last: as long as one is there, what is left is not taken for a new store in the making. */
 static int clear(struct io *io, struct err *err)
 {
     static const char *const dirs[] = { "index", "log", "archive", "packs" };
     char path[64];
-    int rc = there(io, ANEW_DIR, err);
+    int rc = io_there(io, ANEW_DIR, err);
 
     if (rc <= 0)
         return rc;
     rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof *dirs; i++) {
         snprintf(path, sizeof path, ANEW_DIR "/%s", dirs[i]);
-        rc = branch_remove_tree(io, path, 0, err);
+        rc = part_remove_tree(io, path, 0, err);
     }
     if (rc == 0)
         rc = io_syncdir(io, ANEW_DIR, err);
-    return rc < 0 ? rc : branch_remove_tree(io, ANEW_DIR, 1, err);
+    return rc < 0 ? rc : part_remove_tree(io, ANEW_DIR, 1, err);
 }
 
 int anew_begin(struct io *io, struct err *err)
 {
-    int rc = there(io, incoming_super, err);
+    int rc = io_there(io, incoming_super, err);
 
     if (rc == 0)
-        rc = there(io, ANEW_DIR "/super.1", err);
+        rc = io_there(io, ANEW_DIR "/super.1", err);
     if (rc > 0)
         rc = clear(io, err);
     if (rc == 0)
@@ -75,28 +64,12 @@ bool anew_pending(const struct super *sb)
     return super_config_get(sb, anew_key, buf, sizeof buf) > 0;
 }
 
-static int read_copy(struct io *io, const char *path, struct super *sb, struct err *err)
-{
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
-    struct io_file *f = NULL;
-    int rc = buf != NULL ? io_open(io, path, IO_RDONLY, &f, err) : err_set(err, ERR_NOMEM, "store: out of memory");
-    int64_t n;
-
-    if (rc == 0) {
-        n = io_pread(f, buf, SUPER_FILE_BYTES, 0, err);
-        rc = n < 0 ? (int)n : super_decode(buf, (size_t)n, sb, err);
-        io_close(f);
-    }
-    free(buf);
-    return rc;
-}
-
 static int read_incoming(struct io *io, struct super *sb, struct err *err)
 {
     struct err first = { 0 };
-    int rc = read_copy(io, incoming_super, sb, &first);
+    int rc = super_read_file(io, incoming_super, sb, &first);
 
-    return rc == 0 || read_copy(io, ANEW_DIR "/super.1", sb, NULL) == 0 ? 0 : err_set(err, rc, "%s", first.msg);
+    return rc == 0 || super_read_file(io, ANEW_DIR "/super.1", sb, NULL) == 0 ? 0 : err_set(err, rc, "%s", first.msg);
 }
 
 /* One directory of the new store in place of the old one, whose files are a branch's by now. */
@@ -106,10 +79,10 @@ static int take_dir(struct io *io, const char *name, struct err *err)
     int rc;
 
     snprintf(from, sizeof from, ANEW_DIR "/%s", name);
-    rc = there(io, from, err);
+    rc = io_there(io, from, err);
     if (rc <= 0)                         /* 0: moved already */
         return rc;
-    rc = branch_remove_tree(io, name, 0, err);
+    rc = part_remove_tree(io, name, 0, err);
     if (rc == 0)
         rc = io_rename(io, from, name, err);
     return rc;
@@ -121,7 +94,7 @@ static int take_file(struct io *io, const char *name, struct err *err)
     int rc;
 
     snprintf(from, sizeof from, ANEW_DIR "/%s", name);
-    rc = there(io, from, err);
+    rc = io_there(io, from, err);
     return rc > 0 ? io_rename(io, from, name, err) : rc;
 }
 
@@ -163,8 +136,8 @@ int anew_finish(struct io *io, struct super *sb, struct err *err)
         rc = take_dir(io, dirs[i], err);
     for (size_t i = 0; rc == 0 && i < sizeof files / sizeof *files; i++)
         rc = take_file(io, files[i], err);
-    if (rc == 0 && (rc = there(io, "index", err)) > 0)   /* made since, of what was here */
-        rc = branch_remove_tree(io, "index", 1, err);
+    if (rc == 0 && (rc = io_there(io, "index", err)) > 0)   /* made since, of what was here */
+        rc = part_remove_tree(io, "index", 1, err);
     if (rc == 0)
         rc = io_syncdir(io, ".", err);   /* first where they came to: cut off between, they must not be in neither */
     if (rc == 0)
@@ -184,7 +157,7 @@ static int look(struct io *io, const char *dir, struct super *sb, struct super *
         rc = super_writable(sb, err);
     if (rc == 0 && (sb->role != ROLE_STANDBY || !sb->clean || anew_pending(sb) || rewind_pending(sb)))
         rc = err_set(err, ERR_INVAL, "%s: expected a standby that was closed cleanly, found role %" PRIu32 "%s", name, sb->role, sb->clean ? "" : ", not closed");
-    if (rc == 0 && (rc = there(io, ANEW_DIR "/super.1", err)) >= 0)
+    if (rc == 0 && (rc = io_there(io, ANEW_DIR "/super.1", err)) >= 0)
         rc = rc > 0 ? 0 : err_set(err, ERR_INVAL, "%s: expected a store that was made in " ANEW_DIR "/, found none", name);
     if (rc == 0)
         rc = read_incoming(io, in, err);

@@ -2,6 +2,7 @@
 #include "store/core/branch.h"
 
 #include "store/core/core_internal.h"
+#include "store/core/part.h"
 #include "store/core/role.h"
 #include "store/log/segment.h"
 
@@ -146,32 +147,6 @@ out:
     return rc;
 }
 
-/* Removes what a try that was cut off left; there is only one level of directories in it, but for an index. */
-struct sweep_dir { struct io *io; const char *path; int depth; struct err *err; };
-static int remove_entry(void *arg, const char *name)
-{
-    struct sweep_dir *d = arg;
-    char path[2 * FILE_PATH];
-    struct io_stat st;
-    int rc;
-
-    snprintf(path, sizeof path, "%s/%s", d->path, name);
-    rc = io_stat_path(d->io, path, &st, d->err);
-    if (rc == 0 && st.is_dir && d->depth > 0)
-        return branch_remove_tree(d->io, path, d->depth - 1, d->err);
-    return rc == 0 ? io_unlink(d->io, path, d->err) : rc;
-}
-
-int branch_remove_tree(struct io *io, const char *path, int depth, struct err *err)
-{
-    struct sweep_dir d = { io, path, depth, err };
-    int rc = io_list(io, path, remove_entry, &d, err);
-
-    if (rc == ERR_NOENT)
-        return 0;
-    return rc == 0 ? io_unlink(io, path, err) : rc;
-}
-
 /* Names that a file system, a shell and a moment's name can have. */
 static void name_it(int64_t last_ns, unsigned again, char name[BRANCH_NAME_MAX])
 {
@@ -196,19 +171,13 @@ static void name_it(int64_t last_ns, unsigned again, char name[BRANCH_NAME_MAX])
 static bool is_ours(struct io *io, const char *path, const struct super *sb)
 {
     struct super *there = malloc(sizeof *there);
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
-    struct io_file *f = NULL;
     char file[FILE_PATH];
-    bool yes = false;
+    bool yes;
 
     snprintf(file, sizeof file, "%s/super.0", path);
-    if (there != NULL && buf != NULL && io_open(io, file, IO_RDONLY, &f, NULL) == 0) {
-        yes = io_pread(f, buf, SUPER_FILE_BYTES, 0, NULL) == SUPER_FILE_BYTES && super_decode(buf, SUPER_FILE_BYTES, there, NULL) == 0 &&
-              there->durable == sb->durable && there->last_lsn == sb->last_lsn && hash128_eq(&there->last_hash, &sb->last_hash);
-        io_close(f);
-    }
+    yes = there != NULL && super_read_file(io, file, there, NULL) == 0 && there->durable == sb->durable && there->last_lsn == sb->last_lsn &&
+          hash128_eq(&there->last_hash, &sb->last_hash);
     free(there);
-    free(buf);
     return yes;
 }
 
@@ -217,10 +186,8 @@ static int fill_branch(struct io *io, const char *dir, const char *part, const s
     static const char *const dirs[] = { "log", "archive", "packs" };
     struct io_stat st;
     char to[FILE_PATH];
-    int rc = branch_remove_tree(io, part, 2, err);
+    int rc = 0;
 
-    if (rc == 0)
-        rc = io_mkdir(io, part, err);
     for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof dirs[0]; i++)
         rc = branch_link_all(io, dirs[i], part, UINT64_MAX, err);
     if (rc == 0)
@@ -238,6 +205,7 @@ static int fill_branch(struct io *io, const char *dir, const char *part, const s
 int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t last_ns, uint64_t parted, char name[BRANCH_NAME_MAX], struct err *err)
 {
     char part[PART_PATH], path[BRANCH_PATH];
+    struct io_file *lock = NULL;
     struct io_stat st;
     int rc = io_mkdir(io, "branches", err);
 
@@ -256,15 +224,24 @@ int branch_make(struct io *io, const char *dir, const struct super *sb, int64_t 
             return io_syncdir(io, "branches", err);      /* of a try that was cut off behind the rename */
     }
     snprintf(part, sizeof part, "%s.part", path);
-    rc = fill_branch(io, dir, part, sb, parted, err);
+    rc = part_begin(io, part, &lock, err);
+    if (rc == 0)
+        rc = fill_branch(io, dir, part, sb, parted, err);
     if (rc == 0)
         rc = io_rename(io, part, path, err);
+    if (lock != NULL)
+        io_close(lock);
     return rc < 0 ? rc : io_syncdir(io, "branches", err);
 }
 
 bool branch_name_ok(const char *name)
 {
-    return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL && strstr(name, ".part") == NULL;
+    return name[0] != '\0' && name[0] != '.' && strlen(name) < BRANCH_NAME_MAX && strchr(name, '/') == NULL && strstr(name, ".part") == NULL;
+}
+
+int store_branch_remove(struct io *io, const char *name, struct err *err)
+{
+    return branch_name_ok(name) ? part_remove(io, "branches", name, "branch", err) : err_set(err, ERR_USAGE, "%.255s: expected the name of a branch; `spare branch list` shows them", name);
 }
 
 int branch_open(const char *store, const char *name, uint64_t memory, struct store **out, struct io **io, uint64_t *parted, struct err *err)
@@ -281,6 +258,10 @@ int branch_open(const char *store, const char *name, uint64_t memory, struct sto
         rc = io_posix_new(dir, io, err);
     if (rc == 0)
         rc = store_open(*io, dir, &opt, &s, NULL, err);
+    if (rc == 0 && (rc = part_there(*io, err)) < 0) {    /* others may remove it meanwhile */
+        store_drop(s);
+        rc = rc == ERR_NOENT ? ERR_NOSTORE : rc;
+    }
     if (rc == ERR_NOSTORE)
         rc = err_set(err, ERR_NOENT, "%.255s: expected a branch of %s, found none of that name; `spare branch list` shows them", name, store);
     if (rc == 0 && store_role(s) != ROLE_BRANCH) {

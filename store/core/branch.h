@@ -27,15 +27,14 @@ int branch_link_all(struct io *io, const char *dir, const char *to, uint64_t unt
 int branch_write_file(struct io *io, const char *path, const uint8_t *buf, size_t len, struct err *err);
 int branch_write_pair(struct io *io, const char *in, const char *name, const uint8_t *buf, size_t len, struct err *err);
 
-/* branch_remove_tree(io, path, depth, err): a directory with all in it, directories ${depth} levels deep. One that is not there is fine. */
-int branch_remove_tree(struct io *io, const char *path, int depth, struct err *err);
-
 /*
  * branch_open(store, name, memory, out, io, parted, err): the branch ${name} of the store in that directory, for reading, without its lock: nobody changes one, and others may read it meanwhile. *${parted}: BRANCH_PARTED, 0
  * where it is not known. store_close, then free *${io}. Errors: NOENT there is none of that name; those of store_open.
+ * store_branch_remove(io, name, err): of the store's directory: the branch, or what is left of one, goes; as store_fork_remove.
  * branch_name_ok(name): may be one: not that of one in the making, no path.
  */
 int  branch_open(const char *store, const char *name, uint64_t memory, struct store **out, struct io **io, uint64_t *parted, struct err *err);
+int  store_branch_remove(struct io *io, const char *name, struct err *err);
 bool branch_name_ok(const char *name);
 
 #endif

@@ -15,6 +15,7 @@
 #include "store/core/branch.h"
 #include "store/core/core_internal.h"
 #include "store/core/moment.h"
+#include "store/core/part.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
 #include "store/log/segment.h"
@@ -25,7 +26,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIR_PATH = FORK_NAME_MAX + 40, FILE_PATH = DIR_PATH + 80, TREE_DEPTH = 4 };
+enum { DIR_PATH = FORK_NAME_MAX + 40, FILE_PATH = DIR_PATH + 80 };
+
+/* From a branch, a directory of the store around it, to that store: its forks are that store's. */
+static const char up_of_branch[] = "../../";
 
 /* ---- names ---- */
 
@@ -41,51 +45,16 @@ int fork_name_check(const char *name, struct err *err)
     return 0;
 }
 
-static int there(struct io *io, const char *path, struct err *err)
-{
-    struct io_stat st;
-    struct err why = { 0 };
-    int rc = io_stat_path(io, path, &st, &why);
-
-    return rc == 0 || rc == ERR_NOENT ? rc == 0 : err_set(err, rc, "%s", why.msg);
-}
-
-/* Nobody has the store at ${path} open: its lock, until io_close. */
-static int take_lock(struct io *io, const char *path, struct io_file **lock, struct err *err)
-{
-    char file[FILE_PATH];
-
-    snprintf(file, sizeof file, "%s/lock", path);
-    return io_lock(io, file, lock, err);
-}
-
-static int remove_dir(struct io *io, const char *path, struct err *err)
-{
-    struct io_file *lock = NULL;
-    int rc = take_lock(io, path, &lock, err);
-
-    if (rc == 0)
-        rc = branch_remove_tree(io, path, TREE_DEPTH, err);
-    if (lock != NULL)
-        io_close(lock);
-    return rc;
-}
-
-/* ${forks} and an empty ${part}. */
-static int begin(struct io *io, const char *forks, const char *path, const char *part, struct err *err)
+/* ${forks}, and ${part}, empty, with its lock. */
+static int begin(struct io *io, const char *forks, const char *path, const char *part, struct io_file **lock, struct err *err)
 {
     int rc = io_mkdir(io, forks, err);
 
     if (rc == 0 || rc == ERR_EXIST)
-        rc = there(io, path, err);
+        rc = io_there(io, path, err);
     if (rc > 0)
         return err_set(err, ERR_EXIST, "%s: expected no fork of that name, found one; `spare fork remove` takes it away", path);
-    if (rc == 0 && (rc = there(io, part, err)) > 0) {
-        rc = remove_dir(io, part, err);
-        if (rc == ERR_LOCKED)
-            rc = err_set(err, ERR_BUSY, "%s: expected no fork of that name in the making, found one under way", path);
-    }
-    return rc < 0 ? rc : io_mkdir(io, part, err);
+    return rc < 0 ? rc : part_begin(io, part, lock, err);
 }
 
 /* ---- where it ends ---- */
@@ -265,6 +234,8 @@ static int fill(struct store *s, const char *part, struct fork *out, struct supe
         if (rc == 0)
             rc = io_list(s->io, path, count_one, &out->links, err);
     }
+    if (rc == 0 && !s->opt.writable)     /* which others may remove meanwhile */
+        rc = part_there(s->io, err);
     if (rc == 0)
         rc = write_segment(s->io, part, sb, &p, sb->segment_gen, err);
     if (rc == 0)
@@ -277,18 +248,34 @@ static int fill(struct store *s, const char *part, struct fork *out, struct supe
     return rc;
 }
 
-int store_fork(struct store *s, const char *name, const char *up, struct fork *out, struct err *err)
+/* Where a branch lies in the store around it. */
+static int look_up(struct store *s, struct err *err)
+{
+    int rc = io_there(s->io, "../../super.0", err);
+
+    if (rc == 0)
+        rc = io_there(s->io, "../../super.1", err);
+    if (rc == 0)
+        rc = err_set(err, ERR_INVAL, "%s: expected a branch inside of its store, in branches/, found it moved out of there", s->dir != NULL ? s->dir : "store");
+    return rc < 0 ? rc : 0;
+}
+
+int store_fork(struct store *s, const char *name, struct fork *out, struct err *err)
 {
     struct super *sb = malloc(sizeof *sb);
+    struct io_file *lock = NULL;
+    const char *up = store_role(s) == ROLE_BRANCH ? up_of_branch : "";
     char forks[16], path[DIR_PATH], part[DIR_PATH], at[24];
     int rc = sb != NULL ? fork_name_check(name, err) : err_set(err, ERR_NOMEM, "fork: out of memory");
 
     memset(out, 0, sizeof *out);
-    snprintf(forks, sizeof forks, "%.8sforks", up);
+    snprintf(forks, sizeof forks, "%sforks", up);
     snprintf(path, sizeof path, "%s/%s", forks, name);
     snprintf(part, sizeof part, "%s/%s.part", forks, name);
     if (rc == 0 && !s->opt.writable && store_role(s) != ROLE_BRANCH)
         rc = err_set(err, ERR_ROFS, "%s: the store is open read-only", s->dir != NULL ? s->dir : "store");
+    if (rc == 0 && *up != '\0')
+        rc = look_up(s, err);
     if (rc == 0 && s->opt.writable)
         rc = store_flush(s, err);        /* so that little has to be replayed */
     if (rc == 0)
@@ -298,7 +285,7 @@ int store_fork(struct store *s, const char *name, const char *up, struct fork *o
         return rc;
     }
     store_maint_begin(s);
-    rc = begin(s->io, forks, path, part, err);
+    rc = begin(s->io, forks, path, part, &lock, err);
     if (rc == 0)
         rc = fill(s, part, out, sb, err);
     if (rc == 0)
@@ -306,6 +293,9 @@ int store_fork(struct store *s, const char *name, const char *up, struct fork *o
     if (rc == 0)
         rc = io_syncdir(s->io, *up ? "../.." : ".", err);
     store_maint_end(s);
+    if (lock != NULL)
+        io_close(lock);
+    memcpy(out->site, sb->site, 16);
     snprintf(at, sizeof at, "@%" PRIu64, out->lsn);
     if (rc == 0)
         rc = moment_resolve(s, at, &out->moment, err);
@@ -315,64 +305,51 @@ int store_fork(struct store *s, const char *name, const char *up, struct fork *o
 
 /* ---- named, and removed ---- */
 
-int store_fork_finish(struct io *io, const char *name, struct err *err)
+/* With its lock: both superblocks are those that ${site} made. */
+static int is_of(struct io *io, const char *part, const uint8_t site[16], struct err *err)
+{
+    struct super *sb = malloc(sizeof *sb);
+    char file[FILE_PATH];
+    bool ours = true;
+    int rc = sb != NULL ? 0 : err_set(err, ERR_NOMEM, "fork: out of memory");
+
+    for (int i = 0; i < 2 && rc == 0 && ours; i++) {
+        snprintf(file, sizeof file, "%s/super.%d", part, i);
+        rc = super_read_file(io, file, sb, err);
+        ours = rc == 0 && memcmp(sb->site, site, 16) == 0;
+    }
+    if (rc == ERR_NOENT || (rc == 0 && !ours))
+        rc = err_set(err, ERR_BUSY, "%s: expected what was made just now, found that another try of that name took its place", part);
+    free(sb);
+    return rc;
+}
+
+int store_fork_finish(struct io *io, const char *name, const uint8_t site[16], struct err *err)
 {
     char path[DIR_PATH], part[DIR_PATH];
+    struct io_file *lock = NULL;
     int rc = fork_name_check(name, err);
 
     snprintf(path, sizeof path, "forks/%s", name);
     snprintf(part, sizeof part, "forks/%s.part", name);
-    if (rc == 0 && (rc = there(io, path, err)) > 0)
+    if (rc == 0 && (rc = io_there(io, path, err)) > 0)
         rc = err_set(err, ERR_EXIST, "%s: expected no fork of that name, found one that was made meanwhile", path);
+    if (rc == 0 && (rc = part_lock(io, part, &lock, err)) == ERR_NOENT)
+        rc = err_set(err, ERR_BUSY, "%s: expected what was made just now, found it removed", part);
+    if (rc == ERR_LOCKED)
+        rc = err_set(err, ERR_BUSY, "%s: expected what was made just now, found another try of that name at it", part);
+    if (rc == 0)
+        rc = is_of(io, part, site, err);
     if (rc == 0)
         rc = io_rename(io, part, path, err);
-    return rc < 0 ? rc : io_syncdir(io, "forks", err);
-}
-
-static int first_entry(void *arg, const char *name)
-{
-    snprintf(arg, FORK_NAME_MAX + 1, "%.100s", name);
-    return 1;
-}
-
-/* With the lock: it is a part from now on, so that what is left of it after a crash is none. */
-static int unname(struct io *io, const char *path, const char *part, struct err *err)
-{
-    char file[FILE_PATH], found[FORK_NAME_MAX + 1] = "";
-    int rc;
-
-    snprintf(file, sizeof file, "%s/forks", path);
-    rc = io_list(io, file, first_entry, found, NULL);
-    if (rc == 1)
-        return err_set(err, ERR_NOTEMPTY, "%s: expected a fork without forks of its own, found %s; remove that first: spare fork remove %s", path, found, found);
-    if (rc < 0 && rc != ERR_NOENT)
-        return err_set(err, rc, "%s: cannot be read", file);
-    rc = io_rename(io, path, part, err);
+    if (lock != NULL)
+        io_close(lock);
     return rc < 0 ? rc : io_syncdir(io, "forks", err);
 }
 
 int store_fork_remove(struct io *io, const char *name, struct err *err)
 {
-    char path[DIR_PATH], part[DIR_PATH];
-    struct io_file *lock = NULL;
-    int rc = fork_name_check(name, err), left = 0;
+    int rc = fork_name_check(name, err);
 
-    snprintf(path, sizeof path, "forks/%s", name);
-    snprintf(part, sizeof part, "forks/%s.part", name);
-    if (rc == 0)
-        rc = left = there(io, part, err);
-    if (rc > 0)                          /* of an earlier try, to make it or to remove it */
-        rc = remove_dir(io, part, err);
-    if (rc == 0 && (rc = there(io, path, err)) == 0)
-        return left ? io_syncdir(io, "forks", err) : err_set(err, ERR_NOENT, "%s: expected a fork, found none of that name; `spare fork list` shows them", name);
-    if (rc > 0) {
-        rc = take_lock(io, path, &lock, err);
-        if (rc == 0)
-            rc = unname(io, path, part, err);
-        if (rc == 0)
-            rc = branch_remove_tree(io, part, TREE_DEPTH, err);
-    }
-    if (lock != NULL)
-        io_close(lock);
-    return rc < 0 ? rc : io_syncdir(io, "forks", err);
+    return rc < 0 ? rc : part_remove(io, "forks", name, "fork", err);
 }

@@ -12,6 +12,7 @@
 
 #include "store/core/branch.h"
 #include "store/core/core_internal.h"
+#include "store/core/part.h"
 #include "store/core/standby.h"
 #include "store/log/segment.h"
 #include "store/pack/archive.h"
@@ -234,7 +235,7 @@ static int remove_rest(struct io *io, uint64_t at, struct err *err)
     if (rc == 0)
         rc = base_list(io, one_base, &k, err);
     if (rc == 0 && io_stat_path(io, "index", &st, NULL) == 0)    /* where no branch has taken it */
-        rc = branch_remove_tree(io, "index", 1, err);
+        rc = part_remove_tree(io, "index", 1, err);
     for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof dirs[0]; i++)         /* what went must not come back without the setting that says so */
         if ((rc = io_syncdir(io, dirs[i], err)) == ERR_NOENT)
             rc = 0;

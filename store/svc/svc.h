@@ -46,7 +46,7 @@
     X(receive,  false, "source once probe")                                                    \
     X(standby,  true,  "action target ssh remote")                                             \
     X(role,     true,  "action reason target timeout_ms unfenced at")                          \
-    X(fork,     false, "name at of_branch")                                                    \
+    X(fork,     false, "name at")                                                              \
     X(sync,     false, "target follow hold")                                                   \
     X(yield,    false, "")                                                                     \
     X(leave_branch, false, "name")                                                             \

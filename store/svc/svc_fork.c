@@ -11,18 +11,15 @@ int svc_op_fork(struct svc_req *q, struct err *err)
     struct fork f;
     uint64_t at = 0;
     int64_t wall = 0;
-    bool of_branch;
     json_t *o;
     int r = svc_arg_text(q, "name", &name, err);
 
-    if (r == 0)
-        r = svc_arg_bool(q, "of_branch", &of_branch, err);
     if (r == 0 && !name)
         r = err_set(err, ERR_USAGE, "fork: expected a name");
     if (r == 0)
         r = svc_arg_at(q, "at", 0, &at, err);
     if (r == 0)
-        r = store_fork(q->s, name, of_branch ? FORK_UP_BRANCH : "", &f, err);
+        r = store_fork(q->s, name, &f, err);
     if (r == 0)
         r = moment_wall(q->s, at ? at : f.moment, &wall, err);
     if (r)
@@ -31,6 +28,7 @@ int svc_op_fork(struct svc_req *q, struct err *err)
         at = f.moment;
     o = json_object();
     svc_put_text(o, "name", name);
+    svc_put_hex(o, "site", f.site, sizeof f.site);
     svc_put_u64(o, "forked_lsn", f.lsn);
     svc_put_u64(o, "lsn", at ? at : f.lsn);
     svc_put_time(o, "time", wall);

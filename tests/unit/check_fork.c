@@ -57,8 +57,8 @@ static struct fork make(struct teststore *t, const char *name)
     struct fork f;
     struct err err = { 0 };
 
-    ck_assert_msg(store_fork(t->s, name, "", &f, &err) == 0, "%s", err.msg);
-    ck_assert_msg(store_fork_finish(simio_io(t->sim), name, &err) == 0, "%s", err.msg);
+    ck_assert_msg(store_fork(t->s, name, &f, &err) == 0, "%s", err.msg);
+    ck_assert_msg(store_fork_finish(simio_io(t->sim), name, f.site, &err) == 0, "%s", err.msg);
     return f;
 }
 
@@ -276,9 +276,9 @@ static bool try_at(unsigned n, bool cut, bool removing)
         simio_cut_at(a.sim, n);
     else
         simio_fail_at(a.sim, SIMIO_MUTATING, n, n % 2 ? ERR_IO : ERR_NOSPC);
-    rc = removing ? store_fork_remove(simio_io(a.sim), "f", &err) : store_fork(a.s, "f", "", &made, &err);
+    rc = removing ? store_fork_remove(simio_io(a.sim), "f", &err) : store_fork(a.s, "f", &made, &err);
     if (rc == 0 && !removing)
-        rc = store_fork_finish(simio_io(a.sim), "f", &err);
+        rc = store_fork_finish(simio_io(a.sim), "f", made.site, &err);
     done = rc == 0 && !simio_dead(a.sim) && (cut || simio_calls(a.sim, SIMIO_MUTATING) - calls < n);
     if (rc < 0)
         ck_assert_str_ne(err.msg, "");
@@ -313,6 +313,74 @@ START_TEST(cut_off_or_failing_at_any_call)
 }
 END_TEST
 
+/* One is made, and has no name yet, when another try of that name begins: it takes its place, or fails at the n-th call. What gets the name is whole, and is what that try made. */
+START_TEST(another_try_takes_its_place)
+{
+    bool done = false;
+    unsigned n, stays = 0, lost = 0;
+
+    for (n = 1; !done; n++) {
+        struct teststore a, f;
+        struct fork first, other;
+        struct err err = { 0 };
+        int rc;
+
+        ts_new(&a, "UTC");
+        ts_save(&a, "one", "one");
+        ck_assert_int_eq(store_fork(a.s, "f", &first, &err), 0);
+        ts_save(&a, "one", "later");
+        ck_assert_int_eq(store_sync(a.s, NULL), 0);
+        simio_fail_at(a.sim, SIMIO_MUTATING, n, ERR_NOSPC);
+        done = store_fork(a.s, "f", &other, &err) == 0;
+        simio_fail_clear(a.sim);
+        rc = store_fork_finish(simio_io(a.sim), "f", first.site, &err);
+        if (rc == 0) {
+            ck_assert(!done);
+            fork_open(&a, "f", &f);
+            ts_is(&f, "one", "one");
+            fork_close(&f);
+            ck_assert_int_eq(store_fork_remove(simio_io(a.sim), "f", NULL), 0);
+        } else {
+            ck_assert_msg(rc == ERR_BUSY, "call %u: %s", n, err.msg);
+        }
+        *(rc == 0 ? &stays : &lost) += 1;
+        if (done) {
+            ck_assert_msg(store_fork_finish(simio_io(a.sim), "f", other.site, &err) == 0, "%s", err.msg);
+        } else {
+            ts_reopen(&a, true);         /* a failed write of the log stopped it */
+            (void)make(&a, "f");
+        }
+        fork_open(&a, "f", &f);
+        ts_is(&f, "one", "later");
+        fork_close(&f);
+        ts_free(&a);
+        ck_assert_uint_lt(n, 200);
+    }
+    ck_assert_uint_gt(stays, 0);
+    ck_assert_uint_gt(lost, 20);
+}
+END_TEST
+
+START_TEST(one_that_is_being_made_is_left_alone)
+{
+    struct teststore a;
+    struct fork made;
+    struct io_file *lock;
+    struct err err = { 0 };
+
+    ts_new(&a, "UTC");
+    ts_save(&a, "one", "one");
+    ck_assert_int_eq(store_fork(a.s, "f", &made, &err), 0);
+    ck_assert_int_eq(io_lock(simio_io(a.sim), "forks/f.part/lock", &lock, &err), 0);
+    ck_assert_int_eq(store_fork(a.s, "f", &(struct fork){ 0 }, &err), ERR_BUSY);
+    ck_assert_int_eq(store_fork_finish(simio_io(a.sim), "f", made.site, &err), ERR_BUSY);
+    ck_assert_int_eq(store_fork_remove(simio_io(a.sim), "f", &err), ERR_LOCKED);
+    io_close(lock);
+    ck_assert_int_eq(store_fork_finish(simio_io(a.sim), "f", made.site, &err), 0);
+    ts_free(&a);
+}
+END_TEST
+
 START_TEST(names)
 {
     static const char *const wrong[] = { "", ".x", "-x", "a/b", "list", "remove", "x.part", "a b", "\xc3\xa4" };
@@ -341,6 +409,8 @@ int main(void)
     tcase_add_test(t, of_a_standby_and_shipped_itself);
     tcase_add_test(t, inside_a_series_it_is_the_moment_before);
     tcase_add_loop_test(t, cut_off_or_failing_at_any_call, 0, 4);
+    tcase_add_test(t, another_try_takes_its_place);
+    tcase_add_test(t, one_that_is_being_made_is_left_alone);
     tcase_add_test(t, names);
     suite_add_tcase(s, t);
     srunner_run_all(sr, CK_ENV);

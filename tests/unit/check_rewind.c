@@ -2,11 +2,13 @@
  * check_rewind: a primary of before goes back to where it parts from the one that took over: it follows, what it had beyond is a branch, and every byte of both reads
  * back; whether packed or not; cut off at any call.
  */
+#include "store/core/branch.h"
 #include "store/core/role.h"
 #include "tests/lib/packrig.h"
 #include "tests/lib/parted.h"
 
 #include <check.h>
+#include <stdio.h>
 
 static struct parted p;
 
@@ -100,6 +102,65 @@ START_TEST(refused_where_nothing_is_left_to_go_back_with)
 }
 END_TEST
 
+static int count_one(void *arg, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* A branch that goes, as the power does, or the disk fails, at the n-th call: it is whole, or none; another try ends it, by the same name. Not while somebody has it. */
+START_TEST(a_branch_that_goes_is_whole_or_none)
+{
+    struct simio *whole;
+    struct rewind r;
+    struct err err = { 0 };
+    struct io_file *lock;
+    char path[160];
+    bool done = false;
+
+    parted_make(&p, PARTED_PACKED | PARTED_PACKED_BEFORE);
+    r = parted_fork(&p.b, p.at);
+    r.keep = true;
+    parted_go_back(&p.a, &r);
+    packrig_close(&p.a);
+    whole = p.a.sim;
+    snprintf(path, sizeof path, "branches/%s/lock", r.branch);
+    ck_assert_int_eq(io_lock(simio_io(whole), path, &lock, &err), 0);
+    ck_assert_int_eq(store_branch_remove(simio_io(whole), r.branch, &err), ERR_LOCKED);
+    io_close(lock);
+    ck_assert_int_eq(store_branch_remove(simio_io(whole), "nosuch", &err), ERR_NOENT);
+    for (unsigned n = 1; !done; n++) {
+        unsigned left = 0;
+        int rc;
+
+        p.a.sim = simio_clone(whole);
+        if (_i == 0)
+            simio_cut_at(p.a.sim, n);
+        else
+            simio_fail_at(p.a.sim, SIMIO_MUTATING, n, ERR_IO);
+        rc = store_branch_remove(simio_io(p.a.sim), r.branch, &err);
+        done = rc == 0 && !simio_dead(p.a.sim);
+        ck_assert(done || err.msg[0] != '\0');
+        simio_fail_clear(p.a.sim);
+        if (_i == 0)
+            simio_cut(p.a.sim, n, n % 2 ? SIMIO_CUT_DROP_ALL : SIMIO_CUT_RANDOM);
+        snprintf(path, sizeof path, "branches/%s", r.branch);
+        if (io_there(simio_io(p.a.sim), path, &err) == 1)
+            parted_branch_is_whole(&p, r.branch);
+        rc = store_branch_remove(simio_io(p.a.sim), r.branch, &err);
+        ck_assert_msg(rc == (done ? ERR_NOENT : 0) || rc == ERR_NOENT, "call %u: %s", n, err.msg);
+        ck_assert_int_eq(io_list(simio_io(p.a.sim), "branches", count_one, &left, &err), 0);
+        ck_assert_uint_eq(left, 0);
+        simio_free(p.a.sim);
+        ck_assert_uint_lt(n, 100);
+    }
+    p.a.sim = whole;
+    packrig_open(&p.a);
+    parted_free(&p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("rewind");
@@ -112,6 +173,7 @@ int main(void)
     tcase_add_loop_test(t, it_goes_back_and_follows, 0, PARTED_PACKED + PARTED_PACKED_BEFORE + PARTED_OTHER_PACKED + 1);
     tcase_add_test(t, nothing_worth_keeping_makes_no_branch);
     tcase_add_test(t, refused_where_nothing_is_left_to_go_back_with);
+    tcase_add_loop_test(c, a_branch_that_goes_is_whole_or_none, 0, 2);
     tcase_add_loop_test(c, cut_off_at_any_call, 0, 4);
     suite_add_tcase(s, t);
     suite_add_tcase(s, c);
