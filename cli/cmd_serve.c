@@ -144,7 +144,7 @@ static int go_back(const char *dir, struct rewind *w, struct err *err)
     int r = io_posix_new(dir, &io, err);
 
     if (r == 0)
-        r = w->anew ? store_anew(io, dir, w->branch, err) : store_rewind(io, dir, w, err);
+        r = w->anew ? store_anew(io, dir, w->last_lsn, w->branch, err) : store_rewind(io, dir, w, err);
     if (io)
         io->ops->free(io);
     if (r) {

@@ -169,11 +169,13 @@ static int look(struct io *io, const char *dir, struct super *sb, struct super *
 /*
  * The last record that both have; where its moment is not whole any more the last one before it that is: what both have is then part of what the branch tells. 0: not known.
  */
-static uint64_t parted(struct io *io, const struct super *sb, const struct super *in)
+static uint64_t parted(struct io *io, const struct super *sb, const struct super *in, uint64_t both)
 {
     uint64_t lsn = rewind_common(io, sb, epoch_fork(sb->epochs, sb->n_epochs, sb->durable, in->epochs, in->n_epochs, in->durable)), found = 0;
     struct retained r = { 0 };
 
+    if (lsn > both)                      /* epochs say where they part at the latest: one that was set back to an image parts below */
+        lsn = both;
     if (lsn == 0 || retained_read(io, sb->lineage, &r, NULL, NULL) < 0)
         return 0;
     if (lsn >= r.horizon)
@@ -185,7 +187,7 @@ static uint64_t parted(struct io *io, const struct super *sb, const struct super
     return found;
 }
 
-int store_anew(struct io *io, const char *dir, char branch[BRANCH_NAME_MAX], struct err *err)
+int store_anew(struct io *io, const char *dir, uint64_t both, char branch[BRANCH_NAME_MAX], struct err *err)
 {
     struct super *sb = malloc(sizeof *sb), *in = malloc(sizeof *in);
     struct io_file *lock = NULL;
@@ -195,7 +197,7 @@ int store_anew(struct io *io, const char *dir, char branch[BRANCH_NAME_MAX], str
     if (rc == 0)
         rc = look(io, dir, sb, in, err);
     if (rc == 0)
-        rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), parted(io, sb, in), branch, err);
+        rc = branch_make(io, dir, sb, rewind_last_clock(io, sb), parted(io, sb, in, both), branch, err);
     if (rc == 0)
         rc = super_config_set(sb, anew_key, "begun", err);
     if (rc == 0)

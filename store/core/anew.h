@@ -15,11 +15,12 @@
 int anew_begin(struct io *io, struct err *err);
 
 /*
- * store_anew(io, dir, branch, err): the store that was made in incoming/ takes the place of this one, which nobody has open and which was closed cleanly: a standby. It keeps its site,
- * its place and its settings. ${branch}: what it was is called so from now on. The next open makes the index. Every step can be repeated: what a crash leaves is the store of before, or an
+ * store_anew(io, dir, both, branch, err): the store that was made in incoming/ takes the place of this one, which nobody has open and which was closed cleanly: a standby. It keeps its site,
+ * its place and its settings. ${both}: the last record of which it was found that both have it; 0: of none; UINT64_MAX: nothing speaks against what the
+ * epochs say. ${branch}: what it was is called so from now on. The next open makes the index. Every step can be repeated: what a crash leaves is the store of before, or an
  * open that writes does the rest (anew_finish).
  * Errors: LOCKED; INVAL it is no such store, or nothing was made; NOSPC, IO, DAMAGE.
  */
-int store_anew(struct io *io, const char *dir, char branch[BRANCH_NAME_MAX], struct err *err);
+int store_anew(struct io *io, const char *dir, uint64_t both, char branch[BRANCH_NAME_MAX], struct err *err);
 
 #endif

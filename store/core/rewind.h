@@ -11,7 +11,7 @@ enum { BRANCH_NAME_MAX = 128 };
 
 struct rewind {
     uint64_t at;                 /* where both part: the end of the last record that both hold */
-    uint64_t last_lsn;           /* that record */
+    uint64_t last_lsn;           /* that record; of ${anew}: what store_anew takes */
     struct hash128 last_hash;
     bool     keep;               /* there is something to be kept as a branch; store_rewind looks itself, too */
     char     branch[BRANCH_NAME_MAX];    /* out: its name; "": none was made */

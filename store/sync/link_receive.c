@@ -250,8 +250,8 @@ static void note_rewind(struct taking *k)
 
     if (w == NULL)
         return;
-    if (k->installed)
-        *w = (struct rewind){ .at = k->boot.end, .anew = true };
+    if (k->installed)                    /* nothing was compared where all that is here may be the sender's */
+        *w = (struct rewind){ .at = k->boot.end, .anew = true, .last_lsn = k->m.fork.high != 0 ? k->m.fork.low_rec.lsn : UINT64_MAX };
     else if (k->m.fork.found && k->m.state == RECEIVE_END && k->m.err.code == ERR_AWAY)
         fork_found(k, w);
 }

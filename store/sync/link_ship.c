@@ -404,6 +404,25 @@ static int look_behind(struct shipping *h, struct hash128 *hash, struct err *err
     return rc == ERR_NOMEM ? err_set(err, rc, "stream: out of memory") : ERR_DAMAGE;
 }
 
+/* The record that the other side ends with is none of this one's: those around its end are whole, and it is not among them (where it begins may be the middle of one). */
+static bool none_such(struct shipping *h)
+{
+    struct history *history = store_history(h->l.s);
+    struct history_place p;
+    struct record rec;
+    void *buf = NULL;
+    bool none = false;
+
+    if (history_before(history, h->m.look_end, &p, NULL) < 0)
+        return false;
+    if (p.end == h->m.look_end)
+        none = p.lsn != h->m.look_lsn;
+    else if (history_record(history, p.end, &rec, &buf, NULL) == 0)
+        none = rec.prev_lsn == p.lsn && hash128_eq(&rec.prev_hash, &p.hash) && rec.lsn + frame_span(rec.head_len + rec.data_len) > h->m.look_end;
+    free(buf);
+    return none;
+}
+
 static void look_up(struct shipping *h)
 {
     struct record rec = { 0 };
@@ -417,7 +436,9 @@ static void look_up(struct shipping *h)
         rc = err_set(&err, ERR_BOOTSTRAP, "the standby ends @%llu, and records before @%llu were let go of here; it must be made anew", (unsigned long long)h->m.look_end,
                      (unsigned long long)history_first(store_history(h->l.s)));
     hash = rec.hash;
-    if (rc == ERR_DAMAGE || rc == ERR_IO) {
+    if ((rc == ERR_DAMAGE || rc == ERR_IO) && none_such(h)) {
+        rc = ERR_NOENT;
+    } else if (rc == ERR_DAMAGE || rc == ERR_IO) {
         rc = look_behind(h, &hash, &err);
         end = h->m.look_end;
     }

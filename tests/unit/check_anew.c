@@ -4,6 +4,7 @@
  */
 #include "store/core/anew.h"
 #include "store/core/branch.h"
+#include "store/core/restore.h"
 #include "store/core/retain.h"
 #include "store/core/role.h"
 #include "store/core/standby.h"
@@ -23,7 +24,7 @@
 
 static struct teststore a, b;                    /* who sends, who cannot go on */
 static struct past past;                         /* of the store that both were once */
-static uint64_t both_end;
+static uint64_t both_end, both_of;
 
 static void pack(struct teststore *t)
 {
@@ -32,8 +33,8 @@ static void pack(struct teststore *t)
     ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
 }
 
-/* Of what was before only the present stays; ${base}: and records of before are in a base. */
-static void forget(struct teststore *t, bool base)
+/* Of what was before only the present stays in ${t}, which has what ${src} does (itself, or a standby); ${base}: and records of before are in a base. */
+static void forget_of(struct teststore *src, struct teststore *t, bool base)
 {
     static const char *const keep[] = { "keep-all", "min-age", "reclaim-grace", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly" };
     const struct reclaim_options opt = { .now = true, .sweep = true, .base = base };
@@ -42,11 +43,20 @@ static void forget(struct teststore *t, bool base)
     for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
         ck_assert_int_eq(store_config_set(t->s, keep[i], "0", NULL), 0);
     for (int i = 0; i < 3; i++) {
-        ts_step(t, 1000);
-        ts_save(t, "one more", "so that there is something behind it");
+        ts_step(src, 1000);
+        ts_save(src, "one more", "so that there is something behind it");
+        if (src != t) {
+            ck_assert_msg(twosites_send(src, t, &err) == 0, "%s", err.msg);
+            ts_step(t, 1000);
+        }
         pack(t);
     }
     ck_assert_msg(reclaim(t->s, &opt, NULL, &err) == 0, "%s", err.msg);
+}
+
+static void forget(struct teststore *t, bool base)
+{
+    forget_of(t, t, base);
 }
 
 static void forget_past(struct teststore *t)
@@ -185,6 +195,7 @@ static void sent(void)
 
     ck_assert_msg(twosites_ship(&a, &b, &end) == ERR_AWAY, "%s / %s", end.ship_err.msg, end.receive_err.msg);
     ck_assert_msg(end.rewind.anew, "%s / %s", end.ship_err.msg, end.receive_err.msg);
+    both_of = end.rewind.last_lsn;
     ck_assert_int_eq(store_close(b.s, &err), 0);
 }
 
@@ -202,7 +213,7 @@ START_TEST(it_takes_its_own_place)
     memcpy(site, twosites_info(b.s)->super.site, 16);
     ck_assert_int_eq(store_config_set(b.s, "keep-all", "9d", NULL), 0);
     sent();
-    ck_assert_msg(store_anew(simio_io(b.sim), NULL, name, &err) == 0, "%s", err.msg);
+    ck_assert_msg(store_anew(simio_io(b.sim), NULL, both_of, name, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(io_stat_path(simio_io(b.sim), ANEW_DIR, &st, NULL), ERR_NOENT);
     fresh_index(&b);
     open_it(&b);
@@ -266,6 +277,101 @@ START_TEST(files_that_end_below_the_horizon_are_an_error)
 }
 END_TEST
 
+/*
+ * What ${a} did behind the end of both was shipped; then its machine was set back to an image (${image}), did other things, and got as far, in an epoch of its own that begins behind what the
+ * standby has: epochs do not say where they part. ${forgetful}: the standby keeps nothing of before its end. ${fill}: how long the name is of what it does, so that the last record of the standby falls anywhere into one of its own.
+ */
+static struct teststore image;
+static void set_back(unsigned fill, bool forgetful)
+{
+    struct err err = { 0 };
+    char name[240] = "";
+
+    both_work();
+    ts_save(&a, "two", "both");
+    twosites_ship(&a, &b, NULL);
+    both_end = log_head(store_log(b.s));
+    packrig_close(&a);
+    image = a;
+    image.sim = simio_clone(a.sim);
+    image.disk = kv_twin_disk_new();
+    packrig_open(&image);
+    packrig_open(&a);
+    ts_step(&image, 1000);               /* else the first record is the same */
+    ts_save(&a, "two", "ours");
+    ts_save(&a, "unshipped", "by the image");
+    ck_assert_msg(twosites_send(&a, &b, &err) == 0, "%s", err.msg);
+    if (forgetful)
+        forget_of(&a, &b, false);
+    memset(name, 'f', fill);
+    ts_save(&image, "two", "else");
+    while (log_head(store_log(image.s)) <= log_head(store_log(b.s)))
+        ts_save(&image, name, "so that it gets as far");
+    ck_assert_int_eq(store_demote(image.s, &err), 0);
+    ck_assert_msg(store_promote(image.s, "x", false, &err) == 0, "%s", err.msg);
+    ts_save(&image, "last", "words");
+}
+
+/* Where ${a} is forgotten, and ${b} is what was made anew: what differs is brought back out of the branch, which says where both were the same. */
+static void differs_in_the_branch(const char *name)
+{
+    struct store_options opt = { .unlocked = true };
+    struct kv_twin_disk *disk = kv_twin_disk_new();
+    struct super *sb = malloc(sizeof *sb);
+    struct restore_stats st = { 0 };
+    struct store *s = NULL;
+    struct err err = { 0 };
+    char dir[256], text[24] = "";
+    struct io *io;
+
+    snprintf(dir, sizeof dir, "branches/%s", name);
+    io = subio_new(simio_io(b.sim), dir);
+    ck_assert_int_eq(super_read(io, sb, NULL, &err), 0);
+    (void)super_config_get(sb, BRANCH_PARTED, text, sizeof text);
+    ck_assert_int_eq(kv_twin_open(disk, &opt.kv, &err), 0);
+    ck_assert_msg(store_open(io, NULL, &opt, &s, NULL, &err) == 0, "%s", err.msg);
+    ts_is(&b, "two", "else");
+    ck_assert_msg(restore_branch(b.s, &b.who, s, strtoull(text, NULL, 10), "two", "two", false, NULL, NULL, &st, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(st.unchanged, 0);
+    ts_is(&b, "two", "ours");
+    store_drop(s);
+    kv_twin_disk_free(disk);
+    io->ops->free(io);
+    free(sb);
+}
+
+/* Wherever in a record of the sender's the standby ends, it parts from it; where it went on past its horizon it is made anew, and its branch says no more to be of both than is. */
+START_TEST(set_back_to_an_image_it_parts_below_its_epoch)
+{
+    struct twosites_end end;
+    struct err err = { 0 };
+    char name[BRANCH_NAME_MAX];
+    int rc;
+
+    set_back(1 + (unsigned)_i * 8, _i % 2);
+    rc = twosites_ship(&image, &b, &end);
+    ck_assert_msg(rc == ERR_AWAY, "%d: %s / %s", rc, end.ship_err.msg, end.receive_err.msg);
+    both_of = end.rewind.last_lsn;
+    ck_assert_int_eq(store_close(b.s, &err), 0);
+    if (end.rewind.anew) {
+        ck_assert_msg(store_anew(simio_io(b.sim), NULL, both_of, name, &err) == 0, "%s", err.msg);
+    } else {
+        ck_assert_uint_eq(end.rewind.at, both_end);
+        ck_assert_msg(store_rewind(simio_io(b.sim), NULL, &end.rewind, &err) == 0, "%s", err.msg);
+        snprintf(name, sizeof name, "%s", end.rewind.branch);
+    }
+    fresh_index(&b);
+    open_it(&b);
+    branch_is_whole(name);
+    twosites_ship(&image, &b, NULL);
+    ck_assert_int_eq(store_demote(image.s, &err), 0);
+    ck_assert_msg(store_promote(b.s, "y", false, &err) == 0, "%s", err.msg);
+    differs_in_the_branch(name);
+    ts_free(&image);
+    neither();
+}
+END_TEST
+
 struct counted { unsigned n; char name[BRANCH_NAME_MAX]; };
 static int count_one(void *arg, const char *name)
 {
@@ -317,7 +423,7 @@ START_TEST(cut_off_at_any_call)
         before = log_head(store_log(b.s));
         sent();
         simio_cut_at(b.sim, n);
-        rc = store_anew(simio_io(b.sim), NULL, name, &err);
+        rc = store_anew(simio_io(b.sim), NULL, both_of, name, &err);
         done = rc == 0 && !simio_dead(b.sim);
         simio_cut_at(b.sim, 0);
         if (!done)
@@ -326,7 +432,7 @@ START_TEST(cut_off_at_any_call)
         open_it(&b);
         if (log_head(store_log(b.s)) == before) {        /* as before: again */
             sent();
-            ck_assert_msg(store_anew(simio_io(b.sim), NULL, name, &err) == 0, "call %u: %s", n, err.msg);
+            ck_assert_msg(store_anew(simio_io(b.sim), NULL, both_of, name, &err) == 0, "call %u: %s", n, err.msg);
             fresh_index(&b);
             open_it(&b);
         }
@@ -351,6 +457,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_set_timeout(c, 300);
     tcase_add_loop_test(t, it_takes_its_own_place, 0, 2);
+    tcase_add_loop_test(t, set_back_to_an_image_it_parts_below_its_epoch, 0, 12);
     tcase_add_test(c, a_whole_one_goes_cut_off_at_any_call);
     tcase_add_test(t, the_moment_of_a_standby_is_kept);
     tcase_add_test(t, files_that_end_below_the_horizon_are_an_error);
