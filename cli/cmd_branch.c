@@ -6,12 +6,9 @@
 #include "store/core/branch.h"
 #include "store/svc/wire.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* A branch of a store: where it is, the moment up to which both are the same. */
 struct branch { char *dir, *name; uint64_t parted; };
@@ -77,38 +74,19 @@ static json_t *since(uint64_t parted)
 
 struct about { char parted[40], ends[40]; uint64_t durable; };
 
-static int emit_moment(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
-{
-    (void)bin, (void)len;
-    if (strcmp(type, "item") == 0)
-        snprintf(arg, 40, "%s", item_text(o, "time"));
-    return out_interrupted ? ERR_INTR : 0;
-}
-
-static int when(const char *dir, uint64_t lsn, char out[40], struct err *err)
-{
-    json_t *req = session_request("resolve");
-    char at[32] = "now";
-
-    if (lsn)
-        snprintf(at, sizeof at, "@%llu", (unsigned long long)lsn);
-    session_put_bytes(req, "at", at);
-    out[0] = '\0';
-    return ask(dir, req, emit_moment, out, err);
-}
-
 static int list_one(const char *store, const char *name)
 {
     struct branch b;
     struct about a = { "", "", 0 };
     struct err err = { 0 };
-    char x[40], y[40];
+    char x[40], y[40], lsn[32];
     int r = branch_of(store, name, &b, &err);
 
+    snprintf(lsn, sizeof lsn, "@%llu", (unsigned long long)b.parted);
     if (r == 0 && b.parted)
-        (void)when(b.dir, b.parted, a.parted, &(struct err){ 0 });
+        (void)session_when(b.dir, lsn, a.parted, &(struct err){ 0 });
     if (r == 0)
-        r = when(b.dir, 0, a.ends, &err);
+        r = session_when(b.dir, "now", a.ends, &err);
     if (r) {
         out_warn("%s: %s", name, err.msg);
     } else if (out_json) {
@@ -126,28 +104,6 @@ static int list_one(const char *store, const char *name)
     }
     branch_release(&b);
     return r;
-}
-
-static int list(const char *store)
-{
-    struct dirent **v = NULL;
-    char *dir = NULL;
-    struct err err = { 0 };
-    int n, code = EXIT_OK;
-
-    if (asprintf(&dir, "%s/branches", store) < 0)
-        return out_error(&err, err_set(&err, ERR_NOMEM, "no memory"));
-    n = scandir(dir, &v, NULL, alphasort);
-    if (n < 0 && errno != ENOENT)
-        code = out_error(&err, err_from_errno(&err, errno, "%s", dir));
-    for (int i = 0; i < n; i++) {
-        if (v[i]->d_name[0] != '.' && strstr(v[i]->d_name, ".part") == NULL && list_one(store, v[i]->d_name) < 0)
-            code = EXIT_WARNINGS;
-        free(v[i]);
-    }
-    free(v);
-    free(dir);
-    return code;
 }
 
 /* ---- show: the manifest ---- */
@@ -327,7 +283,7 @@ int cmd_branch(int argc, char **argv)
     if (r)
         return out_error(&err, r);
     if (*verb == 'l') {
-        code = list(p.store);
+        code = session_inner(p.store, "branch", list_one);
     } else if (*verb == 'r') {
         code = remove_it(p.store, name);
     } else if ((r = branch_of(p.store, name, &b, &err)) != 0) {

@@ -11,8 +11,6 @@
 #include "store/core/moment.h"
 #include "store/svc/wire.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,28 +183,12 @@ static int make(const char *store, const char *name, const char *at)
 
 /* ---- list ---- */
 
-static int when(const char *dir, const char *at, struct made *m, struct err *err)
-{
-    struct session *ses = NULL;
-    json_t *req = session_request("resolve");
-    int r = session_open(dir, SESSION_READ, &ses, err);
-
-    session_put_bytes(req, "at", at);
-    if (r) {
-        json_decref(req);
-        return r;
-    }
-    r = session_call(ses, req, emit_made, m, err);
-    return session_end(ses, r, err);
-}
-
 static int list_one(const char *store, const char *name)
 {
     struct super *sb = calloc(1, sizeof *sb);
-    struct made parted = { NULL };
     struct err err = { 0 };
     struct io *io = NULL;
-    char *dir = NULL, lsn[32] = "@", made[40], x[40], y[40];
+    char *dir = NULL, lsn[32] = "@", parted[40] = "", made[40], x[40], y[40];
     int r = sb && asprintf(&dir, "%s/forks/%s", store, name) >= 0 ? io_posix_new(dir, &io, &err) : err_set(&err, ERR_NOMEM, "no memory");
     bool mounted = r == 0 && fs_mounted_store(dir, NULL) == 0;
 
@@ -215,7 +197,7 @@ static int list_one(const char *store, const char *name)
     if (r == 0)
         (void)super_config_get(sb, FORK_PARTED, lsn + 1, sizeof lsn - 1);
     if (r == 0)
-        (void)when(dir, lsn, &parted, &(struct err){ 0 });
+        (void)session_when(dir, lsn, parted, &(struct err){ 0 });
     if (r) {
         out_warn("%s: %s", name, err.msg);
     } else if (out_json) {
@@ -225,52 +207,20 @@ static int list_one(const char *store, const char *name)
         session_put_bytes(j, "name", name);
         session_put_bytes(j, "directory", dir);
         json_object_set_new(j, "forked_lsn", json_integer((json_int_t)strtoull(lsn + 1, NULL, 10)));
-        json_object_set_new(j, "forked", parted.o ? json_string(item_text(parted.o, "time")) : json_null());
+        json_object_set_new(j, "forked", parted[0] ? json_string(parted) : json_null());
         json_object_set_new(j, "created", json_string(made));
         json_object_set_new(j, "mounted", json_boolean(mounted));
         out_object(j);
         json_decref(j);
     } else {
         moment_rfc3339(sb->created_wall_ns, made);
-        out_text("%s  made %s, of %s%s\n", out_name(name), out_time(made, x), parted.o ? out_time(item_text(parted.o, "time"), y) : lsn, mounted ? ", mounted" : "");
+        out_text("%s  made %s, of %s%s\n", out_name(name), out_time(made, x), parted[0] ? out_time(parted, y) : lsn, mounted ? ", mounted" : "");
     }
-    json_decref(parted.o);
     if (io)
         io->ops->free(io);
     free(dir);
     free(sb);
     return r;
-}
-
-static bool is_part(const char *name)
-{
-    size_t n = strlen(name);
-
-    return n > 5 && strcmp(name + n - 5, ".part") == 0;
-}
-
-static int list(const char *store)
-{
-    struct dirent **v = NULL;
-    char *dir = NULL;
-    struct err err = { 0 };
-    int n, code = EXIT_OK;
-
-    if (asprintf(&dir, "%s/forks", store) < 0)
-        return out_error(&err, err_set(&err, ERR_NOMEM, "no memory"));
-    n = scandir(dir, &v, NULL, alphasort);
-    if (n < 0 && errno != ENOENT)
-        code = out_error(&err, err_from_errno(&err, errno, "%s", dir));
-    for (int i = 0; i < n; i++) {
-        if (is_part(v[i]->d_name))
-            out_warn("%s: being made or removed, or what is left of that; `spare fork remove %.*s` takes away what is left", v[i]->d_name, (int)strlen(v[i]->d_name) - 5, v[i]->d_name);
-        else if (v[i]->d_name[0] != '.' && list_one(store, v[i]->d_name) < 0)
-            code = EXIT_WARNINGS;
-        free(v[i]);
-    }
-    free(v);
-    free(dir);
-    return code;
 }
 
 /* ---- remove ---- */
@@ -322,7 +272,7 @@ int cmd_fork(int argc, char **argv)
     if (r)
         return out_error(&err, r);
     if (strcmp(verb, "list") == 0)
-        code = list(p.store);
+        code = session_inner(p.store, "fork", list_one);
     else if (strcmp(verb, "remove") == 0)
         code = remove_it(p.store, name);
     else

@@ -1,6 +1,7 @@
 /* Commands about the past: snapshot, log, cat, restore, undo. */
 #include "cli/cli.h"
 #include "cli/session.h"
+#include "store/core/branch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -164,13 +165,14 @@ int cmd_log(int argc, char **argv)
 /* ${at} is "@NAME", of a branch: the place becomes that store, and *${at} its present, which is all there is in it. */
 static int in_branch(struct place *p, const char **at, struct err *err)
 {
+    const char *name = *at ? branch_at_name(*at) : NULL;
     char *dir;
 
-    if (!*at || (*at)[0] != '@' || ((*at)[1] >= '0' && (*at)[1] <= '9'))
+    if (!name)
         return 0;
-    if (!(*at)[1] || (*at)[1] == '.' || strchr(*at, '/') || strstr(*at, ".part"))
+    if (!branch_name_ok(name))
         return err_set(err, ERR_USAGE, "%s: expected @ and the name of a branch, or @LSN; `spare branch list` shows branches", *at);
-    if (asprintf(&dir, "%s/branches/%s", p->store, *at + 1) < 0)
+    if (asprintf(&dir, "%s/branches/%s", p->store, name) < 0)
         return err_set(err, ERR_NOMEM, "no memory");
     if (!locate_is_store(dir)) {
         err_set(err, ERR_NOENT, "%s: expected a branch of %s, found none of that name; `spare branch list` shows them", *at, p->store);

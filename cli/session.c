@@ -6,6 +6,8 @@
 #include "store/svc/client.h"
 #include "store/svc/wire.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,6 +175,8 @@ int session_open_at(const char *store_dir, enum session_mode mode, uint32_t loca
     if (ses->rec.torn)
         out_message("%s: the last stop was not clean; a torn end of the log was cut at LSN %llu (nothing acknowledged was lost)",
                     store_dir, (unsigned long long)ses->rec.cut);
+    if (ses->rec.damaged)                /* what is asked is answered as if it ended there */
+        out_message("%s: damage: %s", store_dir, ses->rec.damage.msg);
     memset(err, 0, sizeof *err);
     *out = ses;
     return 0;
@@ -291,4 +295,60 @@ int session_flagged(int argc, char **argv, const char *op, const char *flag, svc
     code = session_ask(&p, req, emit, NULL);
     locate_release(&p);
     return code;
+}
+
+static bool is_part(const char *name)
+{
+    size_t n = strlen(name);
+
+    return n > 5 && strcmp(name + n - 5, ".part") == 0;
+}
+
+int session_inner(const char *store, const char *word, int (*one)(const char *store, const char *name))
+{
+    struct dirent **v = NULL;
+    struct err err = { 0 };
+    char *dir = NULL;
+    int n, code = EXIT_OK;
+
+    if (asprintf(&dir, strcmp(word, "fork") == 0 ? "%s/forks" : "%s/branches", store) < 0)
+        return out_error(&err, err_set(&err, ERR_NOMEM, "no memory"));
+    n = scandir(dir, &v, NULL, alphasort);
+    if (n < 0 && errno != ENOENT)
+        code = out_error(&err, err_from_errno(&err, errno, "%s", dir));
+    for (int i = 0; i < n; i++) {
+        const char *name = v[i]->d_name;
+
+        if (is_part(name))
+            out_warn("%s: being made or removed, or what is left of that; `spare %s remove %.*s` takes away what is left", name, word, (int)strlen(name) - 5, name);
+        else if (name[0] != '.' && one(store, name) < 0)
+            code = EXIT_WARNINGS;
+        free(v[i]);
+    }
+    free(v);
+    free(dir);
+    return code;
+}
+
+static int emit_time(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
+{
+    (void)bin, (void)len;
+    if (strcmp(type, "item") == 0)
+        snprintf(arg, 40, "%s", item_text(o, "time"));
+    return out_interrupted ? ERR_INTR : 0;
+}
+
+int session_when(const char *dir, const char *at, char out[40], struct err *err)
+{
+    struct session *ses = NULL;
+    json_t *req;
+    int r = session_open(dir, SESSION_READ, &ses, err);
+
+    out[0] = '\0';
+    if (r)
+        return r;
+    req = session_request("resolve");
+    session_put_bytes(req, "at", at);
+    r = session_call(ses, req, emit_time, out, err);
+    return session_end(ses, r, err);
 }

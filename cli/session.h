@@ -49,6 +49,12 @@ int session_end(struct session *ses, int rc, struct err *err);
  */
 int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg);
 
+/* session_inner(store, word, one): the whole of `list` of the stores inside of one, ${word} "fork" or "branch": ${one} says each by name (negative: it could not), what is in the making or going is
+ * warned of. Returns the exit code. */
+int session_inner(const char *store, const char *word, int (*one)(const char *store, const char *name));
+/* session_when(dir, at, out, err): the time of the moment ${at} of a store, opened for that; "" on failure. */
+int session_when(const char *dir, const char *at, char out[40], struct err *err);
+
 /* session_flagged(argc, argv, op, flag, emit): the whole of a command `spare OP [STORE] [--FLAG]` that is the request ${op} with ${flag} true or false. Returns the exit code. */
 int session_flagged(int argc, char **argv, const char *op, const char *flag, svc_emit_fn *emit);
 

@@ -109,10 +109,11 @@ static void tend_branches(struct past *p)
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec++;
     (void)pthread_cond_timedwait(&p->wake, &p->lock, &until);
+    p->branches_used = false;            /* before it looks: one that is used meanwhile says so again */
     pthread_mutex_unlock(&p->lock);
     open = past_branches_close(p->branches, 0);
     pthread_mutex_lock(&p->lock);
-    p->branches_used = open > 0;
+    p->branches_used |= open > 0;
 }
 
 static void *janitor_main(void *arg)

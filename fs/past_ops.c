@@ -3,6 +3,7 @@
 
 #include "fs/past_list.h"
 #include "store/base/slow.h"
+#include "store/core/branch.h"
 #include "store/core/retain.h"
 
 #include <errno.h>
@@ -89,7 +90,7 @@ static bool is_lsn(const char *name, uint64_t *lsn)
         return false;
     *lsn = strtoull(name + 1, &end, 10);
     snprintf(again, sizeof again, "@%llu", (unsigned long long)*lsn);
-    return strcmp(again, name) == 0;
+    return *lsn < PAST_BRANCH && strcmp(again, name) == 0;       /* what is above is no place, and the key of something else */
 }
 
 /* A counted slot, or a negative error. One that is in use is a moment, whatever has expired meanwhile. */
@@ -196,12 +197,13 @@ static void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct fuse_entry_param e;
     struct row_ino row;
     struct seen v;
-    uint64_t ino = 0, lsn;
+    const char *branch;
+    uint64_t ino = 0;
     int rc;
 
     if (parent == FUSE_ROOT_ID) {
-        if (name[0] == '@' && !is_lsn(name, &lsn))
-            lookup_branch(req, name + 1);
+        if ((branch = branch_at_name(name)) != NULL)
+            lookup_branch(req, branch);
         else
             lookup_moment(req, name);
         return;

@@ -239,6 +239,11 @@ bool branch_name_ok(const char *name)
     return name[0] != '\0' && name[0] != '.' && strlen(name) < BRANCH_NAME_MAX && strchr(name, '/') == NULL && strstr(name, ".part") == NULL;
 }
 
+const char *branch_at_name(const char *at)
+{
+    return at[0] == '@' && (at[1] == '\0' || at[1 + strspn(at + 1, "0123456789")] != '\0') ? at + 1 : NULL;
+}
+
 int store_branch_remove(struct io *io, const char *name, struct err *err)
 {
     return branch_name_ok(name) ? part_remove(io, "branches", name, "branch", err) : err_set(err, ERR_USAGE, "%.255s: expected the name of a branch; `spare branch list` shows them", name);
@@ -248,6 +253,7 @@ int branch_open(const char *store, const char *name, uint64_t memory, struct sto
 {
     struct store_options opt = { .threads = true, .unlocked = true, .location = LOCATION_MOVED, .memory_bytes = memory };    /* one that was moved is read all the same */
     char dir[PATH_MAX], text[24];
+    struct log_recovery rec = { 0 };
     struct store *s = NULL;
     int rc = 0;
 
@@ -257,7 +263,11 @@ int branch_open(const char *store, const char *name, uint64_t memory, struct sto
     if (rc == 0)
         rc = io_posix_new(dir, io, err);
     if (rc == 0)
-        rc = store_open(*io, dir, &opt, &s, NULL, err);
+        rc = store_open(*io, dir, &opt, &s, &rec, err);
+    if (rc == 0 && rec.damaged) {        /* it would be shown, and restored, as if it ended there */
+        store_drop(s);
+        rc = err_set(err, ERR_DAMAGE, "%s: %.400s", dir, rec.damage.msg);
+    }
     if (rc == 0 && (rc = part_there(*io, err)) < 0) {    /* others may remove it meanwhile */
         store_drop(s);
         rc = rc == ERR_NOENT ? ERR_NOSTORE : rc;

@@ -29,12 +29,15 @@ int branch_write_pair(struct io *io, const char *in, const char *name, const uin
 
 /*
  * branch_open(store, name, memory, out, io, parted, err): the branch ${name} of the store in that directory, for reading, without its lock: nobody changes one, and others may read it meanwhile. *${parted}: BRANCH_PARTED, 0
- * where it is not known. store_close, then free *${io}. Errors: NOENT there is none of that name; those of store_open.
+ * where it is not known. store_close, then free *${io}. Errors: NOENT there is none of that name; DAMAGE also where it could be read
+ * up to some place only; those of store_open.
  * store_branch_remove(io, name, err): of the store's directory: the branch, or what is left of one, goes; as store_fork_remove.
  * branch_name_ok(name): may be one: not that of one in the making, no path.
  */
 int  branch_open(const char *store, const char *name, uint64_t memory, struct store **out, struct io **io, uint64_t *parted, struct err *err);
 int  store_branch_remove(struct io *io, const char *name, struct err *err);
 bool branch_name_ok(const char *name);
+/* branch_at_name(at): of a moment's text "@NAME": NAME, which need not be that of a branch; NULL: it is none ("@123" is a record). */
+const char *branch_at_name(const char *at);
 
 #endif

@@ -32,17 +32,21 @@ void restore_tell_entry(struct restore *r, uint64_t parent, const char *name, si
 
 /* ---- content ---- */
 
-/* Out of another store. What it held before is a version. */
-static int copy_data(struct restore *r, uint64_t src, uint64_t dst, uint64_t size)
+/* What ${dst} held at ${at}, when it was that large. It is no version of its own, and what came between is none. */
+static int put_back(struct restore *r, uint64_t at, uint64_t dst, const struct row_ino *was)
 {
-    struct setattr_in empty = { .valid = RSA_SIZE }, full = { .valid = RSA_SIZE, .size = size };
-    uint64_t off = 0;
-    uint8_t *buf = malloc(COPY_BYTES);
-    int rc = buf != NULL ? 0 : ERR_NOMEM;
-    store_mark_version(r->s, dst);
-    if (rc == 0)
-        rc = store_setattr(r->s, &r->c, dst, &empty, NULL, NULL);
-    while (rc == 0 && off < size) {
+    struct setattr_in empty = { .valid = RSA_SIZE }, full = { .valid = RSA_SIZE | RSA_MTIME, .size = was->size, .mtime = was->mtime };
+    int64_t rc = store_setattr(r->s, &r->c, dst, &empty, NULL, NULL);
+    for (uint64_t off = 0; rc >= 0 && off < was->size; off += (uint64_t)rc)
+        if ((rc = store_clone(r->s, &r->c, at, dst, off, dst, off, was->size - off, NULL)) == 0)
+            rc = ERR_DAMAGE;             /* its row said that there is more */
+    return rc < 0 ? (int)rc : store_setattr(r->s, &r->c, dst, &full, NULL, NULL);
+}
+
+static int copy_pieces(struct restore *r, uint64_t src, uint64_t dst, uint64_t size, uint8_t *buf)
+{
+    int rc = 0;
+    for (uint64_t off = 0; rc == 0 && off < size;) {
         int64_t from = store_seek(r->from, r->at, src, off, SEEK_DATA, NULL), to;
         if (from == ERR_NXIO)
             break;
@@ -60,8 +64,31 @@ static int copy_data(struct restore *r, uint64_t src, uint64_t dst, uint64_t siz
                 off += (uint64_t)n;
         }
     }
-    if (rc == 0)
-        rc = store_setattr(r->s, &r->c, dst, &full, NULL, NULL);
+    return rc;
+}
+
+/* Out of another store. What it held before is a version; where the other one cannot be read to its end it holds that again. */
+static int copy_data(struct restore *r, uint64_t src, uint64_t dst, uint64_t size)
+{
+    struct setattr_in empty = { .valid = RSA_SIZE }, full = { .valid = RSA_SIZE, .size = size };
+    struct row_ino was;
+    struct hash128 hash;
+    uint64_t before = 0;
+    uint8_t *buf = malloc(COPY_BYTES);
+    int rc = buf != NULL ? store_getattr(r->s, AT_LIVE, dst, &was, NULL) : ERR_NOMEM;
+    if (rc == 0) {
+        store_mark_version(r->s, dst);
+        log_last(r->s->log, &before, &hash);
+        rc = store_setattr(r->s, &r->c, dst, &empty, NULL, NULL);
+        if (rc == 0)
+            rc = copy_pieces(r, src, dst, size, buf);
+        if (rc == 0)
+            rc = store_setattr(r->s, &r->c, dst, &full, NULL, NULL);
+        if (rc < 0) {
+            (void)put_back(r, before, dst, &was);
+            restore_tell_ino(r, dst);
+        }
+    }
     free(buf);
     return rc;
 }

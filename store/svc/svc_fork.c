@@ -16,6 +16,8 @@ int svc_op_fork(struct svc_req *q, struct err *err)
 
     if (r == 0 && !name)
         r = err_set(err, ERR_USAGE, "fork: expected a name");
+    if (r == 0 && q->env->recovery && q->env->recovery->damaged)     /* a branch: it would be one that ends there */
+        r = err_set(err, ERR_DAMAGE, "%s", q->env->recovery->damage.msg);
     if (r == 0)
         r = svc_arg_at(q, "at", 0, &at, err);
     if (r == 0)

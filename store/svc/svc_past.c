@@ -295,12 +295,11 @@ void svc_restoring(void *arg, const struct restore_stats *st)
     (void)svc_emit(r->q, "progress", o);
 }
 
-/* "@NAME" is a branch, "@123" is not. */
 static const char *branch_named(const struct svc_req *q)
 {
     const char *at;
 
-    return svc_arg_text(q, "at", &at, NULL) == 0 && at && at[0] == '@' && (at[1] < '0' || at[1] > '9') ? at + 1 : NULL;
+    return svc_arg_text(q, "at", &at, NULL) == 0 && at ? branch_at_name(at) : NULL;
 }
 
 static int restore_from(struct svc_req *q, const char *branch, const char *path, const char *to, bool extra, struct restore_stats *st, struct err *err)

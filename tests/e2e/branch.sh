@@ -35,7 +35,7 @@ read_it() {
 check "it can be read, mounted, not written, not removed while it is mounted" read_it
 # ---- in the mount of the store
 
-shows() { "$SPARE" mount a m -o "log=$WORK/a.log" && B=m/.snapshots/@$NAME && ls m/.snapshots/ | grep -qxF "@$NAME" && [ "$(find m/.snapshots/ -maxdepth 1 -type d -name '@d*' | wc -l)" = 1 ] && same theirs "$(cat m/one)" && same mine "$(cat "$B/one")" && [ -d "$B/d" ] && fails ls "m/.snapshots/@diverged-no-such" && fails ls "m/.snapshots/@$NAME.part" && fails cat "m/.snapshots/@1x/one"; }
+shows() { "$SPARE" mount a m -o "log=$WORK/a.log" && B=m/.snapshots/@$NAME && ls m/.snapshots/ | grep -qxF "@$NAME" && [ "$(find m/.snapshots/ -maxdepth 1 -type d -name '@d*' | wc -l)" = 1 ] && same theirs "$(cat m/one)" && same mine "$(cat "$B/one")" && [ -d "$B/d" ] && fails ls "m/.snapshots/@diverged-no-such" && fails ls "m/.snapshots/@$NAME.part" && fails cat "m/.snapshots/@1x/one" && fails ls m/.snapshots/@0 && fails ls m/.snapshots/@4611686018427387905 && fails ls m/.snapshots/@; }
 check "a mount of the store lists it in .snapshots, as a directory" shows
 as_it_was() {
 	same late "$(cat "$B/late")" && same late "$(cat "$B/link")" && same late "$(readlink "$B/link")" && same value "$(getfattr --only-values -n user.k "$B/late")" && same "640 2 $(stat -c %i "$B/d/again")" "$(stat -c '%a %h %i' "$B/late")" && [ ! -e "$B/d/deep" ] && same common "$(cat "$B/d/common")" &&
@@ -80,6 +80,10 @@ ends() { "$SPARE" umount m && "$SPARE" mount -o past=off a m && [ ! -e "m/.snaps
 check "not shown where the past is not" ends
 whole() { exits 0 "$SPARE" check --read-data a && prints 'No damage' && exits 0 "$SPARE" check --read-data "a/branches/$NAME" && prints 'No damage'; }
 check "both are whole" whole
+halves() { # as a removal that was cut off leaves it
+	cp -a "a/branches/$NAME" kept && rm -f "a/branches/$NAME"/super.? && mv "a/branches/$NAME" "a/branches/$NAME.part" && exits 3 "$SPARE" branch list a && says "$NAME.part" && exits 0 "$SPARE" branch remove "$NAME" a && [ ! -e "a/branches/$NAME.part" ] && exits 1 "$SPARE" branch remove "$NAME" a && says 'none of that name' && mv kept "a/branches/$NAME"
+}
+check "what a removal left goes by the same name" halves
 removed() { "$SPARE" mount a m && cat "$B/late" >/dev/null && exits 0 "$SPARE" branch remove "$NAME" a && exits 0 "$SPARE" branch list a && [ ! -s out ] && fails ls "$B" && ! ls m/.snapshots/ | grep -q @ && "$SPARE" umount m && exits 0 "$SPARE" check --read-data a && same theirs "$("$SPARE" cat one --at now --store a)"; }
 check "removed, and the store is as before" removed
 finish

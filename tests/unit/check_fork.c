@@ -5,6 +5,7 @@
 #include "store/core/fork.h"
 #include "store/core/restore.h"
 #include "store/core/role.h"
+#include "store/maint/reclaim.h"
 #include "tests/lib/packrig.h"
 #include "tests/lib/parted.h"
 #include "tests/lib/subio.h"
@@ -184,6 +185,47 @@ START_TEST(each_goes_on_by_itself)
     ck_assert_int_eq(store_fork_remove(simio_io(a.sim), "f", NULL), ERR_NOENT);
     ts_free(&a);
     free(w);
+}
+END_TEST
+
+/* What both have is let go of by the original: the fork has it still, and its past. */
+START_TEST(the_original_lets_go)
+{
+    static const char *const keep[] = { "keep-all", "min-age", "reclaim-grace", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly" };
+    const struct reclaim_options opt = { .now = true, .sweep = true, .base = true };
+    struct files *before = malloc(sizeof *before), *after = malloc(sizeof *after);
+    struct teststore a, f;
+    struct err err = { 0 };
+    uint64_t past;
+    char *text;
+
+    ts_new(&a, "UTC");
+    ts_save(&a, "one", "one");
+    past = ts_last(&a);
+    ts_save(&a, "one", "and later");
+    parted_pack(&a);
+    (void)make(&a, "f");
+    note_shared(before, simio_io(a.sim));
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
+        ck_assert_int_eq(store_config_set(a.s, keep[i], "0", NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        ts_step(&a, 1000);
+        ts_save(&a, "one", "the original's");
+        parted_pack(&a);
+    }
+    ck_assert_msg(reclaim(a.s, &opt, NULL, &err) == 0, "%s", err.msg);
+    note_shared(after, simio_io(a.sim));
+    ck_assert_uint_gt(before->n, 0);
+    ck_assert_uint_eq(after->n, 0);
+    fork_open(&a, "f", &f);
+    ts_is(&f, "one", "and later");
+    text = ts_read(&f, past, "one");
+    ck_assert_str_eq(text, "one");
+    free(text);
+    fork_close(&f);
+    ts_free(&a);
+    free(before);
+    free(after);
 }
 END_TEST
 
@@ -406,6 +448,7 @@ int main(void)
 
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, each_goes_on_by_itself, 0, 8);
+    tcase_add_test(t, the_original_lets_go);
     tcase_add_test(t, of_a_standby_and_shipped_itself);
     tcase_add_test(t, inside_a_series_it_is_the_moment_before);
     tcase_add_loop_test(t, cut_off_or_failing_at_any_call, 0, 4);
