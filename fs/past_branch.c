@@ -40,16 +40,14 @@ static time_t now_s(void)
 
 uint64_t past_branches_share(uint64_t memory)
 {
-    uint64_t share = (memory ? memory : MEMORY_DEFAULT) / 16;
+    uint64_t all = memory ? memory : MEMORY_DEFAULT, share = all / 16 < SHARE_MIN ? SHARE_MIN : all / 16;
 
-    return share < SHARE_MIN ? SHARE_MIN : share;
+    return share < all / 8 ? share : all / 8;
 }
 
 uint64_t past_branches_rest(uint64_t memory)
 {
-    uint64_t all = memory ? memory : MEMORY_DEFAULT, shares = PAST_BRANCHES * past_branches_share(memory);
-
-    return all > 2 * shares ? all - shares : all / 2;
+    return (memory ? memory : MEMORY_DEFAULT) - (PAST_BRANCHES + 1) * past_branches_share(memory);
 }
 
 struct past_branches *past_branches_new(const char *store, uint64_t share)

@@ -21,7 +21,8 @@ enum { PAST_BRANCHES = 2 };
 
 struct past_branches;
 
-/* past_branches_share(memory): of the ${memory} bytes of a mount (0: the default) what one open branch may have; past_branches_rest(memory): what is left for the store. past_branches_any(store): the store in that directory has a branch, perhaps. */
+/* past_branches_share(memory): of the ${memory} bytes of a mount (0: the default) what one open branch may have, an eighth at most; past_branches_rest(memory): what is left for the store when all
+ * of these are open, and one that is restored from. past_branches_any(store): the store in that directory has a branch, perhaps. */
 uint64_t past_branches_share(uint64_t memory);
 uint64_t past_branches_rest(uint64_t memory);
 bool past_branches_any(const char *store);

@@ -131,13 +131,16 @@ enum { LOCK_WAIT_MS = 10000, LOCK_POLL_MS = 20 };
 
 /* A store that is in use and not mounted anywhere is just being closed, or a command has it for a moment; of a mount whose worker died
  * it can only be a command. */
-static int open_when_free(struct worker *w, const struct store_options *so, struct err *err)
+static int open_when_free(struct worker *w, struct store_options *so, struct err *err)
 {
     const char *dir = w->fs.o->store;
 
     for (int waited_ms = 0;; waited_ms += LOCK_POLL_MS) {
-        int rc = store_open(w->io, dir, so, &w->fs.store, &w->recovery, err);
+        int rc;
 
+        /* A branch comes about while its store is not open here, so this tells whether any will be read. */
+        so->memory_bytes = past_branches_any(dir) ? past_branches_rest(w->fs.o->memory_bytes) : w->fs.o->memory_bytes;
+        rc = store_open(w->io, dir, so, &w->fs.store, &w->recovery, err);
         if (rc == ERR_LOCKED && waited_ms == 0)
             svc_yield(dir);      /* a stream into a standby gives way, and comes back into this mount */
         if (rc != ERR_LOCKED || waited_ms >= LOCK_WAIT_MS || (!w->again && fs_mounted_store(dir, NULL) == 0))
@@ -181,7 +184,7 @@ static int open_store(struct worker *w, struct err *err)
     const struct fs_options *o = fs->o;
     struct store_options so = {
         .writable = !o->read_only, .threads = true, .keep_orphans = w->again,
-        .location = w->again ? LOCATION_AS_IS : o->location, .memory_bytes = o->memory_bytes,
+        .location = w->again ? LOCATION_AS_IS : o->location,
         .log = { .preallocate = true, .zero_ahead = zero_ahead(o->store), .zero_after = 16, .least_lsn = atomic_load(&mem_head(fs->mem)->acked_lsn),
                  .least_writer = mem_head(fs->mem)->acked_writer },
         .hooks = { .arg = fs, .on_progress = on_progress, .on_inval_ino = on_inval_ino, .on_inval_entry = on_inval_entry,
@@ -190,9 +193,6 @@ static int open_store(struct worker *w, struct err *err)
     const struct log_recovery *rec = &w->recovery;
     int rc = io_posix_new(o->store, &w->io, err);
 
-    /* A branch comes about while its store is closed, so this tells whether any will be shown. */
-    if (past_wanted(o) && past_branches_any(o->store))
-        so.memory_bytes = past_branches_rest(o->memory_bytes);
     if (rc == 0)
         rc = open_when_free(w, &so, err);
     if (rc == 0)
@@ -480,7 +480,8 @@ static void start_server(struct worker *w)
 {
     struct err err = { 0 };
 
-    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .replicate = w->replicate, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit, .leave_branch = leave_branch };
+    w->svc = (struct svc_hooks){ .mount_dir = w->fs.o->dir, .recovery = &w->recovery, .replicate = w->replicate, .arg = w, .counters = counters, .upgrade = upgrade, .fit = fit, .leave_branch = leave_branch,
+                                 .branch_memory = past_branches_share(w->fs.o->memory_bytes) };
     if (svc_server_start(w->fs.store, w->fs.o->store, &w->svc, &w->server, &err) < 0) {
         w->server = NULL;
         fs_log("commands will find this mount deaf: %s", err.msg);

@@ -301,6 +301,7 @@ int svc_server_start(struct store *s, const char *dir, const struct svc_hooks *h
         srv->env.upgrade = hooks->upgrade;
         srv->env.fit = hooks->fit;
         srv->env.leave_branch = hooks->leave_branch;
+        srv->env.branch_memory = hooks->branch_memory;
     }
     srv->wake = eventfd(0, EFD_CLOEXEC);
     if (srv->wake < 0) {

@@ -32,6 +32,7 @@ struct svc_hooks {
     bool (*fit)(void *arg, char *options, size_t cap, struct err *why);
     /* the branch ${name} shall go: let go of it. BUSY: somebody is in it. May be NULL. */
     int (*leave_branch)(void *arg, const char *name, struct err *err);
+    uint64_t branch_memory;                 /* what one that is restored from may have, one at a time; 0: no mount's memory is shared */
 };
 
 /*

@@ -76,6 +76,7 @@ struct svc_env {
     bool (*fit)(void *arg, char *options, size_t cap, struct err *why);
     /* as svc_hooks.leave_branch; NULL: it shows none */
     int (*leave_branch)(void *arg, const char *name, struct err *err);
+    uint64_t branch_memory;             /* as svc_hooks.branch_memory */
 };
 
 /* What a request that runs a stream to another site is given beside its arguments: where to, and what ends it. */

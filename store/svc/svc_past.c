@@ -7,6 +7,7 @@
 #include "store/core/restore.h"
 #include "store/core/version.h"
 
+#include <pthread.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -302,6 +303,9 @@ static const char *branch_named(const struct svc_req *q)
     return svc_arg_text(q, "at", &at, NULL) == 0 && at ? branch_at_name(at) : NULL;
 }
 
+/* One at a time: a mount has set apart the memory for that. */
+static pthread_mutex_t one_branch = PTHREAD_MUTEX_INITIALIZER;
+
 static int restore_from(struct svc_req *q, const char *branch, const char *path, const char *to, bool extra, struct restore_stats *st, struct err *err)
 {
     struct svc_restoring says = { .q = q };
@@ -312,12 +316,15 @@ static int restore_from(struct svc_req *q, const char *branch, const char *path,
 
     if (!store_dir(q->s))
         return err_set(err, ERR_NOENT, "%.255s: this store has no branches", branch);
-    r = branch_open(store_dir(q->s), branch, BRANCH_MEMORY, &from, &io, &parted, err);
-    if (r)
-        return r;
-    r = restore_branch(q->s, q->who, from, parted, path, to, extra, svc_restoring, &says, st, err);
-    (void)store_close(from, NULL);       /* only read */
-    io->ops->free(io);
+    if (pthread_mutex_trylock(&one_branch) != 0)
+        return err_set(err, ERR_BUSY, "%.255s: expected that nothing else is restored out of a branch here, found that under way; try again when it is done", branch);
+    r = branch_open(store_dir(q->s), branch, q->env->branch_memory ? q->env->branch_memory : BRANCH_MEMORY, &from, &io, &parted, err);
+    if (r == 0) {
+        r = restore_branch(q->s, q->who, from, parted, path, to, extra, svc_restoring, &says, st, err);
+        (void)store_close(from, NULL);   /* only read */
+        io->ops->free(io);
+    }
+    (void)pthread_mutex_unlock(&one_branch);
     return r;
 }
 
