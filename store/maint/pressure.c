@@ -8,7 +8,7 @@
 
 enum { SIZES_MS = 10000, STEP_MS = 600000, BELOW_MS = 3600000, FULL_LAST_MS = 10000, EASE = 8 };   /* EASE: an eighth more than is asked for ends it */
 
-struct sizes { struct io *io; const char *dir; uint64_t bytes; };
+struct sizes { struct io *io; const char *dir; uint64_t bytes, shared; };
 
 static int add_file(void *arg, const char *name)
 {
@@ -21,12 +21,14 @@ static int add_file(void *arg, const char *name)
     memcpy(path, z->dir, strlen(z->dir));
     path[strlen(z->dir)] = '/';
     memcpy(path + strlen(z->dir) + 1, name, strlen(name) + 1);
-    if (io_stat_path(z->io, path, &st, NULL) == 0)
+    if (io_stat_path(z->io, path, &st, NULL) == 0) {
         z->bytes += st.allocated;
+        z->shared += st.nlink > 1 ? st.allocated : 0;
+    }
     return 0;
 }
 
-uint64_t pressure_used(struct store *s)
+uint64_t pressure_used(struct store *s, uint64_t *shared)
 {
     static const char *const dirs[] = { "log", "packs", "archive", "index" };
     struct sizes z = { .io = store_io(s) };
@@ -35,6 +37,7 @@ uint64_t pressure_used(struct store *s)
         z.dir = dirs[i];
         (void)io_list(z.io, dirs[i], add_file, &z, NULL);
     }
+    *shared = z.shared;
     return z.bytes;
 }
 
@@ -59,7 +62,7 @@ bool pressure_look(struct pressure *p, struct store *s, uint64_t ms)
         policy_read(s, &policy);
         store_info(s, &info);
         p->keep_free = policy.keep_free;
-        p->used = pressure_used(s);
+        p->used = pressure_used(s, &p->shared);
         p->most = policy.history_max > 0 ? policy.history_max + info.n_bytes : 0;
         p->look_ms = SIZES_MS;
     }

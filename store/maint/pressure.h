@@ -19,12 +19,13 @@ struct pressure {
     bool     full, was_full;         /* by the last look: SPACE_TIGHT or worse; by the one before */
     uint64_t avail, keep_free;       /* bytes, by the last look */
     uint64_t used, most;             /* of the store, and what it may be; most 0: no bound */
+    uint64_t shared;                 /* of used: what forks and branches have, too */
 };
 
 /* pressure_look(p, s, ms): ${ms} have passed. True: the next step is due: pressure_policy says what is kept from now on. */
 bool pressure_look(struct pressure *p, struct store *s, uint64_t ms);
-/* pressure_used(s): bytes that the store's files take on the disk. */
-uint64_t pressure_used(struct store *s);
+/* pressure_used(s, shared): bytes that the store's files take on the disk; *${shared}: those of them that a fork or a branch has, too, and which stay there when this store lets go of them. */
+uint64_t pressure_used(struct store *s, uint64_t *shared);
 /* pressure_step(p, s, out): takes it. pressure_done(p): reclaim under it is through. */
 void pressure_step(struct pressure *p, struct store *s, struct policy *out);
 void pressure_done(struct pressure *p);

@@ -172,13 +172,13 @@ static void make_room(struct upkeep *u)
     struct pressure *p = &u->pressure;
     struct policy policy;
     struct reclaim_options opt = { .stop = p->full ? told_to_end : pause_or_stop, .arg = u, .policy = &policy, .now = true, .sweep = true };
-    char line[300];
+    char line[400];
     struct err err = { 0 };
     int rc = 0;
 
     if (p->level == 0 && u->say != NULL) {
-        snprintf(line, sizeof line, "space is short: %llu MiB free, %llu MiB to be kept free; the store takes %llu MiB, at most %llu MiB it may; letting go of the past, step by step",
-                 (unsigned long long)(p->avail >> 20), (unsigned long long)(p->keep_free >> 20), (unsigned long long)(p->used >> 20),
+        snprintf(line, sizeof line, "space is short: %llu MiB free, %llu MiB to be kept free; the store takes %llu MiB (%llu MiB of which forks or branches hold, too: only to remove these gives it back), at most %llu MiB it may; letting go of the past, step by step",
+                 (unsigned long long)(p->avail >> 20), (unsigned long long)(p->keep_free >> 20), (unsigned long long)(p->used >> 20), (unsigned long long)(p->shared >> 20),
                  (unsigned long long)(p->most >> 20));
         u->say(line);
     }

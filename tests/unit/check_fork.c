@@ -5,6 +5,7 @@
 #include "store/core/fork.h"
 #include "store/core/restore.h"
 #include "store/core/role.h"
+#include "store/maint/pressure.h"
 #include "store/maint/reclaim.h"
 #include "tests/lib/packrig.h"
 #include "tests/lib/parted.h"
@@ -196,7 +197,7 @@ START_TEST(the_original_lets_go)
     struct files *before = malloc(sizeof *before), *after = malloc(sizeof *after);
     struct teststore a, f;
     struct err err = { 0 };
-    uint64_t past;
+    uint64_t past, shared;
     char *text;
 
     ts_new(&a, "UTC");
@@ -206,6 +207,8 @@ START_TEST(the_original_lets_go)
     parted_pack(&a);
     (void)make(&a, "f");
     note_shared(before, simio_io(a.sim));
+    (void)pressure_used(a.s, &shared);
+    ck_assert_uint_gt(shared, 0);
     for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
         ck_assert_int_eq(store_config_set(a.s, keep[i], "0", NULL), 0);
     for (int i = 0; i < 3; i++) {
@@ -217,6 +220,8 @@ START_TEST(the_original_lets_go)
     note_shared(after, simio_io(a.sim));
     ck_assert_uint_gt(before->n, 0);
     ck_assert_uint_eq(after->n, 0);
+    (void)pressure_used(a.s, &shared);
+    ck_assert_uint_eq(shared, 0);
     fork_open(&a, "f", &f);
     ts_is(&f, "one", "and later");
     text = ts_read(&f, past, "one");
