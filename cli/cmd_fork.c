@@ -110,8 +110,10 @@ static int begin_life(const char *part, const uint8_t site[16], uint64_t restore
     char at[32];
     int r = session_open(part, SESSION_WRITE, &ses, err);
 
-    if (r == 0 && !is_ours(ses, site))
-        return session_end(ses, err_set(err, ERR_BUSY, "%s: expected what was made just now, found that another try of that name took its place", part), err);
+    if (r == ERR_NOSTORE || (r == 0 && !is_ours(ses, site))) {
+        r = err_set(err, ERR_BUSY, "%s: expected what was made just now, found that another try of that name took its place", part);
+        return session_end(ses, r, err);
+    }
     if (r || restore == 0)
         return r ? r : session_end(ses, 0, err);
     req = session_request("restore");
