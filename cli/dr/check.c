@@ -429,9 +429,10 @@ static void records(struct checking *c)
 {
     for (unsigned i = 0; i < c->p->sites.n; i++) {
         struct err why = { 0 };
+        int rc = &c->p->sites.v[i] != c->view.here && c->seen[i][0].reached ? witness_check(&c->view, &c->p->sites.v[i], say_record, c, &why) : 0;
 
-        if (&c->p->sites.v[i] != c->view.here && c->seen[i][0].reached && witness_check(&c->view, &c->p->sites.v[i], say_record, c, &why))
-            say(c, LEVEL_WARNING, "record", "%s: what it countersigned is not known: %s", c->p->sites.v[i].h.name, why.msg);
+        if (rc)
+            say(c, rc == ERR_DAMAGE ? LEVEL_PROBLEM : LEVEL_WARNING, "record", "%s: what it countersigned is not known: %s", c->p->sites.v[i].h.name, why.msg);
     }
 }
 

@@ -1,6 +1,7 @@
 /* failover.c: failover, switchover, rejoin; commit, rollback, ack; list. */
 #include "cli/dr/run.h"
 #include "cli/dr/witness.h"
+#include "cli/locate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,6 +123,16 @@ static int still_up(const struct run *r, struct err *err)
     return 0;
 }
 
+/* What was promoted has the tree it has: another moment would be ignored. */
+static int same_moment(const struct run *r, const struct dr_options *o, struct err *err)
+{
+    for (unsigned i = 0; o->at && strcmp(o->at, r->at) != 0 && i < r->n_steps; i++)
+        if (r->steps[i].kind == STEP_PROMOTE && r->steps[i].state == STEP_DONE)
+            return err_set(err, ERR_BUSY, "--at %s: run %s promoted store %s already, %s%s: expected the same moment, or none. `spare restore %s --at %s` brings that tree back there", o->at, r->id, r->steps[i].st->h.name,
+                           r->at[0] ? "to " : "to its newest moment", r->at, r->steps[i].st->mount, o->at);
+    return 0;
+}
+
 static int resume(const char *site, const char *id, enum run_kind kind, const struct plan_source *src, const struct dr_options *o, struct run **out, struct err *err)
 {
     char hash[SEAL_HASH_TEXT];
@@ -135,6 +146,9 @@ static int resume(const char *site, const char *id, enum run_kind kind, const st
         out_message("%s is not the plan that run %s began with, %s/plan.yaml: going on with that one; --new begins a run by the plan as it is now", src->from, id, (*out)->dir);
     if ((*out)->kind != kind || (*out)->back)
         return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", id, run_kind_name(*out), run_state_name(*out));
+    rc = same_moment(*out, o, err);
+    if (rc)
+        return rc;
     if ((*out)->state == RUN_UP) {
         rc = still_up(*out, err);
         if (rc)
@@ -186,33 +200,152 @@ static void direction(enum run_kind kind, const struct plan *p, const struct pla
     }
 }
 
+/* ---- which run ---- */
+
+/* ${arg}: NULL; the name of its plan; or what lies in a store of its, or is one. */
+static bool of_plan(const struct run *r, const char *arg)
+{
+    struct place p = { 0 };
+    bool is = !arg || strcmp(arg, r->plan->h.name) == 0;
+
+    if (is || locate_store(arg, &p, NULL))
+        return is;
+    for (unsigned i = 0; i < r->here->stores.n && !is; i++) {
+        char *real = realpath(r->here->stores.v[i].path, NULL);
+
+        is = real && strcmp(real, p.store) == 0;
+        free(real);
+    }
+    locate_release(&p);
+    return is;
+}
+
+/* The run a command means: --run, or the one of the plan (or of any) that is not over. */
+struct meant { const struct dr_options *o; enum run_state also; char site[80], id[80]; unsigned n; char also_site[80], also_id[80]; };
+
+static int is_meant(void *arg, const char *site, const char *id)
+{
+    struct meant *m = arg;
+    struct run *r = NULL;
+    struct err why = { 0 };
+
+    if ((m->o->site && strcmp(site, m->o->site) != 0) || (m->o->run && strcmp(id, m->o->run) != 0))
+        return 0;
+    if (run_open(site, id, false, &r, &why) == 0 && (m->o->run || (!run_over(r) && of_plan(r, m->o->plan)))) {
+        snprintf(m->site, sizeof m->site, "%s", site);
+        snprintf(m->id, sizeof m->id, "%s", id);
+        m->n++;
+    } else if (r && r->state == m->also && of_plan(r, m->o->plan)) {
+        snprintf(m->also_site, sizeof m->also_site, "%s", site);
+        snprintf(m->also_id, sizeof m->also_id, "%s", id);
+    }
+    run_close(r);
+    return 0;
+}
+
+/* ${also}: where none is left that is not over, the last one in this state: the command was given before. */
+static int open_meant(const struct dr_options *o, bool work, enum run_state also, struct run **out, struct err *err)
+{
+    struct meant m = { .o = o, .also = also };
+
+    (void)run_each(is_meant, &m);
+    if (m.n == 0 && m.also_id[0])
+        return run_open(m.also_site, m.also_id, work, out, err);
+    if (m.n == 0)
+        return err_set(err, ERR_NOENT, "expected a run that is not over, found none on this machine; `spare dr list` shows what there was");
+    if (m.n > 1 && !o->run)
+        return err_set(err, ERR_USAGE, "expected one run that is not over, found %u: say which one, --run RUN", m.n);
+    return run_open(m.site, m.id, work, out, err);
+}
+
+/* ---- start ---- */
+
+/* The plan of today cannot be read, or is gone; but a run that is not over has its own. 0: *site and ${with} are that run; else nothing is changed. */
+static int by_its_own_plan(const struct dr_options *o, struct plan_source *src, struct plan **p, struct dr_options *with, char site[80], char id[80], const char *why)
+{
+    char path[PATH_MAX + 16];
+    struct run *r = NULL;
+    struct err no = { 0 };
+    int rc = o->again ? ERR_NOENT : open_meant(o, false, RUN_DIRTY, &r, &no);
+
+    if (rc)
+        return rc;
+    snprintf(site, 80, "%s", r->here->h.name);
+    snprintf(id, 80, "%s", r->id);
+    snprintf(path, sizeof path, "%s/plan.yaml", r->dir);
+    rc = plan_load(path, src, p, &no);
+    if (rc == 0) {
+        out_message("%s; going on with run %s by the plan it began with, %s", why, id, path);
+        with->site = site;
+        with->run = id;
+    }
+    run_close(r);
+    return rc;
+}
+
+/* What another run of the plan has begun at this site has ended before one of its own begins: the plan's commands do not run twice at the same time. */
+struct others { const char *plan, *site; struct err *err; };
+
+static int no_other(void *arg, const char *site, const char *id)
+{
+    const struct others *o = arg;
+    struct run *r = NULL;
+    struct err why = { 0 };
+    bool open;
+    int rc;
+
+    if (strcmp(site, o->site) != 0 || run_open(site, id, false, &r, &why))
+        return 0;
+    open = !run_over(r) && strcmp(r->plan->h.name, o->plan) == 0;
+    run_close(r);
+    r = NULL;
+    rc = open ? run_open(site, id, true, &r, o->err) : 0;
+    run_close(r);
+    return rc;
+}
+
+static int begin_anew(enum run_kind kind, const struct plan *p, const struct plan_site *here, const struct plan_source *src, const struct dr_options *o, struct run **out, struct err *err)
+{
+    struct others others = { p->h.name, here->h.name, err };
+    const struct plan_site *to, *from;
+    int rc = run_each(no_other, &others);
+
+    if (rc)
+        return rc;
+    memset(err, 0, sizeof *err);
+    direction(kind, p, here, &to, &from);
+    rc = run_new(kind, src, o, here, to, from, out, err);
+    return rc ? rc : begin(*out, err);
+}
+
 static int start(enum run_kind kind, const struct dr_options *o, struct run **out, struct err *err)
 {
+    struct dr_options with = *o;
     struct plan_source src = { 0 };
     struct plan *p = NULL;
-    const struct plan_site *here = NULL, *to, *from;
+    const struct plan_site *here = NULL;
     json_t *opt = json_object();
-    char id[80];
+    char id[80], own_site[80], own_id[80];
     int rc = run_options(o, opt, err);
 
     json_decref(opt);
+    if (rc)
+        return rc;
+    rc = plan_load(o->plan, &src, &p, err);
+    if (rc && by_its_own_plan(o, &src, &p, &with, own_site, own_id, err->msg) == 0) {
+        memset(err, 0, sizeof *err);
+        rc = 0;
+    }
     if (rc == 0)
-        rc = plan_load(o->plan, &src, &p, err);
-    if (rc == 0)
-        rc = run_site(p, o, &here, err);
+        rc = run_site(p, &with, &here, err);
     if (rc)
         goto out;
     if (src.store)
         plan_note(src.store);
-    if (o->run || (!o->again && run_find(p->h.name, here->h.name, true, id, err) == 0)) {
-        rc = resume(here->h.name, o->run ? o->run : id, kind, &src, o, out, err);
-        goto out;
-    }
-    memset(err, 0, sizeof *err);
-    direction(kind, p, here, &to, &from);
-    rc = run_new(kind, &src, o, here, to, from, out, err);
-    if (rc == 0)
-        rc = begin(*out, err);
+    if (with.run || (!o->again && run_find(p->h.name, here->h.name, true, id, err) == 0))
+        rc = resume(here->h.name, with.run ? with.run : id, kind, &src, &with, out, err);
+    else
+        rc = begin_anew(kind, p, here, &src, o, out, err);
 out:
     plan_free(p);
     plan_source_release(&src);
@@ -253,44 +386,6 @@ int dr_rejoin(const struct dr_options *o)
 
 /* ---- deciding ---- */
 
-/* The run a command means: --run, or the one of the plan (or of any) that is not over. */
-struct meant { const struct dr_options *o; enum run_state also; char site[80], id[80]; unsigned n; char also_site[80], also_id[80]; };
-
-static int is_meant(void *arg, const char *site, const char *id)
-{
-    struct meant *m = arg;
-    struct run *r = NULL;
-    struct err why = { 0 };
-
-    if ((m->o->site && strcmp(site, m->o->site) != 0) || (m->o->run && strcmp(id, m->o->run) != 0))
-        return 0;
-    if (run_open(site, id, false, &r, &why) == 0 && (m->o->run || (!run_over(r) && (!m->o->plan || strcmp(m->o->plan, r->plan->h.name) == 0)))) {
-        snprintf(m->site, sizeof m->site, "%s", site);
-        snprintf(m->id, sizeof m->id, "%s", id);
-        m->n++;
-    } else if (r && r->state == m->also && (!m->o->plan || strcmp(m->o->plan, r->plan->h.name) == 0)) {
-        snprintf(m->also_site, sizeof m->also_site, "%s", site);
-        snprintf(m->also_id, sizeof m->also_id, "%s", id);
-    }
-    run_close(r);
-    return 0;
-}
-
-/* ${also}: where none is left that is not over, the last one in this state: the command was given before. */
-static int open_meant(const struct dr_options *o, bool work, enum run_state also, struct run **out, struct err *err)
-{
-    struct meant m = { .o = o, .also = also };
-
-    (void)run_each(is_meant, &m);
-    if (m.n == 0 && m.also_id[0])
-        return run_open(m.also_site, m.also_id, work, out, err);
-    if (m.n == 0)
-        return err_set(err, ERR_NOENT, "expected a run that is not over, found none on this machine; `spare dr list` shows what there was");
-    if (m.n > 1 && !o->run)
-        return err_set(err, ERR_USAGE, "expected one run that is not over, found %u: say which one, --run RUN", m.n);
-    return run_open(m.site, m.id, work, out, err);
-}
-
 static json_t *decided(const struct dr_options *o)
 {
     json_t *j = json_object();
@@ -328,7 +423,7 @@ static void commit_stores(struct run *r)
         struct err why = { 0 };
 
         site_look(&r->view, r->to, &r->to->stores.v[i], &now);
-        if (now.reached && strcmp(now.role, "primary") == 0 && strncmp(now.state, "Failed over", 11) == 0 && site_spare(&r->view, r->to, argv, COMMIT_MS, NULL, &why) != 0)
+        if (now.reached && strcmp(now.role, "primary") == 0 && now.uncommitted && site_spare(&r->view, r->to, argv, COMMIT_MS, NULL, &why) != 0)
             out_warn("%s: goes on saying that it failed over: %s", r->to->stores.v[i].path, why.msg);
     }
 }

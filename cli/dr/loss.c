@@ -16,23 +16,6 @@ static void path_of(char buf[PATH_MAX + 128], const struct run *r, const char *w
     snprintf(buf, PATH_MAX + 128, "%s/out/%s.%.80s", r->dir, what, store);
 }
 
-/* All of it or nothing, on disk when it returns. */
-static int keep(const char *path, const char *text, size_t len, struct err *err)
-{
-    char part[PATH_MAX + 160];
-    FILE *f;
-    bool ok;
-
-    snprintf(part, sizeof part, "%s.part", path);
-    f = fopen(part, "we");
-    if (!f)
-        return err_from_errno(err, errno, "%s", part);
-    ok = fwrite(text, 1, len, f) == len && fflush(f) == 0 && fsync(fileno(f)) == 0;
-    if (fclose(f) || !ok || rename(part, path))
-        return err_from_errno(err, errno, "%s", path);
-    return 0;
-}
-
 static char *read_all(const char *path, size_t *len)
 {
     char *text = NULL, buf[4096];
@@ -80,7 +63,7 @@ int loss_before(struct run *r, const struct step *s, const struct plan_store *th
         return 0;
     rc = site_spare_text(&r->view, s->other, argv, ASK_MS, LIST_MAX, &text, err);
     if (rc == 0)
-        rc = keep(path, text ? text : "", text ? strlen(text) : 0, err);
+        rc = record_keep(path, text ? text : "", text ? strlen(text) : 0, err);
     free(text);
     return rc > 0 ? ERR_UNKNOWN : rc;
 }
@@ -96,16 +79,63 @@ static bool named(const json_t *list, const char *name)
     return false;
 }
 
-/* The branch that was not there before; NULL: none. Borrowed. */
-static const json_t *new_branch(const json_t *before, const json_t *now)
+/* The newest failover of the plan before a rejoin; and the branches that earlier rejoins wrote down: what was lost then. */
+struct past { const struct run *rejoin; int64_t held_to_ms; json_t *told; };
+
+static int look_back(void *arg, const char *site, const char *id)
+{
+    struct past *p = arg;
+    struct run *r = NULL;
+    struct err why = { 0 };
+
+    if (strcmp(site, p->rejoin->here->h.name) != 0 || strcmp(id, p->rejoin->id) >= 0 || run_open(site, id, false, &r, &why))
+        return 0;
+    if (strcmp(r->plan->h.name, p->rejoin->plan->h.name) == 0 && r->kind == RUN_FAILOVER && r->promoted_wall_ms >= 0)
+        p->held_to_ms = r->held_to_ms;
+    if (strcmp(r->plan->h.name, p->rejoin->plan->h.name) == 0 && r->kind == RUN_REJOIN) {
+        json_t *lost = loss_of(r, &why);
+
+        json_array_extend(p->told, lost);
+        json_decref(lost);
+    }
+    run_close(r);
+    return 0;
+}
+
+static bool is_told(const json_t *told, const char *store, const char *branch)
 {
     size_t i;
     json_t *o;
 
-    json_array_foreach(now, i, o)
-        if (!named(before, item_text(o, "name")))
-            return o;
-    return NULL;
+    json_array_foreach(told, i, o)
+        if (strcmp(item_text(o, "store"), store) == 0 && strcmp(item_text(o, "branch"), branch) == 0)
+            return true;
+    return false;
+}
+
+/* What the failover left: the branch that was not there before; or one that parted behind what was held then, of a store that had gone back before. NULL: none. Borrowed. */
+static const json_t *its_branch(const struct run *r, const char *store, const json_t *before, const json_t *now)
+{
+    struct past past = { .rejoin = r, .held_to_ms = -1, .told = json_array() };
+    const json_t *found = NULL;
+    size_t i;
+    json_t *o;
+
+    (void)run_each(look_back, &past);
+    json_array_foreach(now, i, o) {
+        const char *name = item_text(o, "name");
+        const bool behind = past.held_to_ms >= 0 && record_parse_ms(item_text(o, "parted")) >= past.held_to_ms && !is_told(past.told, store, name);
+
+        if (!found && (behind || !named(before, name)))
+            found = o;
+    }
+    json_decref(past.told);
+    return found;
+}
+
+static bool was_back(const struct run *r, const struct plan_store *there)
+{
+    return r->was_back >> (there - r->to->stores.v) & 1;
 }
 
 static int put_manifest(struct run *r, const struct step *s, const struct plan_store *there, const char *branch, json_t *lost, struct err *err)
@@ -118,10 +148,8 @@ static int put_manifest(struct run *r, const struct step *s, const struct plan_s
     int rc = site_spare_text(&r->view, s->other, argv, ASK_MS, MANIFEST_MAX, &text, err);
 
     path_of(path, r, "lost", there->h.name);
-    if (rc == 0 && text && strlen(text) >= MANIFEST_MAX - 1)
-        rc = err_set(err, ERR_TOOLONG, "its list is longer than %d MiB", MANIFEST_MAX >> 20);
     if (rc == 0)
-        rc = keep(path, text ? text : "", text ? strlen(text) : 0, err);
+        rc = record_keep(path, text ? text : "", text ? strlen(text) : 0, err);
     if (rc == 0) {
         all = lines_of(text);
         json_array_foreach(all, i, o)
@@ -162,7 +190,7 @@ void loss_after(struct run *r, const struct step *s, const struct plan_store *th
     was = read_all(path, &len);
     before = lines_of(was);
     now = lines_of(text);
-    b = new_branch(before, now);
+    b = its_branch(r, there->h.name, before, now);
     json_object_set_new(lost, "store", json_string(there->h.name));
     json_object_set_new(lost, "site", json_string(s->other->h.name));
     json_object_set_new(lost, "branch", b ? json_string(item_text(b, "name")) : json_null());
@@ -177,8 +205,10 @@ void loss_after(struct run *r, const struct step *s, const struct plan_store *th
             json_object_set_new(lost, "ms", json_integer(record_parse_ms(ends) - record_parse_ms(parted)));
         rc = rc ? rc : put_manifest(r, s, there, item_text(b, "name"), lost, &why);
     }
+    if (rc == 0 && !b && was_back(r, there))
+        rc = err_set(&why, ERR_NOENT, "it had gone back before this run, and no branch of then is there");
     if (rc) {
-        json_object_set_new(lost, "unknown", json_string(why.msg));
+        json_object_set_new(lost, "unknown", record_text(why.msg));
         out_warn("site %s, store %s: what was lost is kept, but could not be listed: %s", s->other->h.name, there->h.name, why.msg);
     }
     json_object_set_new(more, "lost", lost);
@@ -192,7 +222,7 @@ void loss_after(struct run *r, const struct step *s, const struct plan_store *th
 
 struct finding { const struct run *of; char id[80]; };
 
-/* The first rejoin of that plan after it, with no failover of it in between. */
+/* The first rejoin of that plan after it, with no failover of it in between, and no switchover: one that came through found no old primary any more. */
 static int find_rejoin(void *arg, const char *site, const char *id)
 {
     struct finding *f = arg;
@@ -201,7 +231,7 @@ static int find_rejoin(void *arg, const char *site, const char *id)
 
     if (f->id[0] || strcmp(site, f->of->here->h.name) != 0 || strcmp(id, f->of->id) <= 0 || run_open(site, id, false, &r, &why))
         return 0;
-    if (strcmp(r->plan->h.name, f->of->plan->h.name) == 0 && r->kind != RUN_SWITCHOVER)
+    if (strcmp(r->plan->h.name, f->of->plan->h.name) == 0 && (r->kind != RUN_SWITCHOVER || r->up_wall_ms >= 0))
         snprintf(f->id, sizeof f->id, "%s", r->kind == RUN_REJOIN ? id : "-");
     run_close(r);
     return 0;
@@ -271,9 +301,9 @@ int loss_manifest(const json_t *lost, void (*fn)(void *arg, const json_t *line),
     return 0;
 }
 
-int64_t loss_ms(const json_t *all)
+int64_t loss_ms(const struct run *r, const json_t *all)
 {
-    int64_t longest = json_array_size(all) ? 0 : -1;
+    int64_t longest = json_array_size(all) && json_array_size(all) >= r->from->stores.n ? 0 : -1;
     size_t i;
     json_t *o;
 

@@ -11,7 +11,7 @@
 int loss_before(struct run *r, const struct step *s, const struct plan_store *there, struct err *err);
 /*
  * loss_after(r, s, there, more): after: "lost", an object, into ${more}: {"store", "site", "branch": null} where nothing was lost; else {"branch", "parted", "ends", "ms", "files", "bytes", "manifest_sha256"};
- * {"unknown": REASON} where it could not be asked. The run goes on: all that was there is kept.
+ * {"unknown": REASON} where it could not be asked, or the store had gone back before this run and no branch tells of it. The run goes on: all that was there is kept.
  */
 void loss_after(struct run *r, const struct step *s, const struct plan_store *there, json_t *more);
 
@@ -21,7 +21,7 @@ json_t *loss_of(const struct run *r, struct err *err);
  * loss_manifest(lost, fn, arg, err): each line of the list of such an object, as `branch show --json` prints it. DAMAGE: it was changed since; nothing is given to fn.
  */
 int loss_manifest(const json_t *lost, void (*fn)(void *arg, const json_t *line), void *arg, struct err *err);
-/* loss_ms(all): the longest of them; 0: nothing was lost; -1: not known of each. */
-int64_t loss_ms(const json_t *all);
+/* loss_ms(r, all): the longest of them; 0: nothing was lost; -1: not known of each store of ${r}. */
+int64_t loss_ms(const struct run *r, const json_t *all);
 
 #endif

@@ -32,11 +32,13 @@ static void become(char *const argv[], const struct proc_how *how, const struct 
     (void)setpgid(0, 0);
     if (how->tied)
         (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (how->notes)
-        proc_note(how->notes, p->deadline_ms);
     signal(SIGPIPE, SIG_DFL);
     if (null < 0 || dup2(null, 0) < 0 || dup2(p->data >= 0 ? p->data : p->out, 1) < 0 || dup2(p->out, 2) < 0)
         _exit(126);
+    if (how->notes && proc_note(how->notes, p->deadline_ms)) {       /* what nobody would wait for does not begin */
+        fprintf(stderr, "%s: %s\n", how->notes, strerror(errno));
+        _exit(126);
+    }
     for (char *const *env = how->env; env && *env; env++)
         (void)putenv(*env);
     execvp(argv[0], argv);
@@ -46,7 +48,7 @@ static void become(char *const argv[], const struct proc_how *how, const struct 
 
 int proc_start(char *const argv[], const struct proc_how *how, struct proc *p, struct err *err)
 {
-    *p = (struct proc){ .out = -1, .data = -1, .notes = how->notes };
+    *p = (struct proc){ .out = -1, .data = -1, .notes = how->notes, .keep_bytes = how->keep_bytes ? how->keep_bytes : PROC_KEEP_BYTES };
     p->out = how->log ? open(how->log, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : memfd_create("out", MFD_CLOEXEC);
     if (p->out >= 0 && how->apart)
         p->data = memfd_create("data", MFD_CLOEXEC);
@@ -78,8 +80,8 @@ static void bound(const struct proc *p)
 
     if (p->out >= 0 && fstat(p->out, &st) == 0 && st.st_size > 2 * PROC_KEEP_BYTES)
         (void)fallocate(p->out, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size - PROC_KEEP_BYTES);
-    if (p->data >= 0 && fstat(p->data, &st) == 0 && st.st_size > 2 * PROC_KEEP_BYTES)
-        (void)fallocate(p->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PROC_KEEP_BYTES, st.st_size - PROC_KEEP_BYTES);
+    if (p->data >= 0 && fstat(p->data, &st) == 0 && st.st_size > 2 * p->keep_bytes)
+        (void)fallocate(p->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, p->keep_bytes, st.st_size - p->keep_bytes);
 }
 
 bool proc_poll(struct proc *p, struct proc_end *end)
@@ -122,11 +124,17 @@ void proc_wait(struct proc *p, struct proc_end *end, const volatile int *stop)
     }
 }
 
+int64_t proc_data_bytes(const struct proc *p)
+{
+    struct stat st;
+
+    return fstat(p->data >= 0 ? p->data : p->out, &st) == 0 ? st.st_size : 0;
+}
+
 char *proc_data(const struct proc *p, size_t cap)
 {
     const int fd = p->data >= 0 ? p->data : p->out;
-    struct stat st;
-    size_t len = fstat(fd, &st) == 0 ? (size_t)st.st_size : 0;
+    size_t len = (size_t)proc_data_bytes(p);
     char *buf;
     ssize_t n;
 

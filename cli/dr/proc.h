@@ -19,6 +19,7 @@ struct proc {
     int data;                   /* its stdout where that is wanted apart, else -1 */
     int64_t began_ms, deadline_ms;
     const char *notes;          /* as in proc_how; borrowed */
+    int64_t keep_bytes;         /* of data */
     bool killed;                /* it took too long */
 };
 
@@ -31,6 +32,7 @@ struct proc_how {
     bool apart;                 /* stdout is kept apart, for proc_data */
     bool tied;                  /* it ends with this process */
     const char *notes;          /* a directory: from before its first instruction to its end DIR/PID says that it runs. NULL: nothing does */
+    int64_t keep_bytes;         /* of stdout that is apart; 0: PROC_KEEP_BYTES */
     int64_t timeout_ms;
 };
 
@@ -43,8 +45,9 @@ int proc_start(char *const argv[], const struct proc_how *how, struct proc *p, s
 bool proc_poll(struct proc *p, struct proc_end *end);
 /* proc_wait(p, end, stop): until it has ended, or *stop is set: it is ended then. */
 void proc_wait(struct proc *p, struct proc_end *end, const volatile int *stop);
-/* proc_data(p, cap): what it wrote to stdout (all it wrote where that was not kept apart), at most cap bytes; malloced, NUL-ended; NULL: no memory. proc_tail(p, buf, cap): the last line it wrote. proc_release: its files; what still runs is left. */
+/* proc_data(p, cap): what it wrote to stdout (all it wrote where that was not kept apart), at most cap bytes; malloced, NUL-ended; NULL: no memory. proc_data_bytes(p): how much it wrote there, also where not all of it was kept. proc_tail(p, buf, cap): the last line it wrote. proc_release: its files; what still runs is left. */
 char *proc_data(const struct proc *p, size_t cap);
+int64_t proc_data_bytes(const struct proc *p);
 void proc_tail(const struct proc *p, char *buf, size_t cap);
 void proc_release(struct proc *p);
 
@@ -53,8 +56,8 @@ int64_t proc_ms(void);
 
 /* ---- proc_left.c ---- */
 
-/* proc_note(dir, deadline_ms): DIR/PID for this process. proc_unnote(dir, pid). Best effort. */
-void proc_note(const char *dir, int64_t deadline_ms);
+/* proc_note(dir, deadline_ms): DIR/PID for this process, whole; else -1 and errno, and there is none. proc_unnote(dir, pid): best effort. */
+int  proc_note(const char *dir, int64_t deadline_ms);
 void proc_unnote(const char *dir, pid_t pid);
 
 /*

@@ -48,18 +48,26 @@ static unsigned long long began(pid_t pid)
     return state == 'Z' || state == 'X' ? 0 : ticks;
 }
 
-void proc_note(const char *dir, int64_t deadline_ms)
+int proc_note(const char *dir, int64_t deadline_ms)
 {
     char path[PATH_MAX], boot[BOOT_TEXT];
     FILE *f;
+    bool whole;
+    int e;
 
     boot_id(boot);
     snprintf(path, sizeof path, "%s/%d", dir, (int)getpid());
     f = fopen(path, "we");
-    if (f) {
-        fprintf(f, "%s %llu %lld\n", boot, began(getpid()), (long long)deadline_ms);
-        fclose(f);
-    }
+    if (!f)
+        return -1;
+    whole = fprintf(f, "%s %llu %lld\n", boot, began(getpid()), (long long)deadline_ms) > 0 && fflush(f) == 0;
+    e = errno;
+    if (fclose(f) == 0 && whole)
+        return 0;
+    e = whole ? errno : e;
+    proc_unnote(dir, getpid());
+    errno = e;
+    return -1;
 }
 
 void proc_unnote(const char *dir, pid_t pid)
@@ -119,7 +127,8 @@ static bool wait_for(const struct left *l, const volatile int *stop)
 {
     int told = 0;
 
-    for (int64_t until = l->deadline_ms; runs(l);) {
+    /* Once it was told to end, all of its group is waited for: what it began may not end with it. */
+    for (int64_t until = l->deadline_ms; told ? kill(-l->pid, 0) == 0 : runs(l);) {
         if (stop && *stop)
             return false;
         if (proc_ms() >= until) {

@@ -144,6 +144,23 @@ int record_sync_dir(const char *dir)
     return rc;
 }
 
+int record_keep(const char *path, const char *text, size_t len, struct err *err)
+{
+    char part[PATH_MAX + 160], dir[PATH_MAX + 160];
+    FILE *f;
+    bool ok;
+
+    snprintf(part, sizeof part, "%s.part", path);
+    snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(path, '/') - path), path);
+    f = fopen(part, "we");
+    if (!f)
+        return err_from_errno(err, errno, "%s", part);
+    ok = fwrite(text, 1, len, f) == len && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    if (fclose(f) || !ok || rename(part, path) || record_sync_dir(dir))
+        return err_from_errno(err, errno, "%s", path);
+    return 0;
+}
+
 static int path_error(struct record *r, struct err *err, const char *what)
 {
     return err_from_errno(err, errno, "%s/journal: %s", r->dir, what);

@@ -43,6 +43,9 @@ bool record_line_hash(const char *dir, uint64_t seq, char hash[SEAL_HASH_TEXT]);
 /* record_sync_dir(dir): a name that was made in it is there after a crash. 0, or -1 and errno. */
 int record_sync_dir(const char *dir);
 
+/* record_keep(path, text, len, err): a file of that name: all of it or what was there before; on disk when it returns. */
+int record_keep(const char *path, const char *text, size_t len, struct err *err);
+
 /* record_text(s): what a command said, as a value; where it is no UTF-8 (or was cut within a character), what is not ASCII becomes "?". */
 json_t *record_text(const char *s);
 

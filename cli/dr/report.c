@@ -132,7 +132,7 @@ static int print_lost(const json_t *all, struct err *err)
 /* What is known of it: exactly, else at most. */
 static int64_t rpo_of(const struct run *r, const json_t *lost)
 {
-    int64_t exact = r->kind == RUN_FAILOVER ? loss_ms(lost) : -1;
+    int64_t exact = r->kind == RUN_FAILOVER ? loss_ms(r, lost) : -1;
 
     return exact >= 0 ? exact : r->loss_ms;
 }
@@ -140,7 +140,7 @@ static int64_t rpo_of(const struct run *r, const json_t *lost)
 static void print_json(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines, const json_t *lost)
 {
     json_t *o = json_object();
-    const int64_t exact = loss_ms(lost);
+    const int64_t exact = loss_ms(r, lost);
 
     json_object_set_new(o, "what", json_string("run"));
     json_object_set_new(o, "run", json_string(r->id));
@@ -180,7 +180,7 @@ static void print_text(const struct run *r, const char *key, const json_t *witne
 {
     char a[32], b[32], c[32];
     int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms, rpo = rpo_of(r, lost);
-    const bool exact = r->kind == RUN_FAILOVER && loss_ms(lost) >= 0;
+    const bool exact = r->kind == RUN_FAILOVER && loss_ms(r, lost) >= 0;
 
     out_text("%s: %s %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, run_state_name(r));
     seconds(up, a);

@@ -61,7 +61,9 @@ static int turn_back(struct run *r)
     r->back = true;
     r->stopping = false;
     r->state = RUN_DIRTY;
-    r->accept_loss_ms = -1;
+    r->accept_loss_ms = r->since_ms = -1;            /* what was said of the way there is not said of the way back */
+    r->at[0] = '\0';
+    r->unfenced = false;
     r->looked = false;
     return run_make_steps(r, NULL);
 }
@@ -75,6 +77,28 @@ static void look_again(struct run *r)
     for (unsigned i = 0; i < r->n_steps; i++)
         if (r->steps[i].kind == STEP_DETECT || r->steps[i].kind == STEP_CONFIRM)
             r->steps[i].state = STEP_TODO;
+}
+
+static const json_t *store_seen(const json_t *list, const char *store)
+{
+    size_t i;
+    json_t *o;
+
+    json_array_foreach(list, i, o)
+        if (strcmp(item_text(o, "store"), store) == 0)
+            return o;
+    return NULL;
+}
+
+static void first_detect(struct run *r, const json_t *line)
+{
+    for (unsigned i = 0; i < r->to->stores.n && i < 16 && !r->detected; i++) {
+        const json_t *to = store_seen(json_object_get(line, "to"), r->to->stores.v[i].h.name), *from = store_seen(json_object_get(line, "from"), r->to->stores.v[i].h.name);
+
+        if (strcmp(item_text(to, "role"), "standby") == 0 && item_u64(to, "epoch") >= item_u64(from, "epoch"))
+            r->was_back |= 1U << i;
+    }
+    r->detected = true;
 }
 
 static void step_line(struct run *r, const char *event, struct step *s, const json_t *o)
@@ -100,6 +124,8 @@ static void step_line(struct run *r, const char *event, struct step *s, const js
     s->end_wall_ms = time_of(o);
     s->ms = (int64_t)item_u64(o, "ms");
     snprintf(s->reason, sizeof s->reason, "%s", item_text(o, "reason"));
+    if (s->kind == STEP_DETECT && s->state == STEP_DONE)
+        first_detect(r, o);
     if (s->kind == STEP_CONFIRM && json_object_get(o, "loss_at_most_ms") && !r->back) {
         r->loss_ms = json_is_integer(json_object_get(o, "loss_at_most_ms")) ? (int64_t)item_u64(o, "loss_at_most_ms") : INT64_MAX;
         r->held_to_ms = json_object_get(o, "held_to_ms") ? (int64_t)item_u64(o, "held_to_ms") : -1;

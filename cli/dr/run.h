@@ -71,6 +71,9 @@ struct run {
     /* as seen by detect, in this life */
     bool looked;
     struct site_store to_seen[16], from_seen[16];
+    /* as the first detect of the record saw it, of a rejoin: bit i: store i of ${to} was a standby already that knows of the epoch here: it had gone back before */
+    uint32_t was_back;
+    bool detected;
     /* as measured */
     int64_t began_wall_ms, up_wall_ms, promoted_wall_ms, held_to_ms, loss_ms;        /* -1: not yet, not known */
     char stop_reason[512], stop_step[160];

@@ -269,19 +269,18 @@ static int fence(struct run *r, const struct step *s, json_t *more, struct err *
 
 static int promote(struct run *r, const struct step *s, struct err *err)
 {
-    const char *argv[6] = { "promote", s->st->path };
-    int n = 2, rc;
+    /* The step before made sure that nobody else writes, or a person said so: a lease of the store is not waited for. */
+    const char *argv[6] = { "promote", s->st->path, "--unfenced" };
+    int n = 3, rc;
     struct site_store now;
 
-    if (r->unfenced)
-        argv[n++] = "--unfenced";
     if (r->at[0]) {
         argv[n++] = "--at";
         argv[n++] = r->at;
     }
     site_look(&r->view, s->at, s->st, &now);
     if (takes_changes(&now) && !now.unfinished)
-        return 0;
+        return r->at[0] && !s->cut_off ? err_set(err, ERR_BUSY, "site %s: %s is the primary already, so its tree stays what it is: `spare restore %s --at %s` brings an older one back", s->at->h.name, s->st->path, s->st->mount, r->at) : 0;
     rc = failed(site_spare(&r->view, s->at, argv, r->at[0] ? PROMOTE_AT_MS : PROMOTE_MS, NULL, err), err);
     if (rc == 0)
         return 0;

@@ -5,6 +5,7 @@
 #include "cli/dr/dr.h"
 #include "cli/dr/env.h"
 #include "cli/dr/seal.h"
+#include "cli/dr/site.h"
 #include "fs/mount.h"
 
 #include <errno.h>
@@ -243,11 +244,17 @@ static void manual_steps(struct book *b, const struct plan_system *s, int64_t wh
             say_step(b, text("%s, by hand%s%s: %s", s->h.name, s->manual.v[i].who ? ", by " : "", s->manual.v[i].who ? s->manual.v[i].who : "", s->manual.v[i].text));
 }
 
+/* A command of the plan, in a shell of its own: what it sets, or ends, is not the operator's; it may end in a comment. */
+static char *shell(const char *command)
+{
+    return text("( %s\n)", command);
+}
+
 static char *health_loop(const struct plan_command *h)
 {
     int64_t ms = h->interval_ms < 100 ? 100 : h->interval_ms, tries = h->timeout_ms / ms + 1;
 
-    return text("for i in $(seq %lld); do\n  ok=1; for k in $(seq %lld); do ( %s ) || { ok=0; break; }; done; [ $ok = 1 ] && break; sleep %lld.%03lld\ndone; [ $ok = 1 ] && echo healthy || echo NOT HEALTHY",
+    return text("for i in $(seq %lld); do\n  ok=1; for k in $(seq %lld); do ( %s\n) || { ok=0; break; }; done; [ $ok = 1 ] && break; sleep %lld.%03lld\ndone; [ $ok = 1 ] && echo healthy || echo NOT HEALTHY",
                 (long long)tries, (long long)h->stable, h->command, (long long)(ms / 1000), (long long)(ms % 1000));
 }
 
@@ -267,7 +274,7 @@ static void start_systems(struct book *b)
                 if (s->start.command) {
                     say_step(b, text("Start %s%s%s (critical %lld; it may take %s).", s->h.name, s->title ? ", " : "", s->title ? s->title : "", (long long)s->critical,
                                      plan_duration(s->start.timeout_ms, a)));
-                    command(b, strdup(s->start.command));
+                    command(b, shell(s->start.command));
                 }
                 if (s->health.command) {
                     say_step(b, text("%s must be healthy before anything goes on; it may take %s. Do not go on when it says NOT HEALTHY.", s->h.name, plan_duration(s->health.timeout_ms, a)));
@@ -285,7 +292,7 @@ static void stop_systems(struct book *b)
         for (unsigned i = 0; i < p->systems.n; i++)
             if (p->systems.v[i].wave == w && p->systems.v[i].stop.command) {
                 say_step(b, text("Stop %s.", p->systems.v[i].h.name));
-                command(b, strdup(p->systems.v[i].stop.command));
+                command(b, shell(p->systems.v[i].stop.command));
             }
 }
 
@@ -293,7 +300,7 @@ static void traffic(struct book *b)
 {
     for (unsigned i = 0; i < b->p->traffic.n; i++) {
         say_step(b, text("Move traffic: %s.", b->p->traffic.v[i].h.name));
-        command(b, strdup(b->p->traffic.v[i].command));
+        command(b, shell(b->p->traffic.v[i].command));
     }
 }
 
@@ -315,7 +322,7 @@ static void verify(struct book *b, const struct plan_site *at)
         command(b, spare_command(at, "status", at->stores.v[i].path, NULL, NULL));
     for (unsigned i = 0; i < b->p->systems.n; i++)
         if (b->p->systems.v[i].health.command)
-            command(b, text("( %s ) && echo %s: healthy || echo %s: NOT HEALTHY", b->p->systems.v[i].health.command, b->p->systems.v[i].h.name, b->p->systems.v[i].h.name));
+            command(b, text("( %s\n) && echo %s: healthy || echo %s: NOT HEALTHY", b->p->systems.v[i].health.command, b->p->systems.v[i].h.name, b->p->systems.v[i].h.name));
 }
 
 /* ---- failover ---- */
@@ -328,7 +335,7 @@ static void fence(struct book *b, const struct plan_site *from)
     }
     say_step(b, text("Make sure that %s writes no more. One of these must succeed; if none does, have it switched off by hand before you go on.", from->h.name));
     for (unsigned i = 0; i < from->fence.n; i++)
-        command(b, text("( %s ) && echo %s: confirmed || echo %s: NOT CONFIRMED", from->fence.v[i].command, from->fence.v[i].h.name, from->fence.v[i].h.name));
+        command(b, text("( %s\n) && echo %s: confirmed || echo %s: NOT CONFIRMED", from->fence.v[i].command, from->fence.v[i].h.name, from->fence.v[i].h.name));
 }
 
 static void failover(struct book *b, const struct plan_site *from, const struct plan_site *to)
@@ -345,7 +352,7 @@ static void failover(struct book *b, const struct plan_site *from, const struct 
     fence(b, from);
     for (unsigned i = 0; i < to->stores.n; i++) {
         say_step(b, text("Make the store %s the primary.", to->stores.v[i].h.name));
-        command(b, spare_command(to, "promote", to->stores.v[i].path, NULL, NULL));
+        command(b, spare_command(to, "promote --unfenced", to->stores.v[i].path, NULL, NULL));
         mount_step(b, to, &to->stores.v[i]);
     }
     start_systems(b);
@@ -356,9 +363,23 @@ static void failover(struct book *b, const struct plan_site *from, const struct 
 
 /* ---- the way back ---- */
 
-static char *target(const struct plan_site *s, const struct plan_store *st)
+/* `spare sync` of a store to the one of that name at the other site, as the plan reaches it. */
+static char *sync_command(const struct plan_site *at, const struct plan_store *st, const struct plan_site *other)
 {
-    return s->host ? text("%s:%s", s->host, st->path) : text("%s", st->path);
+    char *t = site_target(other, plan_store(other, st->h.name)), *out = t ? spare_command(at, "sync", st->path, t, NULL) : NULL;
+    const char *const ways[] = { "--ssh", other->host ? other->ssh : NULL, "--remote-spare", other->host ? other->spare : NULL };
+
+    for (unsigned i = 0; i < 4 && out; i += 2) {
+        char *q = ways[i + 1] ? env_quoted(ways[i + 1]) : NULL, *more = q ? text("%s %s %s", out, ways[i], q) : NULL;
+
+        if (ways[i + 1]) {
+            free(out);
+            out = more;
+        }
+        free(q);
+    }
+    free(t);
+    return out;
 }
 
 static void way_back(struct book *b, const struct plan_site *from, const struct plan_site *to)
@@ -370,46 +391,38 @@ static void way_back(struct book *b, const struct plan_site *from, const struct 
     step(b, "On the site that took over: ship to it. It goes back to where both parted; what only it had is kept there, for reading, as branches/NAME in its store.");
     exports(b, to, from);
     for (unsigned i = 0; i < to->stores.n; i++) {
-        char *t = target(from, &from->stores.v[i]);
-
-        char *c = t ? spare_command(to, "sync", to->stores.v[i].path, t, NULL) : NULL;
+        char *c = sync_command(to, &to->stores.v[i], from);
 
         /* The first one may end with its going back. */
         if (c)
             command(b, text("%s || %s", c, c));
         free(c);
-        free(t);
     }
     say_step(b, text("At a quiet hour, on %s: stop what writes.", to->h.name));
     stop_systems(b);
     step(b, "Nothing writes any more: ship the rest, and let go of the store.");
     for (unsigned i = 0; i < to->stores.n; i++) {
-        char *t = target(from, &from->stores.v[i]), *q = env_quoted(to->stores.v[i].mount);
+        char *q = env_quoted(to->stores.v[i].mount);
 
-        command(b, t ? spare_command(to, "sync", to->stores.v[i].path, t, NULL) : NULL);
+        command(b, sync_command(to, &to->stores.v[i], from));
         if (q)
             command(b, text("%s umount %s", to->spare ? to->spare : "spare", q));
-        command(b, t ? spare_command(to, "sync", to->stores.v[i].path, t, NULL) : NULL);
+        command(b, sync_command(to, &to->stores.v[i], from));
         command(b, spare_command(to, "demote", to->stores.v[i].path, NULL, NULL));
-        free(t);
         free(q);
     }
     say_step(b, text("On %s: it becomes the primary, and is mounted.", from->h.name));
     exports(b, from, to);
     for (unsigned i = 0; i < from->stores.n; i++) {
-        command(b, spare_command(from, "promote", from->stores.v[i].path, NULL, NULL));
+        command(b, spare_command(from, "promote --unfenced", from->stores.v[i].path, NULL, NULL));
         mount_step(b, from, &from->stores.v[i]);
     }
     start_systems(b);
     traffic(b);
     verify(b, from);
     say_step(b, text("On %s: ship to %s as before.", from->h.name, to->h.name));
-    for (unsigned i = 0; i < from->stores.n; i++) {
-        char *t = target(to, &to->stores.v[i]);
-
-        command(b, t ? spare_command(from, "sync", from->stores.v[i].path, t, NULL) : NULL);
-        free(t);
-    }
+    for (unsigned i = 0; i < from->stores.n; i++)
+        command(b, sync_command(from, &from->stores.v[i], to));
 }
 
 /* ---- the whole ---- */

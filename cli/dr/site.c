@@ -136,6 +136,7 @@ int site_spare_text(const struct site_view *v, const struct plan_site *s, const 
     struct proc p;
     struct proc_end end;
     char said[ERR_MSG_MAX] = "";
+    bool answers;
     int r;
 
     if (out)
@@ -149,14 +150,17 @@ int site_spare_text(const struct site_view *v, const struct plan_site *s, const 
         reach(&l, s);
         own_word(&l, remote_spare(s, argv));
     }
-    r = line_start(&l, &(struct proc_how){ .apart = true, .notes = v->notes, .timeout_ms = timeout_ms }, &p, err);
+    r = line_start(&l, &(struct proc_how){ .apart = true, .tied = !v->notes, .notes = v->notes, .keep_bytes = (int64_t)max, .timeout_ms = timeout_ms }, &p, err);
     if (r)
         return r;
     proc_wait(&p, &end, v->stop);
     message_of_spare(&p, said, sizeof said);
-    if (out && (end.exit == 0 || end.exit == 3 || (end.exit >= 20 && end.exit <= 25)))
+    answers = out && (end.exit == 0 || end.exit == 3 || (end.exit >= 20 && end.exit <= 25));
+    if (answers && proc_data_bytes(&p) <= (int64_t)max)
         *out = proc_data(&p, max);
-    if (end.exit < 0) {
+    if (answers && proc_data_bytes(&p) > (int64_t)max) {
+        r = err_set(err, ERR_TOOLONG, "site %s: spare %s: expected at most %zu bytes, found %lld", s->h.name, argv[0], max, (long long)proc_data_bytes(&p));
+    } else if (end.exit < 0) {
         r = err_set(err, ERR_AWAY, "site %s: no answer to `spare %s` within %lld ms", s->h.name, argv[0], (long long)end.ms);
     } else if (!here && end.exit == 255) {
         r = err_set(err, ERR_AWAY, "site %s: not reached: %s", s->h.name, said);
@@ -283,6 +287,7 @@ void site_look(const struct site_view *v, const struct plan_site *s, const struc
         text_of(o, "mounted_at", out->mounted_at, sizeof out->mounted_at);
         out->epoch = item_u64(o, "epoch");
         out->unfinished = item_u64(o, "promote_unfinished_at_lsn") != 0;
+        out->uncommitted = *item_text(o, "failed_over_from") != 0;
         out->durable_lsn = item_u64(o, "durable_lsn");
         out->disk_free = item_u64(o, "disk_free_bytes");
         rpo = json_object_get(o, "rpo_seconds");

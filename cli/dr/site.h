@@ -29,7 +29,7 @@ char *site_target(const struct plan_site *s, const struct plan_store *st);
  * 0, and *out its first object (NULL: it printed none). > 0: its exit status; ${err} has its message. AWAY: the site was not reached, or took too long. *out may be NULL.
  */
 int site_spare(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, json_t **out, struct err *err);
-/* site_spare_text(v, s, argv, timeout_ms, max, out, err): the same, with all it printed, at most max bytes; malloced; NULL: there is none, or no memory. */
+/* site_spare_text(v, s, argv, timeout_ms, max, out, err): the same, with all it printed; malloced; NULL: there is none, or no memory. TOOLONG: it printed more than max bytes, and *out is NULL. */
 int site_spare_text(const struct site_view *v, const struct plan_site *s, const char *const argv[], int64_t timeout_ms, size_t max, char **out, struct err *err);
 
 /* site_command(v, at, other, command, log, timeout_ms, step, p, err): a command of the plan, started at ${at}; its output goes to ${log}. */
@@ -40,6 +40,7 @@ int site_command(const struct site_view *v, const struct plan_site *at, const st
 struct site_store {
     bool reached;               /* there is an answer */
     bool unfinished;            /* a promotion to a moment was cut off: its tree is neither */
+    bool uncommitted;           /* it failed over, and nobody said that it is for good */
     char role[16], state[48], lineage[40], mounted_at[512], why[256];
     uint64_t epoch, durable_lsn;
     int64_t held_to_ms;         /* wall clock of the last change it holds; -1: not known */

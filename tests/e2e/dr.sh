@@ -28,13 +28,14 @@ fi
 
 cat >bin/svc <<'END'
 #!/bin/bash
-# svc NAME start|stop|health: a service that appends to SPARE_MOUNT/NAME.data, and answers while it lives. W/NAME.broken: it answers errors. W/NAME.hang: its health check hangs. W/NAME.flap: every second time.
+# svc NAME start|stop|health: a service that appends to SPARE_MOUNT/NAME.data, and answers while it lives. W/NAME.broken: it answers errors. W/NAME.hang: its health check hangs. W/NAME.flap: every second time. W/hold: it starts when that is gone.
 W=$(dirname "$0")/../svc
 echo "$SPARE_SITE $1 $2" >>"$W/calls"
 [ "$2" = health ] || { mkdir "$W/$1.busy" || echo "OVERLAP $1 $2" >>"$W/calls"; trap 'rmdir "$W/$1.busy"' EXIT; }
 case $2 in
 start)
 	[ ! -e "$W/slow" ] || sleep 0.3
+	while [ -e "$W/hold" ]; do sleep 0.02; done
 	[ -e "$W/$1.fail" ] && { echo "$1 does not start"; exit 7; }
 	[ -e "$W/$1.pid" ] && kill -0 "$(cat "$W/$1.pid")" 2>/dev/null && [ "$(cat "$W/$1.at")" = "$SPARE_SITE" ] && exit 0
 	echo "$1 began at $SPARE_SITE" >>"$SPARE_MOUNT/$1.data" || exit 1
@@ -77,7 +78,7 @@ plan
 dr() { "$SPARE" dr "$@" </dev/null; }
 calls() { grep -v health svc/calls 2>/dev/null | tr '\n' ';'; }
 
-stop_all() { local s; for s in db web mail; do SPARE_SITE=x svc $s stop; done; rm -rf svc/*.{broken,hang,flap,fail,busy} svc/nofence svc/slow svc/calls; }
+stop_all() { local s; for s in db web mail; do SPARE_SITE=x svc $s stop; done; rm -rf svc/*.{broken,hang,flap,fail,busy} svc/nofence svc/slow svc/hold svc/calls; }
 away() { for m in a.m b.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m" || return 1; done; }
 # fresh: site a is primary and serves, b has everything; runs of before are gone.
 fresh() {
@@ -140,6 +141,21 @@ rejoins() {
 check "the old primary rejoins as a standby" rejoins
 way_back() { exits 0 "$SPARE" dr switchover b.st --site b && serves a && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"; }
 check "and the way back is a switchover: nothing is lost, all is as before" way_back
+by_hand_before() { # the old primary went back by the runbook's own lines; then once more, with nobody left who knows what it had. Its list is longer than what is kept of what an ordinary command says
+	local run b d
+	d=$(printf '%0250d' 0) && d=$d/$d && d=$d/$d/$d/$d && fresh && mkdir -p "a.m/$d" && (cd "a.m/$d" && seq 1100 | xargs touch) && lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && exits 0 "$SPARE" dr commit && returns && exits 0 "$SPARE" demote a.st && exits 22 "$SPARE" sync b.st "$WORK/a.st" && exits 0 "$SPARE" sync b.st "$WORK/a.st" || return 1
+	run=$(basename state/sites/b/runs/*-failover-*) b=$("$SPARE" branch list --store a.st | cut -d' ' -f1) && [ -n "$b" ] || return 1
+	cp -a state state.was && exits 0 "$SPARE" dr rejoin b.st --site b && exits 0 "$SPARE" dr report --site b --run "$run" && prints "^RPO +exactly" && prints "^lost .* to 1108 files, .* kept as branch $b at a" && [ "$(stat -c %s state/sites/b/runs/*-rejoin-*/out/lost.data)" -gt 2200000 ] || return 1
+	rm -rf state && mv state.was state && exits 0 "$SPARE" branch remove "$b" a.st && exits 3 "$SPARE" dr rejoin b.st --site b && exits 0 "$SPARE" dr report --site b --run "$run" && prints "^RPO +at most" && prints "^lost .* not known: it had gone back before"
+}
+check "one that went back before the rejoin: its branch is found, and its long list is whole; without a branch nobody knows what was lost" by_hand_before
+leased() { # a lease that outlasts any promotion: the fence is confirmed, so it is not waited for
+	fresh && exits 0 "$SPARE" standby add a.m "$WORK/b.st" && until_true eval '"$SPARE" status --json a.m | grep -q "\"state\":\"Protected\""' && exits 0 "$SPARE" config set a.m "lease=1h $WORK/b.st" && until_true eval '"$SPARE" status --json a.m | grep -q "\"state\":\"held\""' &&
+		lost && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && serves b
+}
+check "a lease is not waited for behind a fence that confirms" leased
+short_of_space() { exits 0 "$SPARE" config set b.m keep-free=900T && exits 0 "$SPARE" status b.m && prints "Space low" && exits 0 "$SPARE" dr commit && "$SPARE" status --json b.m >out && fails grep failed_over_from out; }
+check "commit is told to a store that has something else to say, too" short_of_space
 
 alive() { fresh && exits 23 "$SPARE" dr failover b.st --site b && says "switchover. moves without losing"; }
 check "a primary that answers: switchover is named" alive
@@ -148,11 +164,13 @@ check "a primary that answers: switchover is named" alive
 
 to_moment() { # what harmed the data came by the stream, too
 	local before
-	fresh && before=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ) && echo ruined >a.m/db.data && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && lost && exits 2 "$SPARE" dr failover b.st --site b --at yesterday && says "expected a time" && exits 2 "$SPARE" dr commit --at "$before" &&
-		exits 0 "$SPARE" dr failover b.st --site b --accept-loss any --at "$before" && serves b && grep -q seed b.m/db.data && ! grep -q ruined b.m/db.data && same ruined "$("$SPARE" cat db.data --at "$("$SPARE" log db.data --store b.m | sed -n 's/.*\(@[0-9]*\) .* 7 B .*/\1/p' | tail -n 1)" --store b.m)" &&
+	fresh && before=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ) && echo ruined >a.m/mail.data && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && lost && exits 2 "$SPARE" dr failover b.st --site b --at yesterday && says "expected a time" && exits 2 "$SPARE" dr commit --at "$before" &&
+		exits 0 "$SPARE" dr failover b.st --site b --accept-loss any --at "$before" && serves b && grep -q seed b.m/mail.data && ! grep -q ruined b.m/mail.data && same ruined "$("$SPARE" cat mail.data --at "$("$SPARE" log mail.data --store b.m | sed -n 's/.*\(@[0-9]*\) .* 7 B .*/\1/p' | tail -n 1)" --store b.m)" &&
 		grep -rqF "\"at\":\"$before\"" state
 }
 check "failover to a moment before the harm; what came after is in history" to_moment
+moment_and_back() { returns && exits 0 "$SPARE" dr rollback --accept-loss any && grep -q "^ruined" a.m/mail.data; }
+check "its rollback brings back what the old primary had, not that moment" moment_and_back
 wrong_data() { fresh && sed -i s/seed/weed/ a.m/db.data && "$SPARE" sync a.st "$WORK/b.st" >/dev/null && lost || return 1; exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/db.*wrong data" && ! grep -q "web start" svc/calls && same a "$(cat svc/address)"; }
 check "wrong data stops the run at that system" wrong_data
 answers_errors() { fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && says "health/web.*500 internal error" && same a "$(cat svc/address)"; }
@@ -323,6 +341,27 @@ new_plan() { # a plan that is changed while a run is stopped
 	exits 13 "$SPARE" dr report --site b && says "expected the plan the run began with"
 }
 check "a changed plan: the run goes on with its own, and says so; its own that is changed is damage" new_plan
+no_plan() { # a run that was stopped; today's plan is faulty, then gone: the run has its own
+	before=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ) && fresh && lost && : >svc/web.fail && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && echo "faulty: [" >b.m/.spare/plan.yaml && exits 1 "$SPARE" dr failover b.st --site b && says "going on with run .* by the plan it began with, .*/plan.yaml" &&
+		rm b.m/.spare/plan.yaml && fails "$SPARE" dr failover b.st --site b --new && exits 1 "$SPARE" dr failover b.st --site b && says "going on with run" && cp plan.yaml b.m/.spare/plan.yaml
+}
+check "without a plan of today that can be read, a run that is not over goes on with its own" no_plan
+moment_too_late() { # what is promoted has the tree it has
+	exits 11 "$SPARE" dr failover b.st --site b --at "$before" && says "promoted store data already, to its newest moment" && says "spare restore $WORK/b.m --at" && rm svc/web.fail || return 1
+	exits 11 "$SPARE" dr failover b.st --site b --new --accept-loss any --at "$before" && says "promote/data.*is the primary already" && exits 0 "$SPARE" dr failover b.st --site b --new --accept-loss any && serves b
+}
+check "a moment that comes too late is refused, not ignored" moment_too_late
+new_beside() { # --new: not beside one that is under way, nor beside what one that was killed had begun
+	fresh && lost && : >svc/hold || return 1
+	"$SPARE" dr failover b.st --site b --accept-loss any >new.out 2>&1 </dev/null & local pid=$! rc
+	until_true grep -q "b db start" svc/calls && exits 11 "$SPARE" dr failover b.st --site b --accept-loss any --new && says "is under way"; rc=$?
+	kill -9 $pid; wait $pid 2>/dev/null
+	"$SPARE" dr failover b.st --site b --accept-loss any --new >new.out 2>&1 </dev/null & pid=$!
+	[ $rc = 0 ] && until_true grep -q "waiting for what was begun before" new.out; rc=$?
+	rm svc/hold; wait $pid || { cat new.out; return 1; }
+	[ $rc = 0 ] && serves b && fails grep OVERLAP svc/calls
+}
+check "--new begins when what was begun has ended" new_beside
 no_line() { # killed before its first line, or with all of its lines taken off
 	local r=state/sites/b/runs/20200101T000000Z-failover-aaaa
 	fresh && lost && mkdir -p $r && cp plan.yaml $r && printf '{"seq":1,' >$r/journal && exits 0 "$SPARE" dr list && same "" "$(cat err)" && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && serves b || return 1
@@ -468,10 +507,26 @@ last_run_removed() { # two runs; the record of the second one is taken away
 	return $rc
 }
 torn_note() { # a crash within a line of what the other site noted: it is cut off by the next one
-	local note=state/sites/a/witness.b.$(ls state/sites/b/runs | head -n 1)
+	local note=state/sites/a/witness.shop@b@$(ls state/sites/b/runs | head -n 1)
 	[ -s "$note" ] && truncate -s -5 "$note" && exits 0 "$SPARE" dr report --site b && ! grep -qvE '^[0-9]+ [0-9a-f]{64} [A-Za-z0-9+/]{43}=$' "$note" && [ "$(tail -c 1 "$note" | wc -l)" = 1 ]
 }
 check "a torn line of what the other site noted is mended" torn_note
+note() { echo state/sites/a/witness.shop@b@$(ls state/sites/b/runs | head -n 1); }
+nuls() { printf '1 \0\n' >>"$(note)"; }
+check "one with bytes of something else is damage" damaged "witness.shop@b@.*expected a number, a hash and a key" nuls
+unreadable() { echo nothing >"state/sites/a/witness.shop@b@29990101T000000Z-failover-aaaa"; }
+check "so is the note of another run that cannot be read: it is not left out" damaged "29990101.*expected a number, a hash and a key" unreadable
+key_anew() { rm state/sites/a/site.key; }
+check "another key of the other site than the one it answered with first" damaged "expected the key it answered with first" key_anew
+whose() { # of that plan and site, no other of a like name; and a command that was slower than the next one shows an older line: nothing is written, and it is no damage
+	local run was
+	run=$(ls state/sites/b/runs | head -n 1) && cp "$(note)" "state/sites/a/witness.shop@b.c@$run" && cp "$(note)" "state/sites/a/witness.shop.b@b@$run" && was=$(tail -n 1 "$(note)") || return 1
+	exits 0 "$SPARE" dr countersign --site a --reason "shop b" --json && same 1 "$(grep -o "\"$run\"" out | wc -l)" && exits 0 "$SPARE" dr countersign --site a --reason "shop x" --json && prints '"runs":\[\]' || return 1
+	exits 0 "$SPARE" dr countersign --site a --reason "shop b $run 1 $(printf '%064d' 0) ${was##* }" --json && same "$was" "$(tail -n 1 "$(note)")" && exits 13 "$SPARE" dr countersign --site a --reason "shop b $run ${was%% *} $(printf '%064d' 0) ${was##* }" && exits 0 "$SPARE" dr report --site b; local rc=$?
+	rm -f state/sites/a/witness.shop@b.c@* state/sites/a/witness.shop.b@*
+	return $rc
+}
+check "what the other site knows is told apart by plan and site; what comes late is no damage" whose
 check "a record of the last run that is not there any more is detected" last_run_removed
 check "a run whose report nobody asked for, again" no_report
 check "and one that the site's key did not sign" damaged "expected a signature by|expected a head signed" other_key
@@ -514,14 +569,17 @@ check "ports of both protocols" ports
 printed() { # printed FROM TO: the commands of the section that begins with FROM, up to the next one that begins with TO
 	awk -v from="## $1" -v to="## $2" 'index($0, from) == 1 { on = 1; next } index($0, to) == 1 { on = 0 } on && /^    [$>] / { print substr($0, 7) }' runbook.txt
 }
-typed() {
-	plan && fresh && { "$SPARE" dr plan check a.st --site a --quick >/dev/null 2>&1; cp state/runbooks/shop.txt runbook.txt; } && exits 0 "$SPARE" dr plan runbook b.st --html && grep -q '@media print' out && ! grep -qE 'https?://|src=|<script' out && lost || return 1
+typed() { # commands that end in a comment, and one that ends its shell
+	plan "s!>>$WORK/svc/calls\"!>>$WORK/svc/calls # off\"!; s/start: svc db start/start: 'svc db start # first'/; s/command: svc web health/command: 'svc web health # asked'/; s!svc/address'!svc/address; exit 0 # moved'!"
+	fresh && { "$SPARE" dr plan check a.st --site a --quick >/dev/null 2>&1; cp state/runbooks/shop.txt runbook.txt; } && exits 0 "$SPARE" dr plan runbook b.st --html && grep -q '@media print' out && ! grep -qE 'https?://|src=|<script' out && lost || return 1
 	printf '#!/bin/sh\n[ "$1" != dr ] || exit 9\nexec %s "$@"\n' "$SPARE" >bin/spare.new && chmod +x bin/spare.new && mv bin/spare.new bin/spare
 	printed "Failover: a is gone" "The way back" >typed.sh && [ "$(wc -l <typed.sh)" -gt 10 ] && ! grep -q "spare dr" typed.sh && bash -e typed.sh >typed.out 2>&1 && serves b && ! grep -q NOT typed.out; local rc=$?
 	[ $rc = 0 ] || { cat typed.sh typed.out; }
 	return $rc
 }
 check "the runbook's commands, typed as printed, recover the site without dr" typed
+by_ssh() { plan && sed -i 's!^  a:!  a:\n    host: there\n    ssh: ssh -F my.conf\n    spare: nice spare!' plan.yaml && exits 0 "$SPARE" dr plan runbook plan.yaml && prints "spare sync $WORK/b.st there:$WORK/a.st --ssh 'ssh -F my.conf' --remote-spare 'nice spare'"; local rc=$?; plan; return $rc; }
+check "and it reaches the other site as the plan does" by_ssh
 current() { # each check keeps it at each site, as the plan there has it
 	fresh && { "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "ok +runbook +a: kept in" && prints "ok +runbook +b: kept in"; } && grep -q "^## Failover: a is gone" state/runbooks/shop.txt && grep -q "^<!DOCTYPE html>" state/runbooks/shop.html || return 1
 	sed -i 's/svc mail start/svc mail start --new/' a.m/.spare/plan.yaml && { "$SPARE" dr plan check a.st --site a --quick >out 2>&1; prints "warning +runbook +b: its store has another plan"; } && "$SPARE" sync a.st "$WORK/b.st" >/dev/null &&

@@ -182,10 +182,15 @@ halves() { # a tree that is half gone and half new at the standby, whose state b
 	new_pair && mkdir m/p && (cd m/p && seq 3000 | xargs touch) && "$SPARE" snapshot create good --store m >/dev/null && "$SPARE" sync st "$WORK/st2" && print_tree m2 >then.tree && (cd m/p && seq 1 2 3000 | xargs rm && mkdir q && cd q && seq 3000 | xargs touch) &&
 		"$SPARE" sync st "$WORK/st2"
 }
-kill_when_marked() { # kill_when_marked PID: once the superblock says that a promotion to a moment is under way
+kill_when_marked() { # kill_when_marked PID: once the superblock says that a promotion to a moment is under way. 3: it never did, or that process ended before
 	python3 -c 'import os, sys, time
 end = time.monotonic() + 20
-while b"promote-at" not in open("st2/super.0", "rb").read() + open("st2/super.1", "rb").read() and time.monotonic() < end: pass
+def runs():
+    try: return " Z " not in open("/proc/%s/stat" % sys.argv[1]).read()
+    except FileNotFoundError: return False
+while b"promote-at" not in open("st2/super.0", "rb").read() + open("st2/super.1", "rb").read():
+    if time.monotonic() > end or not runs(): sys.exit(3)
+if not runs(): sys.exit(3)
 os.kill(int(sys.argv[1]), 9)' "$1"
 }
 worker_killed() { # the command goes on by itself with the next worker
@@ -197,20 +202,29 @@ worker_killed() { # the command goes on by itself with the next worker
 }
 check "kill -9 of the worker in the middle: the command goes on with the next one" worker_killed
 no_pair
-both_killed() {
-	local promote
+both_killed() { # (one that was over before it was killed shows nothing)
+	local i rc
+	for i in 1 2 3; do
+		killed_itself && return 0
+		rc=$?
+		no_pair
+		[ $rc = 3 ] || return 1
+	done
+	echo "it was over before it was killed, three times"
+	return 1
+}
+killed_itself() { # 3: it was over before
+	local promote rc
 	halves && "$SPARE" umount m2 || return 1
 	"$SPARE" promote --at good st2 >kill.out 2>&1 &
 	promote=$!
 	kill_when_marked "$promote"
+	rc=$?
 	wait "$promote"
+	[ $rc = 0 ] || return $rc
 	exits 0 "$SPARE" status st2 || return 1
-	if grep -q "^tree .*not yet the one of" out; then
-		exits 2 "$SPARE" promote st2 && mount_2 "" && exits 0 "$SPARE" promote --at good m2 || return 1
-	else
-		echo "# it was over before it was killed" && mount_2 "" || return 1
-	fi
-	print_tree m2 | diff then.tree - && exits 0 "$SPARE" status m2 && ! grep -q "not yet" out && "$SPARE" umount m2 && exits 0 "$SPARE" check st2 && prints "No damage"
+	grep -q "^tree .*not yet the one of" out || return 3
+	exits 2 "$SPARE" promote st2 && mount_2 "" && exits 0 "$SPARE" promote --at good m2 && print_tree m2 | diff then.tree - && exits 0 "$SPARE" status m2 && ! grep -q "not yet" out && "$SPARE" umount m2 && exits 0 "$SPARE" check st2 && prints "No damage"
 }
 check "kill -9 of the command that does it itself: said, and the same command goes on" both_killed
 no_pair

@@ -11,7 +11,7 @@
 # link_down NAME, link_up NAME: its cable. address_move NAME: the service address, $SERVICE, is at NAME and nowhere else. host_ip NAME. switch_run COMMAND...: a client that is none of the hosts.
 
 HOSTS=$WORK/hosts HOST_DIR=$WORK/host NET=198.18.0 SERVICE=198.18.0.100	# (RFC 2544: of no real network)
-declare -A HOST_INIT HOST_UNSHARE
+declare -A HOST_INIT HOST_UNSHARE HOST_FROZEN
 HOST_NAMES=() SWITCH=
 
 hosts_need() {
@@ -104,17 +104,27 @@ host_start() {
 host_run() { "$HOSTS/run" "$@"; }
 host_on() { [ -n "${HOST_INIT[$1]-}" ] && kill -0 "${HOST_INIT[$1]}" 2>/dev/null; }
 host_kill() { # all its processes are gone when this returns: the first one cannot be waited for before
+	[ -z "${HOST_FROZEN[$1]-}" ] || host_thaw "$1"
 	kill -9 "${HOST_INIT[$1]}" 2>/dev/null
 	wait "${HOST_UNSHARE[$1]}" 2>/dev/null
 	rm -f "$HOSTS/$1.init"
 	unset "HOST_INIT[$1]" "HOST_UNSHARE[$1]"
 }
-host_pids() { local p ns; ns=$(readlink "/proc/${HOST_INIT[$1]}/ns/pid"); for p in /proc/[0-9]*; do [ "$(readlink "$p/ns/pid" 2>/dev/null)" != "$ns" ] || echo "${p#/proc/}"; done; return 0; }
-host_freeze() { # until none is found that was made meanwhile (one that waits for another's answer stops when it has it)
-	local p was=
-	while p=$(host_pids "$1") && kill -STOP $p 2>/dev/null; [ "$p" != "$was" ]; do was=$p; done
+host_pids() { local p ns; ns=$(readlink "/proc/${HOST_INIT[$1]}/ns/pid"); for p in /proc/[0-9]*; do [ "$(readlink "$p/ns/${2-pid}" 2>/dev/null)" != "$ns" ] || echo "${p#/proc/}"; done; return 0; }
+host_freeze() { # until none is found that was made meanwhile (one that waits for another's answer stops when it has it), within 20 s
+	local p was= end=$((SECONDS + 20))
+	HOST_FROZEN[$1]=1
+	while p=$(host_pids "$1") && kill -STOP $p 2>/dev/null; [ "$p" != "$was" ]; do
+		[ $SECONDS -lt $end ] || { echo "host $1 does not stand still: expected the processes" $was, found $p; return 1; }
+		was=$p
+	done
 }
-host_thaw() { kill -CONT $(host_pids "$1") 2>/dev/null; }
+host_thaw() { # and, behind them, those outside that wait for them: nsenter stops itself when its child stops, and goes on, and reaps, only when it is told to
+	unset "HOST_FROZEN[$1]"
+	kill -CONT $(host_pids "$1") 2>/dev/null
+	kill -CONT $(host_pids "$1" pid_for_children) 2>/dev/null
+	return 0
+}
 link_down() { nsenter -t "$SWITCH" -n ip link set "v$1" down; }
 link_up() { nsenter -t "$SWITCH" -n ip link set "v$1" up; }
 address_move() {

@@ -261,6 +261,13 @@ START_TEST(children)
 }
 END_TEST
 
+static bool group_gone(pid_t group)
+{
+    for (int i = 0; kill(-group, 0) == 0 && i < 1000; i++)       /* until init has seen them, too */
+        (void)poll(NULL, 0, 10);
+    return kill(-group, 0) != 0;
+}
+
 /* Its children go with one that took too long, also those that do not want to. */
 START_TEST(too_slow_with_its_children)
 {
@@ -268,9 +275,7 @@ START_TEST(too_slow_with_its_children)
 
     ck_assert_int_eq(run("(trap '' TERM; sleep 1000) & echo $$; sleep 1000", 500, tail, sizeof tail).exit, -1);
     ck_assert_int_gt(atoi(tail), 1);
-    for (int i = 0; kill(-atoi(tail), 0) == 0 && i < 1000; i++)      /* until init has seen them, too */
-        (void)poll(NULL, 0, 10);
-    ck_assert_int_ne(kill(-atoi(tail), 0), 0);
+    ck_assert(group_gone(atoi(tail)));
 }
 END_TEST
 
@@ -299,6 +304,40 @@ START_TEST(one_that_says_too_much)
 }
 END_TEST
 
+/* All of it was kept where that was asked for. */
+START_TEST(one_whose_words_are_all_kept)
+{
+    char sh[] = "/bin/sh", c[] = "-c", text[] = "seq 1000000";
+    struct proc p;
+    struct proc_end end;
+    char *data;
+
+    ck_assert_int_eq(proc_start((char *[]){ sh, c, text, NULL }, &(struct proc_how){ .apart = true, .keep_bytes = 64 << 20, .timeout_ms = 60000 }, &p, NULL), 0);
+    proc_wait(&p, &end, NULL);
+    ck_assert_int_eq(proc_data_bytes(&p), 6888896);
+    data = proc_data(&p, 64 << 20);
+    ck_assert_uint_eq(strlen(data), 6888896);
+    free(data);
+    proc_release(&p);
+}
+END_TEST
+
+/* What nobody could find again is not begun. */
+START_TEST(one_that_cannot_be_noted)
+{
+    char sh[] = "/bin/sh", c[] = "-c", text[] = "echo begun", tail[128];
+    struct proc p;
+    struct proc_end end;
+
+    ck_assert_int_eq(proc_start((char *[]){ sh, c, text, NULL }, &(struct proc_how){ .notes = "/nowhere/running", .timeout_ms = 60000 }, &p, NULL), 0);
+    proc_wait(&p, &end, NULL);
+    ck_assert_int_eq(end.exit, 126);
+    proc_tail(&p, tail, sizeof tail);
+    ck_assert_ptr_nonnull(strstr(tail, "/nowhere/running: No such file"));
+    proc_release(&p);
+}
+END_TEST
+
 static unsigned n_said;
 static char said[400];
 static void hear(const char *what)
@@ -307,16 +346,18 @@ static void hear(const char *what)
     snprintf(said, sizeof said, "%s", what);
 }
 
-/* A parent that dies leaves a child that is found, waited for, and at its deadline ended. */
+/* A parent that dies leaves a child that is found, waited for, and at its deadline ended, with what it began, also where that does not want to. */
 START_TEST(left_by_a_parent)
 {
-    char sh[] = "/bin/sh", c[] = "-c", quick[] = "while [ ! -e go ]; do sleep 0.02; done; echo done >went", slow[] = "sleep 1000", path[128];
-    int status;
+    char sh[] = "/bin/sh", c[] = "-c", quick[] = "while [ ! -e go ]; do sleep 0.02; done; echo done >went", slow[] = "(trap '' TERM; sleep 1000; :) & sleep 1000; :", path[128];
+    int status, child[2];
 
     ck_assert_int_eq(chdir(dir), 0);
     for (int i = 0; i < 2; i++) {
-        pid_t parent = fork();
+        pid_t parent, group = 0;
 
+        ck_assert_int_eq(pipe(child), 0);
+        parent = fork();
         if (parent == 0) {
             struct proc p;
 
@@ -324,13 +365,17 @@ START_TEST(left_by_a_parent)
             snprintf(path, sizeof path, "%s/%d", dir, (int)p.pid);
             for (int k = 0; access(path, F_OK) && k < 1000; k++)
                 (void)poll(NULL, 0, 10);
-            _exit(0);
+            _exit(write(child[1], &p.pid, sizeof p.pid) != sizeof p.pid);
         }
         ck_assert_int_eq(waitpid(parent, &status, 0), parent);
+        ck_assert_int_eq(read(child[0], &group, sizeof group), sizeof group);
+        close(child[0]);
+        close(child[1]);
         n_said = 0;
         if (i == 0)
             close(open("go", O_WRONLY | O_CREAT, 0600));
         ck_assert(proc_left(dir, hear, NULL));
+        ck_assert(group > 1 && group_gone(group));
         ck_assert(i == 0 || n_said == 1);
         ck_assert(i == 0 || strstr(said, "sleep 1000"));
         if (i == 0)
@@ -348,17 +393,25 @@ END_TEST
 /* A number that is another process by now is nobody's child. */
 START_TEST(left_and_gone)
 {
-    char path[128];
+    char path[128], boot[64];
+    unsigned long long began;
     FILE *f;
 
-    snprintf(path, sizeof path, "%s/%d", dir, (int)getpid());
-    f = fopen(path, "w");
-    fputs("another-boot 12345 999999999999\n", f);
-    fclose(f);
-    n_said = 0;
-    ck_assert(proc_left(dir, hear, NULL));
-    ck_assert_uint_eq(n_said, 0);
-    ck_assert_int_ne(access(path, F_OK), 0);
+    /* One of another life of the machine; one of this life, this number, that began later. What they were may take no longer. */
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(proc_note(dir, 0), 0);
+        snprintf(path, sizeof path, "%s/%d", dir, (int)getpid());
+        f = fopen(path, "r");
+        ck_assert_int_eq(fscanf(f, "%63s %llu", boot, &began), 2);
+        fclose(f);
+        f = fopen(path, "w");
+        fprintf(f, "%s %llu 0\n", i ? boot : "another-boot", i ? began + 1 : began);
+        fclose(f);
+        n_said = 0;
+        ck_assert(proc_left(dir, hear, NULL));
+        ck_assert_uint_eq(n_said, 0);
+        ck_assert_int_ne(access(path, F_OK), 0);
+    }
 }
 END_TEST
 
@@ -399,6 +452,8 @@ int main(void)
     tcase_add_test(plain, quoted);
     tcase_add_test(plain, too_slow_with_its_children);
     tcase_add_test(plain, one_that_says_too_much);
+    tcase_add_test(plain, one_whose_words_are_all_kept);
+    tcase_add_test(plain, one_that_cannot_be_noted);
     tcase_add_test(t, left_by_a_parent);
     tcase_add_test(t, left_and_gone);
     suite_add_tcase(s, t);
