@@ -568,6 +568,11 @@ void store_maint_begin(struct store *s)
     pthread_mutex_lock(&s->maint_lock);
 }
 
+bool store_maint_try(struct store *s)
+{
+    return pthread_mutex_trylock(&s->maint_lock) == 0;
+}
+
 void store_maint_end(struct store *s)
 {
     pthread_mutex_unlock(&s->maint_lock);

@@ -179,8 +179,9 @@ struct packs *store_packs(struct store *s);
 /* What packing needs to know: the hash key of the lineage, 32 bytes; the generation of the retained set. */
 const uint8_t *store_hash_key(struct store *s);
 uint64_t store_retained_gen(struct store *s);
-/* store_maint_begin, store_maint_end: around work on packs and archive: one at a time. */
+/* store_maint_begin, store_maint_end: around work on packs and archive: one at a time. A step of packing takes seconds: store_maint_try is for who must not wait; false: somebody else is at it. */
 void store_maint_begin(struct store *s);
+bool store_maint_try(struct store *s);
 void store_maint_end(struct store *s);
 /* store_next_ino(s): above all inode numbers that were ever given. */
 uint64_t store_next_ino(struct store *s);

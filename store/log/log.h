@@ -208,6 +208,9 @@ int log_read_data(struct log *log, uint64_t lsn, uint32_t dstart, uint32_t doff,
  */
 int log_heal_data(struct log *log, uint64_t lsn, uint32_t doff, const uint8_t *bytes, uint32_t len, struct err *err);
 
+/* log_behind(log, end, lsn, hash, err): which record ends at ${end}, and its hash, by what the one behind it says; where none is yet, by what the next one will say. Errors: as log_read_record. */
+int log_behind(struct log *log, uint64_t end, uint64_t *lsn, struct hash128 *hash, struct err *err);
+
 /*
  * log_heads_check(heads, len, from, dense, last, err): whether these ${len} bytes are heads of records one behind the other, the first of which is that of @${from}, each in the chain of the one before it, and (${dense}) at the
  * address where that one ends. *${last}: the last one; its pointers are into ${heads}. Errors: DAMAGE they are not; NOENT there is none; NOMEM.

@@ -1,6 +1,7 @@
 /*
- * log_heal.c: bytes of the log that went bad, written once more where they lie: data, whose sums in the record's head say that they are what was there; heads, which the chain proves; a segment's header, made
- * of its name and its records. So nothing but damage is written over, also where a branch has a link to the file. A write that is cut off leaves what was damaged damaged.
+ * log_heal.c: bytes of the log that went bad, written once more where they lie: data, whose sums in the record's head say that they are what was there; heads, which the chain proves: these become what they were. A segment's
+ * header is made anew of its name and its records, and says the same of addresses, epoch and chain. So nothing but damage is written over, also where a branch has a link to the file. A write that is cut off leaves what was
+ * damaged damaged.
  */
 #include "store/log/log_internal.h"
 
@@ -176,8 +177,7 @@ int log_heal_header(struct log *log, const struct super *sb, uint64_t first, str
 
 /* ---- heads ---- */
 
-/* What the record at ${end} says is before it; where none is yet, what the next one will say. */
-static int before(struct log *log, uint64_t end, uint64_t *lsn, struct hash128 *hash, struct err *err)
+int log_behind(struct log *log, uint64_t end, uint64_t *lsn, struct hash128 *hash, struct err *err)
 {
     struct record rec;
     void *buf = NULL;
@@ -289,7 +289,7 @@ int log_heal_heads(struct log *log, uint64_t from, const uint8_t *heads, size_t 
     if (rc < 0)
         return rc;
     end = last.lsn + frame_span(last.head_len + last.data_len);
-    rc = before(log, end, &lsn, &hash, err);
+    rc = log_behind(log, end, &lsn, &hash, err);
     if (rc == 0 && (lsn != last.lsn || !hash128_eq(&hash, &last.hash)))
         rc = err_set(err, ERR_DAMAGE, "records of another site: @%" PRIu64 " is not what the record @%" PRIu64 " here follows", last.lsn, end);
     return rc == 0 ? put_heads(log, heads, len, err) : rc;

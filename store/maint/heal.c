@@ -158,7 +158,8 @@ static int pack_anew(struct store *s, uint64_t addr, const struct packs_healed *
     memcpy(head.site, info->super.site, 16);
     head.key_id = info->super.key_id;
     free(info);
-    store_maint_begin(s);
+    if (!store_maint_try(s))
+        return err_set(err, ERR_BUSY, "heal: packs or archive are being worked on");
     head.gen = packs_next_gen(store_packs(s));
     rc = names_free_gen(store_io(s), "packs", pack_parse, &head.gen, err);
     if (rc == 0)

@@ -70,7 +70,7 @@ static int next_good(struct recall *r, struct reading *c, struct record *rec, co
         return err_set(err, rc, "%s", why.msg);
     if (rc == 1 && rec->lsn >= r->file.end)
         rc = 0;                          /* of a branch */
-    *lost = c->failed || (rc == 1 && c->any && (rec->prev_lsn != c->lsn || !hash128_eq(&rec->prev_hash, &c->hash)));
+    *lost = c->failed || (rc == 1 && (c->any ? rec->prev_lsn != c->lsn || !hash128_eq(&rec->prev_hash, &c->hash) : rec->lsn != c->at));
     c->failed = false;
     return rc;
 }
@@ -115,36 +115,10 @@ static int look_at_file(struct recall *r, struct err *err)
     return rc;
 }
 
-/* What the record behind the file says is before it. */
-static int behind_file(struct recall *r, struct gap *g, struct err *err)
-{
-    struct history_iter *it = NULL;
-    struct record rec;
-    int rc;
-
-    if (r->file.end == log_head(store_log(r->s))) {
-        log_last(store_log(r->s), &g->lsn, &g->hash);
-        if (r->file.end == log_head(store_log(r->s)))
-            return 0;
-    }
-    rc = history_iter_new(store_history(r->s), r->file.end, UINT64_MAX, &it, err);
-    if (rc == 0)
-        rc = history_next(it, &rec, NULL, err);
-    history_iter_free(it);
-    if (rc == 0)
-        rc = err_set(err, ERR_NOENT, "heal: no record behind @%llu", (unsigned long long)r->file.end);
-    if (rc == 1) {
-        g->lsn = rec.prev_lsn;
-        g->hash = rec.prev_hash;
-        rc = 0;
-    }
-    return rc;
-}
-
 static int prove(struct recall *r, struct gap *g, struct err *err)
 {
     struct record last;
-    int rc = g->behind ? 0 : behind_file(r, g, err);
+    int rc = g->behind ? 0 : history_behind(store_history(r->s), r->file.end, &g->lsn, &g->hash, err);
 
     if (rc == 0)
         rc = log_heads_check(g->p, g->len, g->from, false, &last, err);
@@ -153,22 +127,51 @@ static int prove(struct recall *r, struct gap *g, struct err *err)
     return rc;
 }
 
-static int put_gap(const struct gap *g, struct archive_writer *w, uint32_t *epoch, struct err *err)
+/* The file behind ${f}, if it can be read, goes on with the record behind this one. */
+static int goes_on(struct store *s, const struct history_file *f, uint64_t lsn, const struct hash128 *hash, struct err *err)
+{
+    struct archive *a = NULL;
+    struct history_file next;
+    struct record rec;
+    int rc = 0;
+
+    if (history_open_file(store_history(s), f->end, &next, &a, NULL, NULL) < 0)
+        return 0;
+    if (next.first == f->end && archive_next(a, &rec, NULL, NULL) == 1 && (rec.prev_lsn != lsn || !hash128_eq(&rec.prev_hash, hash)))
+        rc = err_set(err, ERR_DAMAGE, "archive: the record @%llu: expected @%llu before it, found that it follows another", (unsigned long long)rec.lsn, (unsigned long long)lsn);
+    archive_close(a);
+    return rc;
+}
+
+/* So far the file that is made anew: no file may lack what the one before it had. */
+struct making { struct archive_writer *w; uint64_t at, lsn; struct hash128 hash; uint32_t epoch; };
+
+static int put_one(struct making *m, const struct record *rec, const uint8_t *head, struct err *err)
+{
+    int rc = rec->lsn == m->at ? archive_add(m->w, rec, head, err) :
+             err_set(err, ERR_DAMAGE, "heal: expected a record @%llu, found @%llu: more is damaged by now", (unsigned long long)m->at, (unsigned long long)rec->lsn);
+
+    m->at = rec->lsn + frame_span(rec->head_len + rec->data_len);
+    m->lsn = rec->lsn;
+    m->hash = rec->hash;
+    m->epoch = rec->epoch;
+    return rc;
+}
+
+static int put_gap(const struct gap *g, struct making *m, struct err *err)
 {
     struct record rec;
     int rc = 0;
 
     for (size_t off = 0; rc == 0 && off < g->len; off += rec.head_len) {
         rc = record_decode(g->p + off, g->len - off, &rec, err);
-        if (rc == 0) {
-            *epoch = rec.epoch;
-            rc = archive_add(w, &rec, g->p + off, err);
-        }
+        if (rc == 0)
+            rc = put_one(m, &rec, g->p + off, err);
     }
     return rc;
 }
 
-static int put_records(struct recall *r, struct archive_writer *w, uint32_t *epoch, struct err *err)
+static int put_records(struct recall *r, struct making *m, struct err *err)
 {
     struct reading c = { 0 };
     const uint8_t *head;
@@ -179,45 +182,45 @@ static int put_records(struct recall *r, struct archive_writer *w, uint32_t *epo
 
     while (rc == 0 && (rc = next_good(r, &c, &rec, &head, &lost, err)) == 1) {
         for (rc = 0; rc == 0 && i < r->n && r->gap[i].from < rec.lsn; i++)
-            rc = put_gap(&r->gap[i], w, epoch, err);
+            rc = put_gap(&r->gap[i], m, err);
         if (rc == 0)
-            rc = archive_add(w, &rec, head, err);
-        *epoch = rec.epoch;
+            rc = put_one(m, &rec, head, err);
         took(&c, &rec);
     }
     for (; rc == 0 && i < r->n; i++)
-        rc = put_gap(&r->gap[i], w, epoch, err);
+        rc = put_gap(&r->gap[i], m, err);
     archive_close(c.a);
-    return rc;
+    if (rc == 0 && m->at != r->file.end)
+        rc = err_set(err, ERR_DAMAGE, "heal: expected records up to @%llu, found them up to @%llu: more is damaged by now", (unsigned long long)r->file.end, (unsigned long long)m->at);
+    return rc == 0 ? goes_on(r->s, &r->file, m->lsn, &m->hash, err) : rc;
 }
 
 static int file_anew(struct recall *r, struct err *err)
 {
     struct history *h = store_history(r->s);
     struct archive_head head = { .gen = history_next_gen(h), .first = r->file.first, .end = r->file.end, .retained_gen = store_retained_gen(r->s) };
-    struct archive_writer *w = NULL;
+    struct making m = { .at = head.first };
     struct store_info *info = malloc(sizeof *info);
     char old[ARCHIVE_NAME_MAX];
     uint8_t epoch_id[16];
-    uint32_t epoch = 0;
     int rc = info != NULL ? names_free_gen(store_io(r->s), "archive", archive_parse, &head.gen, err) : nomem(err);
 
     if (rc == 0) {
         store_info(r->s, info);
         memcpy(head.lineage, info->super.lineage, 16);
         memcpy(head.site, info->super.site, 16);
-        rc = archive_new(store_io(r->s), &head, &w, err);
+        rc = archive_new(store_io(r->s), &head, &m.w, err);
     }
     free(info);
     if (rc < 0)
         return rc;
-    rc = put_records(r, w, &epoch, err);
+    rc = put_records(r, &m, err);
     if (rc < 0) {
-        archive_drop(w);
+        archive_drop(m.w);
         return rc;
     }
-    epoch_id_of(r->s, epoch, epoch_id);
-    rc = archive_finish(w, epoch_id, err);
+    epoch_id_of(r->s, m.epoch, epoch_id);
+    rc = archive_finish(m.w, epoch_id, err);
     if (rc == 0)
         rc = history_added(h, head.first, head.end, head.gen, err);
     archive_name(r->file.first, r->file.own_end, r->file.gen, old);
@@ -226,11 +229,107 @@ static int file_anew(struct recall *r, struct err *err)
     return rc;
 }
 
+/* ---- whole? ---- */
+
+int recall_file_check(struct store *s, uint64_t addr, struct history_file *f, struct err *why)
+{
+    struct archive *a = NULL;
+    struct record rec;
+    uint64_t first = 0, at = 0, lsn = 0;
+    struct hash128 hash = { { 0 } };
+    int rc = history_open_file(store_history(s), addr, f, &a, why, why);
+
+    if (rc == 0)
+        rc = archive_check(a, why);      /* which proves the chain from its first record to its last one */
+    if (rc == 0 && (rc = archive_next(a, &rec, NULL, why)) == 1) {
+        first = rec.lsn;
+        rc = archive_seek(a, f->end - FRAME_ALIGN, why);
+    }
+    while (rc == 0 && (rc = archive_next(a, &rec, NULL, why)) == 1 && rec.lsn < f->end) {
+        at = rec.lsn + frame_span(rec.head_len + rec.data_len);
+        lsn = rec.lsn;
+        hash = rec.hash;
+        rc = 0;
+    }
+    rc = rc > 0 ? 0 : rc;
+    if (rc == 0 && (first != f->first || at != f->end))
+        rc = err_set(why, ERR_DAMAGE, "archive: expected records from @%llu to @%llu in one file, found the first @%llu, and that the last one ends @%llu", (unsigned long long)f->first,
+                     (unsigned long long)f->end, (unsigned long long)first, (unsigned long long)at);
+    if (rc == 0)
+        rc = goes_on(s, f, lsn, &hash, why);
+    archive_close(a);
+    return rc == 0 && why->code != 0 ? ERR_DAMAGE : rc;
+}
+
+/* (None there: it was let go of.) */
+static bool file_whole(struct store *s, uint64_t addr)
+{
+    struct history_file f;
+    int rc = recall_file_check(s, addr, &f, &(struct err){ 0 });
+
+    return rc == 0 || rc == ERR_NOENT;
+}
+
+static bool log_whole(struct store *s, const struct wound *w)
+{
+    struct log_iter *it = NULL;
+    struct record rec;
+    int rc = log_iter_new(store_log(s), w->lsn, w->until, 0, &it, NULL);
+
+    while (rc == 0 && (rc = log_iter_next(it, &rec, NULL)) == 1)
+        rc = 0;
+    log_iter_free(it);
+    return rc == 0 || rc == ERR_NOENT;
+}
+
+/* Whether the wound is of a file of the archive, also of one whose records the log has still. */
+static bool of_file(struct store *s, const struct wound *w, struct history_file *f)
+{
+    return history_file_of(store_history(s), w->lsn, f) && f->first == w->lsn && f->end == w->until;
+}
+
+bool recall_whole(struct store *s, const struct wound *w)
+{
+    struct history_file f;
+
+    if (w->lsn < log_first(store_log(s)))
+        return file_whole(s, w->lsn);
+    return log_whole(s, w) && (!of_file(s, w, &f) || file_whole(s, w->lsn));
+}
+
 /* ---- the wound ---- */
+
+/* 1: some of it. */
+static int hear_log(struct recall *r, uint64_t from, uint64_t until)
+{
+    struct log_iter *it = NULL;
+    struct record rec;
+    bool any = false;
+    int rc = log_iter_new(store_log(r->s), from, until, 0, &it, NULL);
+
+    while (rc == 0 && (rc = log_iter_next(it, &rec, NULL)) == 1) {
+        rc = recall_heard(r, log_iter_raw(it) + FRAME_BYTES, rec.head_len, rec.lsn + frame_span(rec.head_len + rec.data_len), NULL);
+        any = any || rc == 0;
+    }
+    log_iter_free(it);
+    return rc < 0 ? rc : any;
+}
+
+/* What the log has still nobody is asked for; what it has let go of since, somebody is. */
+static int fill_from_log(struct recall *r, struct err *err)
+{
+    uint64_t from, until;
+    int rc = 1;
+
+    while (rc == 1 && recall_next(r, &from, &until) == 1)
+        rc = hear_log(r, from, until);
+    return rc == ERR_NOMEM ? nomem(err) : 0;
+}
 
 int recall_new(struct store *s, const struct wound *w, struct recall **out, struct err *err)
 {
     struct recall *r = calloc(1, sizeof *r);
+    bool logged;
     int rc = r != NULL ? 0 : nomem(err);
 
     *out = NULL;
@@ -238,11 +337,14 @@ int recall_new(struct store *s, const struct wound *w, struct recall **out, stru
         return rc;
     r->s = s;
     r->w = *w;
-    r->archive = w->lsn < log_first(store_log(s));
-    if (recall_whole(s, w) || (r->archive && !history_file_of(store_history(s), w->lsn, &r->file)))
+    logged = w->lsn >= log_first(store_log(s));
+    r->archive = logged ? of_file(s, w, &r->file) && log_whole(s, w) : history_file_of(store_history(s), w->lsn, &r->file);
+    if (recall_whole(s, w) || (!logged && !r->archive))
         rc = err_set(err, ERR_NOENT, "heal: nothing is damaged @%llu", (unsigned long long)w->lsn);
     else
         rc = r->archive ? look_at_file(r, err) : add_gap(r, w->lsn, w->until, NULL, err);
+    if (rc == 0 && r->archive && logged)
+        rc = fill_from_log(r, err);
     if (rc < 0) {
         recall_free(r);
         return rc;
@@ -265,12 +367,20 @@ int recall_next(const struct recall *r, uint64_t *from, uint64_t *until)
 int recall_heard(struct recall *r, const uint8_t *heads, size_t len, uint64_t end, struct err *err)
 {
     struct gap *g = r->gap;
+    struct record last;
     uint8_t *p;
+    int rc;
 
     while (g->end >= g->until)
         g++;
     if (len == 0)
         return err_set(err, ERR_NOENT, "heal: the other site does not have the record @%llu either", (unsigned long long)g->end);
+    rc = log_heads_check(heads, len, g->end, true, &last, err);
+    if (rc < 0)
+        return rc;
+    if (last.lsn >= g->until || last.lsn + frame_span(last.head_len + last.data_len) != end)
+        return err_set(err, ERR_DAMAGE, "heal: expected records from @%llu to below @%llu that end @%llu, found one @%llu that ends @%llu", (unsigned long long)g->end, (unsigned long long)g->until,
+                       (unsigned long long)end, (unsigned long long)last.lsn, (unsigned long long)(last.lsn + frame_span(last.head_len + last.data_len)));
     if (len > RECALL_BYTES_MAX - r->bytes)
         return err_set(err, ERR_TOOLONG, "heal: expected at most %d bytes of heads of records, found more", (int)RECALL_BYTES_MAX);
     p = realloc(g->p, g->len + len);
@@ -304,6 +414,7 @@ static void look_at_data(struct recall *r, const struct gap *g)
 
 int recall_apply(struct recall *r, struct err *err)
 {
+    struct history_file now;
     int rc = 0;
 
     if (!r->archive) {
@@ -312,41 +423,16 @@ int recall_apply(struct recall *r, struct err *err)
             look_at_data(r, &r->gap[0]);
         return rc;
     }
-    store_maint_begin(r->s);
+    if (!store_maint_try(r->s))
+        return err_set(err, ERR_BUSY, "heal: packs or archive are being worked on");
+    if (!history_file_of(store_history(r->s), r->file.first, &now) || now.gen != r->file.gen || now.end != r->file.end)
+        rc = err_set(err, ERR_NOENT, "heal: the file of the archive that begins @%llu was made anew, or let go of, meanwhile", (unsigned long long)r->file.first);
     for (size_t i = 0; rc == 0 && i < r->n; i++)
         rc = prove(r, &r->gap[i], err);
     if (rc == 0)
         rc = file_anew(r, err);
     store_maint_end(r->s);
     return rc;
-}
-
-static bool file_whole(struct store *s, uint64_t addr)
-{
-    struct archive *a = NULL;
-    struct history_file f;
-    struct err warn = { 0 };
-    int rc = history_file_of(store_history(s), addr, &f) ? archive_open(store_io(s), f.first, f.own_end, f.gen, &a, &warn, NULL) : 0;
-
-    if (rc == 0 && a != NULL)
-        rc = archive_check(a, NULL);
-    archive_close(a);
-    return rc == 0 && warn.code == 0;
-}
-
-bool recall_whole(struct store *s, const struct wound *w)
-{
-    struct log_iter *it = NULL;
-    struct record rec;
-    int rc;
-
-    if (w->lsn < log_first(store_log(s)))
-        return file_whole(s, w->lsn);
-    rc = log_iter_new(store_log(s), w->lsn, w->until, 0, &it, NULL);
-    while (rc == 0 && (rc = log_iter_next(it, &rec, NULL)) == 1)
-        rc = 0;
-    log_iter_free(it);
-    return rc == 0 || rc == ERR_NOENT;
 }
 
 bool recall_head(struct store *s, uint64_t lsn, struct wound *w)

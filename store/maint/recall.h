@@ -4,7 +4,7 @@
  *
  *     recall_new | recall_next: ask for these | recall_heard: they came | ... | recall_next: nothing more | recall_apply
  *
- * Threads: one for each; recall_apply takes store_maint_begin where a file is made anew.
+ * Threads: one for each; recall_apply takes store_maint_try where a file is made anew.
  */
 #ifndef STORE_MAINT_RECALL_H
 #define STORE_MAINT_RECALL_H
@@ -16,9 +16,11 @@ enum { RECALL_BYTES_MAX = 64 << 20 };        /* of heads, for one wound; more is
 /*
  * recall_new(s, w, out, err): what is needed for a wound of records. Errors: NOENT nothing there is damaged (any more); IO, NOMEM.
  * recall_next(r, from, until): 1 the addresses of the next records that are needed; 0 nothing more is: what is left can be done here.
- * recall_heard(r, heads, len, end, err): what came for these: heads, one behind the other, the last of which is said to end at ${end}. Nothing of it is believed yet. Errors: NOENT nothing came; TOOLONG, NOMEM.
+ * recall_heard(r, heads, len, end, err): what came for these: heads, one behind the other, the last of which is said to end at ${end}. They are those that were asked for, or the first of them; what they say is not believed yet.
+ * Errors: NOENT nothing came; DAMAGE no such records; TOOLONG, NOMEM.
  * recall_apply(r, err): what came is proven, and written where it belongs; a file of the archive is made anew. What data behind such heads are damaged, too, is noted (wounds_note). Durable on return.
- * Errors: DAMAGE it is not what was there; NOENT; NOSPC, IO, NOMEM: all is as before, or so much of the log less damaged.
+ * Errors: DAMAGE it is not what was there, or more is damaged by now: no file is made anew that lacks what the one before it had; NOENT, also where the file was made anew, or let go of, meanwhile; BUSY somebody
+ * works on the archive: try again; NOSPC, IO, NOMEM: all is as before, or so much of the log less damaged.
  */
 struct recall;
 int  recall_new(struct store *s, const struct wound *w, struct recall **out, struct err *err);
@@ -27,7 +29,14 @@ int  recall_heard(struct recall *r, const uint8_t *heads, size_t len, uint64_t e
 int  recall_apply(struct recall *r, struct err *err);
 void recall_free(struct recall *r);
 
-/* recall_whole(s, w): whether these records can be read by now. recall_head(s, lsn, w): whether the head of that record of the log cannot be read: then *${w} is the wound. */
+/*
+ * recall_file_check(s, addr, f, why): the file of the archive that has ${addr}, *${f}: 0 it is whole: itself, and all of its addresses have a record, which those of the file behind it follow. ${why}: zeroed by the caller, not NULL.
+ * Errors: NOENT no file that counts has it; DAMAGE, also one that is gone; IO, VERSION, NOMEM.
+ */
+struct history_file;
+int recall_file_check(struct store *s, uint64_t addr, struct history_file *f, struct err *why);
+
+/* recall_whole(s, w): whether these records can be read by now, wherever they lie: in the log, and in a file of the archive that has just these. recall_head(s, lsn, w): whether the head of that record of the log cannot be read: then *${w} is the wound. */
 bool recall_whole(struct store *s, const struct wound *w);
 bool recall_head(struct store *s, uint64_t lsn, struct wound *w);
 

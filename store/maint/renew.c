@@ -122,7 +122,9 @@ int renew_base(struct store *s, const struct keep *keep, uint64_t set_gen, uint6
     if (rc < 0)
         return rc;
     res->base_bytes = made.size;
+    store_maint_begin(s);                /* (a file that is being made anew would come back) */
     gone = history_let_go(store_history(s), keep->horizon < made.last_lsn ? keep->horizon : made.last_lsn, err);
+    store_maint_end(s);
     if (gone < 0)
         return (int)gone;
     res->archive_gone = (uint64_t)gone;

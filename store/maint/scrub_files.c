@@ -11,6 +11,7 @@
 #include "store/pack/packs.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 struct files {
     struct store *s;
@@ -45,6 +46,15 @@ static int note(struct files *c, uint64_t at, uint64_t end)
 static int stopped(struct files *c)
 {
     return c->opt->stop != NULL && c->opt->stop(c->opt->arg) ? err_set(c->err, ERR_BUSY, "scrub: told to stop") : 0;
+}
+
+/* Somebody packs, for seconds: 0 it is worth another try; BUSY told to stop. */
+static int wait_for_turn(struct files *c)
+{
+    const struct timespec nap = { 0, 20 * 1000000L };
+
+    nanosleep(&nap, NULL);
+    return stopped(c);
 }
 
 static bool is_damage(int rc)
@@ -101,26 +111,19 @@ static int note_archive(void *arg, const struct history_file *f)
     return note(arg, f->first, f->end);
 }
 
-static int check_archive(struct store *s, const struct history_file *f, struct err *why)
-{
-    struct archive *a = NULL;
-    int rc = archive_open(store_io(s), f->first, f->own_end, f->gen, &a, why, why);
-
-    if (rc == 0)
-        rc = archive_check(a, why);
-    archive_close(a);
-    return rc == 0 && why->code != 0 ? ERR_DAMAGE : rc;
-}
-
-/* Where all its records are there (its hash is bad, a head) it needs nobody. */
+/* Where all its records are there (its hash is bad, a head), or the log has them still, it needs nobody. */
 static bool archive_anew(struct files *c, const struct wound *w)
 {
     struct recall *r = NULL;
     uint64_t from, until;
-    bool done = c->writable && recall_new(c->s, w, &r, NULL) == 0 && recall_next(r, &from, &until) == 0 && recall_apply(r, NULL) == 0;
+    int rc = c->writable ? recall_new(c->s, w, &r, NULL) : ERR_ROFS;
 
+    if (rc == 0)
+        rc = recall_next(r, &from, &until) == 0 ? ERR_BUSY : ERR_NOENT;
+    while (rc == ERR_BUSY && (rc = recall_apply(r, NULL)) == ERR_BUSY && wait_for_turn(c) == 0)
+        ;
     recall_free(r);
-    return done;
+    return rc == 0;
 }
 
 static int archives(struct files *c)
@@ -131,8 +134,7 @@ static int archives(struct files *c)
         struct history_file f;
         struct err why = { 0 };
 
-        if (history_file_of(store_history(c->s), c->at[i], &f))
-            rc = check_archive(c->s, &f, &why);
+        rc = recall_file_check(c->s, c->at[i], &f, &why);
         if (is_damage(rc)) {
             struct wound w = { .lsn = f.first, .until = f.end };
 
@@ -201,6 +203,15 @@ static void count(void *arg, const struct err *why)
     ++*(int64_t *)arg;
 }
 
+static bool pack_anew(struct files *c, uint64_t addr)
+{
+    int rc = c->writable ? ERR_BUSY : ERR_ROFS;
+
+    while (rc == ERR_BUSY && (rc = heal_pack(c->s, addr, NULL)) == ERR_BUSY && wait_for_turn(c) == 0)
+        ;
+    return rc == 0;
+}
+
 /* A file's hash that is wrong for what lies in its frames: those were found by reading them, and are healed by themselves. */
 static bool of_frames(struct files *c, uint64_t gen, int64_t bad)
 {
@@ -221,7 +232,7 @@ static int packs(struct files *c)
         c->here = 0;
         bad = packs_check_shape(store_packs(c->s), c->end[c->n], bad_pack, c, &why);
         if (bad > 0 && !of_frames(c, c->end[c->n], bad)) {
-            c->mended += c->writable && heal_pack(c->s, c->at[c->n], NULL) == 0;
+            c->mended += pack_anew(c, c->at[c->n]);
             c->found(c->arg, &(struct wound){ .lsn = c->at[c->n] }, &c->what);
         }
         rc = bad == ERR_NOMEM ? err_set(c->err, (int)bad, "%s", why.msg) : stopped(c);

@@ -403,25 +403,40 @@ static int no_file(struct history *h, uint64_t pos, struct err *err)
     return err_set(err, ERR_DAMAGE, "archive: expected a file with the records from @%" PRIu64 " on, which are not in the log any more, found none", pos);
 }
 
+int history_open_file(struct history *h, uint64_t addr, struct history_file *f, struct archive **out, struct err *warn, struct err *err)
+{
+    char name[ARCHIVE_NAME_MAX];
+    uint64_t gone = 0;
+
+    *out = NULL;
+    memset(f, 0, sizeof *f);
+    while (file_of(h, addr, f)) {
+        struct err why = { 0 };
+        int rc = archive_open(h->io, f->first, f->own_end, f->gen, out, warn, &why);
+
+        if (rc != ERR_NOENT)
+            return rc < 0 ? err_set(err, rc, "%s", why.msg) : 0;
+        archive_name(f->first, f->own_end, f->gen, name);
+        if (f->gen == gone)              /* and it counts still */
+            return err_set(err, ERR_DAMAGE, "%s: expected a file of the archive, found none", name);
+        gone = f->gen;
+    }
+    return err_set(err, ERR_NOENT, "archive: no file has @%" PRIu64, addr);
+}
+
 /* Opens what the archive has at it->pos. */
 static int enter_archive(struct history_iter *it, struct err *err)
 {
-    char name[ARCHIVE_NAME_MAX];
     struct history_file f;
     uint64_t until = UINT64_MAX;
     int rc;
 
     archive_close(it->arc);
     it->arc = NULL;
-    if (!file_of(it->h, it->pos, &f))
-        return no_file(it->h, it->pos, err);
     slow_now();                          /* a disk, and the expansion of a frame */
-    rc = archive_open(it->h->io, f.first, f.own_end, f.gen, &it->arc, NULL, err);
-    if (rc == ERR_NOENT) {               /* not "no such record" */
-        archive_name(f.first, f.own_end, f.gen, name);
-        return it->pos < history_first(it->h) ? no_file(it->h, it->pos, err) :
-               err_set(err, ERR_DAMAGE, "%s: expected a file of the archive, found none", name);
-    }
+    rc = history_open_file(it->h, it->pos, &f, &it->arc, NULL, err);
+    if (rc == ERR_NOENT)                 /* not "no such record" */
+        return no_file(it->h, it->pos, err);
     if (rc == 0)
         rc = timeline(it->h, &f, archive_head(it->arc), &until, err);
     if (rc == 0 && until <= it->pos)
@@ -531,7 +546,25 @@ void history_iter_free(struct history_iter *it)
     free(it);
 }
 
-/* ---- the last one before an address ---- */
+/* ---- the one before an address ---- */
+
+int history_behind(struct history *h, uint64_t end, uint64_t *lsn, struct hash128 *hash, struct err *err)
+{
+    struct err why = { 0 };
+    struct record rec;
+    void *buf = NULL;
+    int rc = log_behind(h->log, end, lsn, hash, &why);
+
+    if (rc != ERR_NOENT || end >= log_first(h->log))
+        return rc < 0 ? err_set(err, rc, "%s", why.msg) : 0;
+    rc = history_record(h, end, &rec, &buf, err);
+    if (rc == 0) {
+        *lsn = rec.prev_lsn;
+        *hash = rec.prev_hash;
+    }
+    free(buf);
+    return rc;
+}
 
 struct around { uint64_t addr, first; };
 

@@ -41,6 +41,13 @@ uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first);
 struct history_file;
 bool     history_file_of(struct history *h, uint64_t addr, struct history_file *f);
 
+/*
+ * history_open_file(h, addr, f, out, warn, err): the file that has ${addr}, *${f}, as archive_open opens it; of one that is made anew, or let go of, meanwhile what counts then. *${out} is NULL on failure. Errors: NOENT no file that
+ * counts has it; DAMAGE, also where the one that counts is gone; VERSION, IO, NOMEM.
+ */
+struct archive;
+int      history_open_file(struct history *h, uint64_t addr, struct history_file *f, struct archive **out, struct err *warn, struct err *err);
+
 /* history_files(h, fn): calls fn for each archive file that counts, by address; nonzero stops and is returned. */
 struct history_file { uint64_t first, end, gen, own_end; };    /* end: where it counts to; own_end: as in its name */
 int  history_files(struct history *h, int (*fn)(void *arg, const struct history_file *f), void *arg);
@@ -56,6 +63,9 @@ void history_iter_free(struct history_iter *it);
 
 /* history_record(h, lsn, rec, buf, err): as log_read_record, without data. NOENT no record that is had begins there. */
 int  history_record(struct history *h, uint64_t lsn, struct record *rec, void **buf, struct err *err);
+
+/* history_behind(h, end, lsn, hash, err): which record ends at ${end}, and its hash, by what the one behind it says: log_behind, and what the archive has. Errors: NOENT, as history_record, IO, DAMAGE, NOMEM. */
+int  history_behind(struct history *h, uint64_t end, uint64_t *lsn, struct hash128 *hash, struct err *err);
 
 /*
  * history_before(h, addr, out, err): the last record that ends at or below ${addr}: where it begins and ends, and its hash. NOENT there is none that is had. Reads up to a segment of the log, or a

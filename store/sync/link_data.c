@@ -23,6 +23,7 @@ void link_data_release(struct link_data *d)
     free((void *)(uintptr_t)d->asked.p);
     free(d->parts);
     free(d->buf);
+    free(d->came);
     heal_plan_free(d->plan);
     recall_free(d->recall);
 }
@@ -48,15 +49,14 @@ static int want_lacking(struct loop *l, struct link_data *d, struct proto_fetch 
     return f->n > 0;
 }
 
-/* What of d->recall is to be asked for: 2; 0: nothing (more), it is over. */
+/* What of d->recall is to be asked for: 2; 0: nothing (more): it is over, or waits for who packs. */
 static int want_records(struct loop *l, struct link_data *d)
 {
-    bool healed;
-
     if (recall_next(d->recall, &d->from, &d->until) == 1)
         return 2;
-    healed = recall_apply(d->recall, NULL) == 0;
-    wounds_done(l->s, &d->wound, healed);
+    if (recall_apply(d->recall, NULL) == ERR_BUSY)
+        return 0;
+    wounds_done(l->s, &d->wound, recall_whole(l->s, &d->wound));     /* (another stream may have been first) */
     recall_free(d->recall);
     d->recall = NULL;
     return 0;
@@ -69,7 +69,7 @@ static int begin_records(struct loop *l, struct link_data *d, struct err *err)
     if (rc == ERR_NOMEM)
         return nomem(err);
     if (rc < 0)
-        wounds_done(l->s, &d->wound, false);
+        wounds_done(l->s, &d->wound, recall_whole(l->s, &d->wound));
     return rc < 0 ? 0 : want_records(l, d);
 }
 
@@ -82,7 +82,7 @@ static int want_wound(struct loop *l, struct link_data *d, struct proto_fetch *f
         int rc;
 
         if (d->wound.until > 0) {
-            if ((rc = begin_records(l, d, err)) != 0)
+            if ((rc = begin_records(l, d, err)) != 0 || d->recall != NULL)
                 return rc;
             continue;
         }
@@ -108,15 +108,37 @@ static int want_wound(struct loop *l, struct link_data *d, struct proto_fetch *f
     return 0;
 }
 
+/*
+ * What came, where it belongs; at a later turn where somebody packs: a stream that waited would let leases run out, and end.
+ * A wound that the other side cannot heal stays, and is no reason to end the stream.
+ */
+static void heal_wound(struct loop *l, struct link_data *d)
+{
+    int rc = d->came != NULL ? heal_apply(l->s, d->plan, d->came, NULL) : ERR_NOENT;
+    uint32_t good;
+
+    if (rc == ERR_BUSY)
+        return;
+    good = rc == 0 ? heal_good(l->s, &d->wound) : 0;
+    if (good == d->wound.len || good <= d->plan->w.doff - d->wound.doff)         /* else it goes on behind what is healed now */
+        wounds_done(l->s, &d->wound, good == d->wound.len);
+    heal_plan_free(d->plan);
+    d->plan = NULL;
+    free(d->came);
+    d->came = NULL;
+}
+
 int link_want(struct loop *l, struct link_data *d, bool lacking, struct proto_fetch *f, struct err *err)
 {
     struct wound w;
 
     memset(f, 0, sizeof *f);
-    if (l->s == NULL || ((!lacking || store_lacking_from(l->s) == UINT64_MAX) && !wounds_first(l->s, &w)))
-        return 0;
     if (d->recall != NULL)
         return want_records(l, d);
+    if (d->plan != NULL)
+        heal_wound(l, d);
+    if (d->plan != NULL || l->s == NULL || ((!lacking || store_lacking_from(l->s) == UINT64_MAX) && !wounds_first(l->s, &w)))
+        return 0;
     if (d->parts == NULL && (d->parts = malloc(PROTO_PART_BYTES * (size_t)PROTO_PARTS_MAX)) == NULL)
         return nomem(err);
     f->p = d->parts;
@@ -154,11 +176,9 @@ static int take_lacking(struct loop *l, const struct proto_data *data, struct er
     return rc;
 }
 
-/* A wound that the other side cannot heal stays, and is no reason to end the stream. */
-static void take_wound(struct loop *l, struct link_data *d, const struct proto_data *data)
+static int take_wound(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err)
 {
-    bool all = true, healed;
-    uint32_t good;
+    bool all = true;
 
     for (uint32_t i = 0; i < data->n; i++) {
         struct proto_data_part a;
@@ -166,12 +186,13 @@ static void take_wound(struct loop *l, struct link_data *d, const struct proto_d
         proto_data_get(data->p, i, &a);
         all = all && a.had;
     }
-    healed = all && heal_apply(l->s, d->plan, data->data, NULL) == 0;
-    good = healed ? heal_good(l->s, &d->wound) : 0;
-    if (good == d->wound.len || good <= d->plan->w.doff - d->wound.doff)         /* else it goes on behind what is healed now */
-        wounds_done(l->s, &d->wound, good == d->wound.len);
-    heal_plan_free(d->plan);
-    d->plan = NULL;
+    if (all) {
+        if ((d->came = malloc(data->bytes)) == NULL)
+            return nomem(err);
+        memcpy(d->came, data->data, data->bytes);
+    }
+    heal_wound(l, d);
+    return 0;
 }
 
 int link_take(struct loop *l, struct link_data *d, const struct proto_msg *m, struct err *err)
@@ -188,8 +209,7 @@ int link_take(struct loop *l, struct link_data *d, const struct proto_msg *m, st
     }
     if (d->plan == NULL)
         return take_lacking(l, &m->u.data, err);
-    take_wound(l, d, &m->u.data);
-    return 0;
+    return take_wound(l, d, &m->u.data, err);
 }
 
 /* ---- giving ---- */

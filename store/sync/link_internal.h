@@ -45,6 +45,7 @@ struct link_data {
     struct proto_fetch asked;   /* by the other side; its parts */
     uint8_t *parts;             /* of what this side asked for */
     struct heal_plan *plan;     /* of that, where it is a wound; NULL: it is lacking */
+    uint8_t *came;              /* for it; NULL: nothing yet */
     struct recall *recall;      /* instead, where it is one of records */
     uint64_t from, until;
     uint64_t asked_from, asked_until;   /* by the other side: records; until 0: parts of data */

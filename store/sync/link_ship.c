@@ -381,21 +381,9 @@ static int send_file(struct shipping *h, struct err *err)
 /* It is damaged here: what follows it says which record it was, and the other side has what heals it. 0, DAMAGE nothing says it; IO, NOMEM. */
 static int look_behind(struct shipping *h, struct hash128 *hash, struct err *err)
 {
-    struct log *log = store_log(h->l.s);
-    struct record rec;
-    void *buf = NULL;
     uint64_t lsn;
-    int rc = 0;
+    int rc = history_behind(store_history(h->l.s), h->m.look_end, &lsn, hash, NULL);
 
-    log_last(log, &lsn, hash);
-    if (lsn != h->m.look_lsn || log_head(log) != h->m.look_end) {
-        rc = history_record(store_history(h->l.s), h->m.look_end, &rec, &buf, NULL);
-        if (rc == 0) {
-            lsn = rec.prev_lsn;
-            *hash = rec.prev_hash;
-        }
-        free(buf);
-    }
     if (rc == 0 && lsn == h->m.look_lsn) {
         if (err != NULL)
             *err = (struct err){ 0 };

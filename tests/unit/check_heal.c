@@ -1,6 +1,7 @@
 /*
  * check_heal: data that went bad at one site, in its log or in a pack, are made whole with what the other one has, whichever of them is the primary.
  */
+#include "store/core/fork.h"
 #include "store/core/version.h"
 #include "store/core/wounds.h"
 #include "store/log/frame.h"
@@ -11,10 +12,12 @@
 #include "store/pack/archive.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
+#include "tests/lib/subio.h"
 #include "tests/lib/twosites.h"
 
 #include <check.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -564,6 +567,16 @@ START_TEST(packs_are_made_whole_of_what_they_have_twice)
 }
 END_TEST
 
+/* The head of another user's, and all else is right: it is taken for a record. */
+static void another(uint8_t *head, struct record *rec)
+{
+    uint32_t len = rec->head_len;
+
+    put_u32(head + 52, rec->uid + 1);    /* FORMAT.md, "Records" */
+    record_seal(head, len, rec);
+    ck_assert_int_eq(record_decode(head, len, rec, NULL), 0);
+}
+
 /* What another site says these records were is not what the chain here says: nothing is written. */
 START_TEST(a_peer_that_lies_changes_nothing)
 {
@@ -586,10 +599,7 @@ START_TEST(a_peer_that_lies_changes_nothing)
     ck_assert(!recall_whole(a.s, &w));
     ck_assert_int_eq(record_decode(copy, rec.head_len, &fake, NULL), 0);
     if (_i == 0) {                       /* another record, right in itself, with the right chain before it */
-        fake.uid++;
-        put_u32(copy + 104, fake.uid);
-        fake.wall_ns++;
-        record_seal(copy, fake.head_len, &fake);
+        another(copy, &fake);
     } else if (_i == 1) {                /* bytes that are none */
         copy[70] ^= 1;
     } else if (_i == 2) {                /* of another place */
@@ -599,32 +609,538 @@ START_TEST(a_peer_that_lies_changes_nothing)
     ck_assert_int_eq(recall_new(a.s, &w, &r, &err), 0);
     ck_assert_int_eq(recall_next(r, &asked, &until), 1);
     ck_assert(asked == from && until == end);
-    ck_assert_int_eq(recall_heard(r, copy, fake.head_len, end, &err), 0);
-    ck_assert_int_eq(recall_next(r, &asked, &until), 0);
-    ck_assert_msg(recall_apply(r, &err) == (_i == 3 ? 0 : ERR_DAMAGE), "%s", err.msg);
+    ck_assert_int_eq(recall_heard(r, copy, fake.head_len, end, &err), _i == 1 || _i == 2 ? ERR_DAMAGE : 0);
+    if (_i == 0 || _i == 3) {
+        ck_assert_int_eq(recall_next(r, &asked, &until), 0);
+        ck_assert_msg(recall_apply(r, &err) == (_i == 3 ? 0 : ERR_DAMAGE), "%s", err.msg);
+    }
     recall_free(r);
     ck_assert(recall_whole(a.s, &w) == (_i == 3));
 }
 END_TEST
 
-/* Killed anywhere while it is written: the next time finds what is left of it. */
-START_TEST(what_heals_may_be_killed)
+/* ---- files of the archive, of several frames ---- */
+
+enum { LINKS = 2400 };
+
+/* Records whose heads are large: a frame has about a thousand. */
+static void large_heads(unsigned from)
 {
-    struct hurting h = { &a, 0, 5, 40 };
-    struct scrubbed n;
+    static char target[4001];
+    char name[16];
+
+    memset(target, 'x', 4000);
+    for (unsigned i = from; i < from + LINKS; i++) {
+        snprintf(name, sizeof name, "l%u", i);
+        snprintf(target, 12, "%010u", i);
+        target[10] = 'x';
+        ts_symlink(&a, name, target);
+    }
+}
+
+/* Both have them; packed at the primary. */
+static void archived(unsigned from)
+{
     struct err err = { 0 };
 
+    large_heads(from);
+    twosites_ship(&a, &b, NULL);
     ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
-    ck_assert_int_eq(history_files(store_history(a.s), hurt_archive, &h), 0);
-    for (int i = 0; i < 3; i++) {
+}
+
+static struct history_file file_at(uint64_t addr)
+{
+    struct history_file f;
+
+    ck_assert(history_file_of(store_history(a.s), addr, &f));
+    return f;
+}
+
+/* Its first frame, or its last one. */
+static void hurt_frame(const struct history_file *f, bool last)
+{
+    char name[ARCHIVE_NAME_MAX];
+    struct io_stat st;
+
+    archive_name(f->first, f->own_end, f->gen, name);
+    ck_assert_int_eq(io_stat_path(store_io(a.s), name, &st, NULL), 0);
+    ck_assert(simio_flip(a.sim, name, last ? st.size - ARCHIVE_TAIL_BYTES - 100 : ARCHIVE_HEAD_BYTES + ARCHIVE_FRAME_HEAD_BYTES + 100, 0x04));
+}
+
+/* What the standby has of these, as it answers RECALL: 1 MiB each. */
+static void answer(struct recall *r, bool lie)
+{
+    uint64_t from, until;
+    struct err err = { 0 };
+
+    while (recall_next(r, &from, &until) == 1) {
+        static uint8_t heads[(1 << 20) + 65536];
+        struct history_iter *it = NULL;
+        struct record rec;
+        const uint8_t *head;
+        uint64_t end = from;
+        size_t len = 0;
+
+        ck_assert_int_eq(history_iter_new(store_history(b.s), from, until, &it, NULL), 0);
+        while (len < (1 << 20) && history_next(it, &rec, &head, &err) == 1) {
+            memcpy(heads + len, head, rec.head_len);
+            end = rec.lsn + frame_span(rec.head_len + rec.data_len);
+            if (lie && end == until)     /* the last one of all */
+                another(heads + len, &rec);
+            len += rec.head_len;
+        }
+        history_iter_free(it);
+        ck_assert_msg(recall_heard(r, heads, len, end, &err) == 0, "%s", err.msg);
+    }
+}
+
+static struct recall *asked(const struct wound *w)
+{
+    struct recall *r = NULL;
+    struct err err = { 0 };
+
+    ck_assert_msg(recall_new(a.s, w, &r, &err) == 0, "%s", err.msg);
+    answer(r, false);
+    return r;
+}
+
+static void all_there(unsigned records)
+{
+    ck_assert_uint_eq(same_records(), records);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(same_records(), records);
+}
+
+/* Two streams ask for the same; what the second one has in its hands is no file any more. */
+START_TEST(a_file_that_was_healed_meanwhile_is_let_be)
+{
+    struct recall *x, *y;
+    struct history_file f;
+    struct wound w;
+    unsigned n;
+
+    archived(0);
+    n = same_records();
+    f = file_at(LOG_FIRST_ADDR);
+    hurt_frame(&f, false);
+    w = (struct wound){ .lsn = f.first, .until = f.end };
+    x = asked(&w);
+    y = asked(&w);
+    ck_assert_int_eq(recall_apply(x, NULL), 0);
+    ck_assert_int_eq(recall_apply(y, NULL), ERR_NOENT);
+    ck_assert(recall_whole(a.s, &w));
+    recall_free(x);
+    recall_free(y);
+    all_there(n);
+}
+END_TEST
+
+/* ${_i} 0: another frame goes bad while the answer is on its way; else the ${_i}-th read fails, as the disk's do for a moment. No record goes with that. */
+START_TEST(no_file_is_made_anew_that_lacks_what_the_old_one_had)
+{
+    struct err err = { 0 };
+    struct history_file f, now;
+    struct recall *r;
+    struct wound w;
+    unsigned n;
+    int rc;
+
+    archived(0);
+    n = same_records();
+    f = file_at(LOG_FIRST_ADDR);
+    hurt_frame(&f, false);
+    w = (struct wound){ .lsn = f.first, .until = f.end };
+    r = asked(&w);
+    if (_i == 0)
+        hurt_frame(&f, true);
+    else
+        simio_fail_at(a.sim, SIMIO_PREAD, (uint64_t)_i, ERR_IO);
+    rc = recall_apply(r, &err);
+    simio_fail_clear(a.sim);
+    now = file_at(LOG_FIRST_ADDR);
+    ck_assert_msg(rc == 0 ? now.gen > f.gen : now.gen == f.gen, "%d %s", rc, err.msg);
+    ck_assert(_i > 0 || rc == ERR_DAMAGE);
+    recall_free(r);
+    if (rc < 0) {
+        r = asked(&w);
+        ck_assert_msg(recall_apply(r, &err) == 0, "%s", err.msg);
+        recall_free(r);
+    }
+    all_there(n);
+}
+END_TEST
+
+START_TEST(a_file_that_was_let_go_of_does_not_come_back)
+{
+    struct err err = { 0 };
+    struct history_file f;
+    struct recall *r;
+    struct wound w;
+
+    archived(0);
+    f = file_at(LOG_FIRST_ADDR);
+    archived(LINKS);
+    archived(2 * LINKS);
+    hurt_frame(&f, false);
+    w = (struct wound){ .lsn = f.first, .until = f.end };
+    r = asked(&w);
+    ck_assert_int_gt(history_let_go(store_history(a.s), file_at(f.end).end, &err), 0);
+    ck_assert_int_eq(recall_apply(r, &err), ERR_NOENT);
+    recall_free(r);
+    ck_assert(recall_whole(a.s, &w));
+    ck_assert_uint_eq(history_first(store_history(a.s)), f.end);
+    ts_save(&a, "goes on", "x");
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(history_first(store_history(a.s)), f.end);
+}
+END_TEST
+
+/* A file that lacks its last records is damage, whoever made it: so is one that goes on with another record than the next one follows. */
+START_TEST(a_file_without_its_last_records_is_damage)
+{
+    struct archive *from = NULL;
+    struct archive_writer *w = NULL;
+    struct archive_head h;
+    struct history_file f;
+    struct scrubbed found;
+    const uint8_t *head;
+    struct record rec;
+    struct err err = { 0 };
+    unsigned n, i = 0;
+
+    archived(0);
+    ts_save(&a, "behind it", "so that what the standby ends with is there");
+    twosites_ship(&a, &b, NULL);
+    n = same_records();
+    f = file_at(LOG_FIRST_ADDR);
+    ck_assert_int_eq(archive_open(store_io(a.s), f.first, f.own_end, f.gen, &from, NULL, NULL), 0);
+    h = *archive_head(from);
+    h.gen = history_next_gen(store_history(a.s));
+    ck_assert_int_eq(archive_new(store_io(a.s), &h, &w, NULL), 0);
+    while (i++ < n - 30 && archive_next(from, &rec, &head, NULL) == 1)
+        ck_assert_msg(archive_add(w, &rec, head, &err) == 0, "%s", err.msg);
+    archive_close(from);
+    ck_assert_msg(archive_finish(w, h.epoch_id, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(history_added(store_history(a.s), h.first, h.end, h.gen, NULL), 0);
+    read_all(&a, &found);
+    ck_assert_uint_eq(found.records, 1);
+    ck_assert_uint_eq(healed(&a), 0);
+    ck_assert_uint_ge(same_records(), n);
+}
+END_TEST
+
+static int gone(void *arg, const struct history_file *f)
+{
+    char name[ARCHIVE_NAME_MAX];
+
+    (void)arg;
+    archive_name(f->first, f->own_end, f->gen, name);
+    ck_assert_int_eq(io_unlink(store_io(a.s), name, NULL), 0);
+    return 0;
+}
+
+START_TEST(a_file_that_is_gone_is_found_and_healed)
+{
+    struct scrubbed n;
+    unsigned records;
+
+    archived(0);
+    records = same_records();
+    ck_assert_int_eq(history_files(store_history(a.s), gone, NULL), 0);
+    read_all(&a, &n);
+    ck_assert_uint_eq(n.records, 1);
+    ck_assert_uint_eq(healed(&a), 0);
+    ck_assert_uint_ge(same_records(), records);
+}
+END_TEST
+
+/* The archive is a file ahead: the log has the same records, and goes next. ${_i}: what is bad; the file of the archive; it, and what the log has of it. */
+static int once_archived(void *arg)
+{
+    return history_end(store_history(arg)) > 0;
+}
+
+START_TEST(a_file_that_the_log_has_still_is_healed_of_it)
+{
+    struct err err = { 0 };
+    struct scrubbed n;
+    struct history_file f;
+    unsigned records;
+
+    large_heads(0);
+    twosites_ship(&a, &b, NULL);
+    ck_assert_int_eq(upkeep_pack(a.s, NULL, once_archived, a.s, NULL, &err), ERR_BUSY);
+    f = file_at(LOG_FIRST_ADDR);
+    ck_assert_uint_eq(f.first, log_first(store_log(a.s)));
+    records = same_records();
+    hurt_frame(&f, false);
+    if (_i) {
+        uint64_t end, at = nth_record(&a, 30, &end);
+
+        flip(&a, at + 60, false);
+    }
+    read_all(&a, &n);                    /* (of the archive alone nobody else is needed) */
+    ck_assert_uint_eq(n.records, _i ? 2 : 1);
+    if (_i == 0) {
         read_all(&a, &n);
-        ts_save(&a, "something", "so that the stream stays for a moment");
-        twosites_ship(&a, &b, NULL);
-        ts_reopen(&a, true);
+        ck_assert_uint_eq(n.records, 0);
     }
     ck_assert_uint_eq(healed(&a), 0);
-    ck_assert_uint_gt(same_records(), 20);
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_uint_gt(log_first(store_log(a.s)), f.first);
+    read_all(&a, &n);
+    ck_assert_uint_eq(n.records, 0);
+    ck_assert_uint_ge(same_records(), records);
+}
+END_TEST
+
+/* At the end of a file of the archive it is what the next one, or the log, follows that proves it. */
+START_TEST(a_peer_that_lies_of_the_end_of_a_file_changes_nothing)
+{
+    struct recall *r = NULL;
+    struct history_file f;
+    struct wound w;
+    unsigned n;
+
+    archived(0);
+    f = file_at(LOG_FIRST_ADDR);
+    if (_i)
+        archived(LINKS);
+    n = same_records();
+    hurt_frame(&f, true);
+    w = (struct wound){ .lsn = f.first, .until = f.end };
+    ck_assert_int_eq(recall_new(a.s, &w, &r, NULL), 0);
+    answer(r, true);
+    ck_assert_int_eq(recall_apply(r, NULL), ERR_DAMAGE);
+    recall_free(r);
+    ck_assert_uint_eq(file_at(LOG_FIRST_ADDR).gen, f.gen);
+    r = asked(&w);
+    ck_assert_int_eq(recall_apply(r, NULL), 0);
+    recall_free(r);
+    all_there(n);
+}
+END_TEST
+
+static void *ship_to(void *arg)
+{
+    struct twosites_end e;
+
+    (void)twosites_ship(&a, arg, &e);
+    return NULL;
+}
+
+static int hurt_first_frame(void *arg, const struct history_file *f)
+{
+    (void)arg;
+    hurt_frame(f, false);
+    return 0;
+}
+
+/* A primary of two standbys, and streams to both at once. */
+START_TEST(two_streams_heal_the_same)
+{
+    struct teststore c;
+    struct wounds_count n = { 0 };
+    struct scrubbed left;
+    pthread_t p, q;
+    unsigned records;
+
+    twosites_standby(&a, &c);
+    for (unsigned k = 0; k < 3; k++) {
+        large_heads(k * LINKS);
+        twosites_ship(&a, &c, NULL);
+        twosites_ship(&a, &b, NULL);
+        ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, NULL), 0);
+    }
+    records = same_records();
+    ck_assert_int_eq(history_files(store_history(a.s), hurt_first_frame, NULL), 0);
+    read_all(&a, &left);
+    ck_assert_uint_eq(left.records, 3);
+    for (int i = 0; i < 100 && n.healed + n.given_up < 3; i++) {
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        ck_assert_int_eq(store_sync(a.s, NULL), 0);
+        ck_assert_int_eq(pthread_create(&p, NULL, ship_to, &b), 0);
+        ck_assert_int_eq(pthread_create(&q, NULL, ship_to, &c), 0);
+        pthread_join(p, NULL);
+        pthread_join(q, NULL);
+        wounds_count(a.s, &n);
+    }
+    ck_assert_uint_eq(n.healed, 3);
+    ck_assert_uint_eq(n.given_up, 0);
+    read_all(&a, &left);
+    ck_assert_uint_eq(left.records + left.data, 0);
+    ck_assert_uint_ge(same_records(), records);
+    ts_free(&c);
+}
+END_TEST
+
+/* Somebody packs, for a long time: no stream waits for that, and none gives the wound up. ${_i}: records of the archive, data of a pack. */
+START_TEST(a_stream_does_not_wait_for_who_packs)
+{
+    struct history_file f;
+    struct wounds_count n;
+    struct scrubbed left;
+
+    if (_i) {
+        hurt(&a, true);
+    } else {
+        archived(0);
+        f = file_at(LOG_FIRST_ADDR);
+        hurt_frame(&f, false);
+    }
+    read_all(&a, &left);
+    ck_assert_uint_gt(left.records + left.data, 0);
+    store_maint_begin(a.s);
+    for (int i = 0; i < 3; i++) {
+        ts_save(&a, "something", "so that the stream stays for a moment");
+        twosites_ship(&a, &b, NULL);
+    }
+    wounds_count(a.s, &n);
+    ck_assert_uint_eq(n.healed + n.given_up, 0);
+    store_maint_end(a.s);
+    ck_assert_uint_eq(healed(&a), 0);
     ck_assert_uint_eq(whole(&a), FILES);
+}
+END_TEST
+
+/* ---- killed ---- */
+
+/* The primary as it is, with a disk of its own. */
+static struct teststore copy_of(const struct teststore *t)
+{
+    struct teststore c = *t;
+    struct err err = { 0 };
+
+    c.sim = simio_clone(t->sim);
+    c.disk = kv_twin_disk_clone(t->disk);
+    c.opt.kv = NULL;
+    ck_assert_int_eq(kv_twin_open(c.disk, &c.opt.kv, &err), 0);
+    ck_assert_msg(store_open(simio_io(c.sim), NULL, &c.opt, &c.s, NULL, &err) == 0, "%s", err.msg);
+    return c;
+}
+
+/* ${_i}: a file of the archive, heads in the log, the header of a segment, data in the log. Cut off at each of its calls, with what is left of any of the writes: what is left is whole, or damage that heals. */
+START_TEST(what_heals_may_be_killed)
+{
+    struct history_file f;
+    struct teststore was;
+    struct heal_plan *plan;
+    struct wound w = { 0 };
+    struct recall *r;
+    struct err err = { 0 };
+    unsigned records, n = 0;
+    bool dead;
+
+    if (_i == 0)
+        archived(0);
+    for (int i = 0; i < 2; i++) {        /* a store is opened from its last but one segment on */
+        ck_assert_int_eq(store_roll(a.s, NULL), 0);
+        ts_save(&a, "behind it", "x");
+        ck_assert_int_eq(store_sync(a.s, NULL), 0);
+        ck_assert_int_eq(store_flush(a.s, NULL), 0);
+    }
+    if (_i == 0) {
+        f = file_at(LOG_FIRST_ADDR);
+        hurt_frame(&f, false);
+        hurt_frame(&f, true);
+        w = (struct wound){ .lsn = f.first, .until = f.end };
+    } else if (_i == 1) {
+        uint64_t of[4];
+
+        for (unsigned i = 0; i < 4; i++)
+            of[i] = nth_record(&a, 20 + i, &w.until);
+        for (unsigned i = 0; i < 4; i++)
+            flip(&a, of[i] + (i % 2 ? 10 : 70), false);
+        w.lsn = of[0];
+    } else if (_i == 2) {
+        flip(&a, LOG_FIRST_ADDR, true);
+    } else {
+        hurt(&a, false);
+        (void)whole(&a);
+        ck_assert(wounds_first(a.s, &w));
+    }
+    records = 0;
+    was = a;
+    do {
+        a = copy_of(&was);
+        r = NULL;
+        plan = NULL;
+        if (w.until > 0)
+            r = asked(&w);
+        if (_i == 3)
+            ck_assert_int_eq(heal_plan_new(a.s, &w, &plan, NULL), 0);
+        simio_cut_at(a.sim, ++n);
+        if (r != NULL)
+            (void)recall_apply(r, NULL);
+        if (_i == 2)
+            (void)heal_header(a.s, LOG_FIRST_ADDR, NULL);
+        if (plan != NULL) {
+            uint8_t *bytes = malloc(plan->bytes);
+
+            ck_assert_int_eq(store_try_data(b.s, plan->part[0].lsn, plan->part[0].dstart, plan->part[0].doff, plan->part[0].len, bytes, false, NULL), 0);
+            (void)heal_apply(a.s, plan, bytes, NULL);
+            free(bytes);
+        }
+        dead = simio_dead(a.sim);
+        ck_assert(n > 1 || dead);
+        recall_free(r);
+        heal_plan_free(plan);
+        store_drop(a.s);
+        simio_cut(a.sim, n, SIMIO_CUT_RANDOM);
+        simio_set_wall(a.sim, a.now_ns);
+        a.opt.kv = NULL;
+        ck_assert_int_eq(kv_twin_open(a.disk, &a.opt.kv, NULL), 0);
+        ck_assert_msg(store_open(simio_io(a.sim), NULL, &a.opt, &a.s, NULL, &err) == 0, "%s", err.msg);
+        if (w.until > 0 && !recall_whole(a.s, &w)) {
+            r = asked(&w);
+            ck_assert_int_eq(recall_apply(r, NULL), 0);
+            recall_free(r);
+        }
+        ck_assert_int_ge(heal_header(a.s, LOG_FIRST_ADDR, NULL), _i == 2 ? 0 : ERR_NOENT);
+        if (_i < 3) {
+            struct scrubbed left;
+
+            read_all(&a, &left);
+            ck_assert_uint_eq(left.data + left.records, 0);
+            ck_assert_uint_eq(whole(&a), FILES);
+        }
+        records = records > 0 ? records : same_records();
+        ck_assert_uint_eq(same_records(), records);
+        ts_free(&a);
+    } while (dead);
+    a = was;
+    ck_assert_uint_gt(n, 2);
+}
+END_TEST
+
+/* Of a fork, in a file that the store around it has, too: what the header says is the same for both. */
+START_TEST(a_header_may_be_healed_in_a_fork)
+{
+    struct teststore t = { .who = a.who, .now_ns = a.now_ns, .sim = a.sim, .opt = { .writable = true, .log = a.opt.log }, .disk = kv_twin_disk_new() };
+    struct fork f;
+    struct scrubbed n;
+    struct err err = { 0 };
+    unsigned records = same_records();
+    struct io *io;
+
+    ck_assert_msg(store_fork(a.s, "f", &f, &err) == 0, "%s", err.msg);
+    ck_assert_msg(store_fork_finish(simio_io(a.sim), "f", f.site, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(kv_twin_open(t.disk, &t.opt.kv, &err), 0);
+    io = subio_new(simio_io(a.sim), "forks/f");
+    ck_assert_msg(store_open(io, NULL, &t.opt, &t.s, NULL, &err) == 0, "%s", err.msg);
+    flip(&a, LOG_FIRST_ADDR, true);
+    ck_assert_msg(heal_header(t.s, LOG_FIRST_ADDR, &err) == 1, "%s", err.msg);
+    ck_assert_uint_eq(whole(&t), FILES);
+    ck_assert_msg(store_close(t.s, &err) == 0, "%s", err.msg);
+    io->ops->free(io);
+    kv_twin_disk_free(t.disk);
+    ts_reopen(&a, true);
+    ck_assert_int_eq(heal_header(a.s, LOG_FIRST_ADDR, &err), 0);
+    read_all(&a, &n);
+    ck_assert_uint_eq(n.data + n.records, 0);
+    ck_assert_uint_eq(whole(&a), FILES);
+    ck_assert_uint_ge(same_records(), records);
 }
 END_TEST
 
@@ -648,7 +1164,17 @@ int main(void)
     tcase_add_loop_test(t, files_of_the_archive_are_healed, 0, 10);
     tcase_add_loop_test(t, packs_are_made_whole_of_what_they_have_twice, 0, 4);
     tcase_add_loop_test(t, a_peer_that_lies_changes_nothing, 0, 4);
-    tcase_add_test(t, what_heals_may_be_killed);
+    tcase_add_test(t, a_file_that_was_healed_meanwhile_is_let_be);
+    tcase_add_loop_test(t, no_file_is_made_anew_that_lacks_what_the_old_one_had, 0, 10);
+    tcase_add_test(t, a_file_that_was_let_go_of_does_not_come_back);
+    tcase_add_test(t, a_file_without_its_last_records_is_damage);
+    tcase_add_test(t, a_file_that_is_gone_is_found_and_healed);
+    tcase_add_loop_test(t, a_file_that_the_log_has_still_is_healed_of_it, 0, 2);
+    tcase_add_loop_test(t, a_peer_that_lies_of_the_end_of_a_file_changes_nothing, 0, 2);
+    tcase_add_test(t, two_streams_heal_the_same);
+    tcase_add_loop_test(t, a_stream_does_not_wait_for_who_packs, 0, 2);
+    tcase_add_loop_test(t, what_heals_may_be_killed, 0, 4);
+    tcase_add_test(t, a_header_may_be_healed_in_a_fork);
     suite_add_tcase(s, t);
     srunner_run_all(sr, CK_ENV);
     failed = srunner_ntests_failed(sr);
