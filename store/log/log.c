@@ -276,9 +276,13 @@ int log_read_header(struct log *log, struct segment *seg, struct segment_header 
     /* The site may be that of the store this one is a copy of. */
     if (!our_lineage(log, h->lineage))
         return err_set(err, ERR_DAMAGE, "%s: offset 0: expected a segment of this store's lineage, found one of another", name);
-    seg->capacity = h->capacity;
-    seg->incarnation = h->incarnation;
-    seg->header_known = true;
+    pthread_mutex_lock(&log->mutex);
+    if (!seg->header_known) {
+        seg->capacity = h->capacity;
+        seg->incarnation = h->incarnation;
+        seg->header_known = true;
+    }
+    pthread_mutex_unlock(&log->mutex);
     return 0;
 }
 

@@ -226,14 +226,14 @@ int log_heads_check(const uint8_t *p, size_t len, uint64_t from, bool dense, str
 }
 
 /* One frame and head where they lie. */
-static int put_head(struct log *log, struct segment *seg, struct io_file *f, const struct record *rec, const uint8_t *head, struct err *err)
+static int put_head(struct log *log, struct segment *seg, struct io_file *f, uint64_t incarnation, const struct record *rec, const uint8_t *head, struct err *err)
 {
-    struct frame fr = { .rec_len = rec->head_len + rec->data_len, .lsn = rec->lsn, .gen = seg->gen, .incarnation = seg->incarnation, .durable = log_durable(log) };
+    struct frame fr = { .rec_len = rec->head_len + rec->data_len, .lsn = rec->lsn, .gen = seg->gen, .incarnation = incarnation, .durable = log_durable(log) };
     uint64_t end = log_segment_end(log, seg), to = rec->lsn + frame_span(fr.rec_len);
     uint8_t buf[FRAME_BYTES];
     struct iovec iov[2] = { { buf, sizeof buf }, { (void *)(uintptr_t)head, rec->head_len } };
 
-    if (to > end || to > log_written(log) || (seg->capacity > 0 && to > seg->first + seg->capacity))
+    if (to > end || to > log_written(log) || (seg->header_known && seg->capacity > 0 && to > seg->first + seg->capacity))
         return err_set(err, ERR_DAMAGE, "log: the record @%" PRIu64 " does not end in its segment, which begins @%" PRIu64, rec->lsn, seg->first);
     if (fr.durable > end)
         fr.durable = end;
@@ -241,14 +241,32 @@ static int put_head(struct log *log, struct segment *seg, struct io_file *f, con
     return io_pwritev(f, iov, 2, segment_offset(seg, rec->lsn), err);
 }
 
-/* (Where a segment's header cannot be read its other frames say who wrote it.) */
-static int put_heads(struct log *log, const uint8_t *p, size_t len, struct err *err)
+/* Who wrote a segment: where its header cannot be read its other frames say it. */
+static int written_by(struct log *log, struct segment *seg, uint64_t *incarnation, struct err *err)
 {
     struct segment_header h;
+    struct err why = { 0 };
+    struct record rec;
+    struct frame f = { 0 };
+    int rc = seg->header_known ? 0 : log_read_header(log, seg, &h, &why);
+
+    if (rc == 0) {
+        *incarnation = seg->incarnation;
+        return 0;
+    }
+    if (rc != ERR_DAMAGE && rc != ERR_IO)
+        return err_set(err, rc, "%s", why.msg);
+    rc = first_good(log, seg, &rec, &f, err);
+    *incarnation = f.incarnation;
+    return rc;
+}
+
+static int put_heads(struct log *log, const uint8_t *p, size_t len, struct err *err)
+{
     struct segment *seg = NULL;
     struct io_file *f = NULL;
+    uint64_t incarnation = 0;
     struct record rec;
-    struct frame fr;
     int rc = 0;
 
     for (size_t off = 0; rc == 0 && off < len; off += rec.head_len) {
@@ -261,14 +279,12 @@ static int put_heads(struct log *log, const uint8_t *p, size_t len, struct err *
             seg = NULL;
         }
         if (rc == 0 && seg == NULL && (rc = log_hold(log, rec.lsn, &seg, err)) == 0) {
-            rc = seg->header_known ? 0 : log_read_header(log, seg, &h, NULL);
-            if (rc == ERR_DAMAGE && (rc = first_good(log, seg, &(struct record){ 0 }, &fr, err)) == 0)
-                seg->incarnation = fr.incarnation;
+            rc = written_by(log, seg, &incarnation, err);
             if (rc == 0)
                 rc = open_there(log, seg, &f, err);
         }
         if (rc == 0)
-            rc = put_head(log, seg, f, &rec, p + off, err);
+            rc = put_head(log, seg, f, incarnation, &rec, p + off, err);
     }
     if (rc == 0 && f != NULL)
         rc = io_fdatasync(f, err);

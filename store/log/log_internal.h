@@ -29,9 +29,9 @@ enum {
 struct segment {
     uint64_t first, gen;
     uint64_t end;               /* mutex; where the next one begins, UINT64_MAX for the last */
-    uint64_t capacity;          /* known where header_known */
+    uint64_t capacity;          /* these two where header_known, which they do not change behind */
     uint64_t incarnation;
-    bool     header_known;      /* its header was read and is good */
+    _Atomic bool header_known;  /* its header was read and is good; set under the mutex, read anywhere */
     bool     header_bad;        /* it was read and is damaged */
     bool     reserved;          /* make_lock; disk space for all of capacity is allocated */
     bool     dropped;           /* mutex; log_drop took it out of the table: its name is gone, or will be */
