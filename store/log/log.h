@@ -224,7 +224,7 @@ int log_heal_header(struct log *log, const struct super *sb, uint64_t first, str
 
 /*
  * log_next_readable(log, from, until, stop, arg): behind damage: the first record that can be read at or behind ${from}, a multiple of 8; ${until} when there is none, or ${stop}
- * (may be NULL, called each LOG_LOOK_BYTES) was not 0. Ends where the disk gives nothing, too: asking a failing disk at every address would take it hours, and the iterator says what is wrong.
+ * (may be NULL, called each LOG_LOOK_BYTES, and wherever the disk gives nothing) was not 0. Where the disk gives nothing it goes on 4,096 bytes behind.
  */
 enum { LOG_LOOK_BYTES = 1 << 20 };
 uint64_t log_next_readable(struct log *log, uint64_t from, uint64_t until, int (*stop)(void *arg), void *arg);

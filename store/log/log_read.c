@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum {
+    DISK_PIECE = 4096,                  /* what a disk gives, or not, as a whole */
     HEAD_ON_STACK = 16896,              /* frame and head of any WRITE; or those of a small one and its data */
     /* Where the data of a WRITE with a single sum starts: all of it is one block, */
     /* wanted whole, so it is read together with the head. */
@@ -233,18 +234,35 @@ int log_read_record(struct log *log, uint64_t lsn, bool with_data, struct record
     return rc;
 }
 
+/* Where the file's next piece begins that a disk may give: one at every address would take a failing one hours. */
+static uint64_t behind_sector(struct log *log, uint64_t addr)
+{
+    struct segment *seg = NULL;
+    uint64_t next = addr + 8;
+
+    if (log_hold(log, addr, &seg, NULL) == 0)
+        next = addr + DISK_PIECE - segment_offset(seg, addr) % DISK_PIECE;
+    log_release(log, seg);
+    return next;
+}
+
 uint64_t log_next_readable(struct log *log, uint64_t from, uint64_t until, int (*stop)(void *arg), void *arg)
 {
-    for (uint64_t at = from; at < until; at += 8) {
+    uint64_t next = from, ask = from;
+
+    for (uint64_t at = from; at < until; at = next) {
         struct record rec;
         void *buf = NULL;
         int rc = log_read_record(log, at, false, &rec, &buf, NULL);
 
         free(buf);
-        if (rc >= 0 || rc == ERR_IO)
+        if (rc >= 0)
             return at;
-        if (stop != NULL && (at - from) % LOG_LOOK_BYTES == 0 && stop(arg) != 0)
+        next = rc == ERR_IO ? behind_sector(log, at) : at + 8;
+        if (stop != NULL && (rc == ERR_IO || at >= ask) && stop(arg) != 0)
             break;
+        while (ask <= at)
+            ask += LOG_LOOK_BYTES;
     }
     return until;
 }

@@ -36,7 +36,9 @@ int log_window_get(struct log_window *w, struct segment *seg, uint64_t off, size
         w->buf = buf;
         w->cap = want;
     }
-    rd = io_pread(seg->file, w->buf, want, off, err);
+    rd = io_pread(seg->file, w->buf, want, off, want > n ? NULL : err);
+    if (rd < 0 && want > n)              /* a sector behind it that the disk does not give is not this one's */
+        rd = io_pread(seg->file, w->buf, n, off, err);
     if (rd < 0)
         return (int)rd;
     w->gen = seg->gen;

@@ -230,7 +230,7 @@ static int scrub_log(struct scrubbing *c, struct err *err)
             c->at = c->end;
         else if (rc == ERR_NOENT && c->at < log_first(log))
             return 1;                    /* packed meanwhile */
-        else if (rc == ERR_DAMAGE)
+        else if (err->code == 0 && (rc == ERR_DAMAGE || rc == ERR_IO))
             rc = skip_record(c, &why, err);
         else if (err->code == 0)
             rc = err_set(err, rc, "%s", why.msg);

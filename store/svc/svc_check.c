@@ -202,7 +202,7 @@ static int say_looking(void *arg)
 {
     struct looking *l = arg;
 
-    l->done += LOG_LOOK_BYTES;
+    l->done = l->total - l->done > LOG_LOOK_BYTES ? l->done + LOG_LOOK_BYTES : l->total;
     return svc_progress(l->c, "log", l->done, l->total);
 }
 
@@ -234,7 +234,7 @@ static int check_segment(struct svc_check *c, struct log *log, const struct span
         }
         if (r == ERR_NOENT && at < log_first(log))
             r = 0;                       /* let go of meanwhile */
-        if (r != ERR_DAMAGE)
+        if (r != ERR_DAMAGE && r != ERR_IO)
             break;
         log_iter_free(it);
         it = NULL;

@@ -1004,6 +1004,61 @@ START_TEST(a_stream_does_not_wait_for_who_packs)
 }
 END_TEST
 
+/* ---- a disk that does not give a sector ---- */
+
+static struct io_ops failing;
+static const struct io_ops *sound;
+static struct io_file *logs[64];
+static unsigned n_logs;
+static uint64_t bad_sector;              /* of the log's files; 0: none */
+
+static int open_noted(struct io *io, const char *path, int flags, struct io_file **out, struct err *err)
+{
+    int rc = sound->open(io, path, flags, out, err);
+
+    if (rc == 0 && strncmp(path, "log/", 4) == 0 && n_logs < 64)
+        logs[n_logs++] = *out;
+    return rc;
+}
+
+static int64_t pread_unless_bad(struct io_file *f, void *buf, size_t len, uint64_t off, struct err *err)
+{
+    for (unsigned i = 0; i < n_logs && bad_sector > 0; i++)
+        if (logs[i] == f && off < bad_sector + 4096 && off + len > bad_sector)
+            return err_set(err, ERR_IO, "read: Input/output error");
+    return sound->pread(f, buf, len, off, err);
+}
+
+/* What is around it is read, and what comes behind the log, too. */
+START_TEST(scrub_goes_on_behind_a_sector_that_the_disk_does_not_give)
+{
+    struct scrubbed n;
+    char name[16];
+    uint64_t end, at;
+    struct io *io = simio_io(a.sim);
+
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        ts_save(&a, name, "x");
+    }
+    sound = io->ops;
+    failing = *sound;
+    failing.open = open_noted;
+    failing.pread = pread_unless_bad;
+    io->ops = &failing;
+    ts_reopen(&a, false);
+    at = nth_record(&a, 200, &end);
+    ck_assert_uint_lt(end - at, 4096);
+    bad_sector = (4096 + at - LOG_FIRST_ADDR) / 4096 * 4096;
+    ck_assert(simio_flip(a.sim, "retained.0", 90, 1));
+    read_all(&a, &n);                    /* (it comes to the end) */
+    ck_assert_uint_eq(n.data, 0);
+    ck_assert_uint_eq(n.records, 2);
+    bad_sector = 0;
+    io->ops = sound;
+}
+END_TEST
+
 /* ---- killed ---- */
 
 /* The primary as it is, with a disk of its own. */
@@ -1173,6 +1228,7 @@ int main(void)
     tcase_add_loop_test(t, a_peer_that_lies_of_the_end_of_a_file_changes_nothing, 0, 2);
     tcase_add_test(t, two_streams_heal_the_same);
     tcase_add_loop_test(t, a_stream_does_not_wait_for_who_packs, 0, 2);
+    tcase_add_test(t, scrub_goes_on_behind_a_sector_that_the_disk_does_not_give);
     tcase_add_loop_test(t, what_heals_may_be_killed, 0, 4);
     tcase_add_test(t, a_header_may_be_healed_in_a_fork);
     suite_add_tcase(s, t);
