@@ -175,6 +175,19 @@ int log_heal_header(struct log *log, const struct super *sb, uint64_t first, str
     return rc;
 }
 
+int log_check_header(struct log *log, uint64_t first, struct err *err)
+{
+    struct segment_header h;
+    struct segment *seg = NULL;
+    int rc = log_hold(log, first, &seg, err);
+
+    if (rc < 0)
+        return rc;
+    rc = seg->first == first ? log_read_header(log, seg, &h, err) : err_set(err, ERR_INVAL, "log: no segment begins @%" PRIu64, first);
+    log_release(log, seg);
+    return rc;
+}
+
 /* ---- heads ---- */
 
 int log_behind(struct log *log, uint64_t end, uint64_t *lsn, struct hash128 *hash, struct err *err)

@@ -91,7 +91,7 @@ static int headers(struct files *c)
         struct err why = { 0 };
         bool anew = false;
 
-        rc = c->writable ? heal_header(c->s, c->at[i], &why) : 0;
+        rc = c->writable ? heal_header(c->s, c->at[i], &why) : log_check_header(store_log(c->s), c->at[i], &why);
         if (rc == 1) {
             (void)err_set(&why, ERR_DAMAGE, "log: the header of the segment that begins @%llu was damaged", (unsigned long long)c->at[i]);
             c->mended++;
@@ -159,8 +159,10 @@ static int check_base(void *arg, uint64_t gen)
     if (rc == 0)
         rc = base_check(b, &why);
     base_close(b);
-    if (rc == ERR_NOENT || rc == ERR_NOMEM)
-        return rc == ERR_NOMEM ? rc : 0;
+    if (rc == ERR_NOMEM)
+        return err_set(c->err, rc, "%s", why.msg);
+    if (rc == ERR_NOENT || rc == ERR_VERSION)        /* (of a later program: not ours to judge) */
+        return 0;
     if (rc < 0 || why.code != 0) {
         c->here++;
         c->found(c->arg, &(struct wound){ .lsn = LOG_FIRST_ADDR }, &why);
@@ -235,7 +237,7 @@ static int packs(struct files *c)
             c->mended += pack_anew(c, c->at[c->n]);
             c->found(c->arg, &(struct wound){ .lsn = c->at[c->n] }, &c->what);
         }
-        rc = bad == ERR_NOMEM ? err_set(c->err, (int)bad, "%s", why.msg) : stopped(c);
+        rc = bad < 0 && bad != ERR_NOENT ? err_set(c->err, (int)bad, "%s", why.msg) : stopped(c);
     }
     return rc;
 }

@@ -1004,6 +1004,22 @@ START_TEST(a_stream_does_not_wait_for_who_packs)
 }
 END_TEST
 
+/* Nothing is written; all is looked at. */
+START_TEST(scrub_of_a_store_that_is_read_only_finds_headers)
+{
+    struct scrubbed n;
+
+    a.opt.writable = false;
+    ts_reopen(&a, false);
+    flip(&a, LOG_FIRST_ADDR, true);
+    for (int i = 0; i < 2; i++) {
+        read_all(&a, &n);
+        ck_assert_uint_eq(n.records, 1);
+    }
+    flip(&a, LOG_FIRST_ADDR, true);
+}
+END_TEST
+
 /* ---- a disk that does not give a sector ---- */
 
 static struct io_ops failing;
@@ -1228,6 +1244,7 @@ int main(void)
     tcase_add_loop_test(t, a_peer_that_lies_of_the_end_of_a_file_changes_nothing, 0, 2);
     tcase_add_test(t, two_streams_heal_the_same);
     tcase_add_loop_test(t, a_stream_does_not_wait_for_who_packs, 0, 2);
+    tcase_add_test(t, scrub_of_a_store_that_is_read_only_finds_headers);
     tcase_add_test(t, scrub_goes_on_behind_a_sector_that_the_disk_does_not_give);
     tcase_add_loop_test(t, what_heals_may_be_killed, 0, 4);
     tcase_add_test(t, a_header_may_be_healed_in_a_fork);
