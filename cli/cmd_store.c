@@ -161,6 +161,20 @@ static void status_standbys(const json_t *o)
     }
 }
 
+static void status_lease(const json_t *o)
+{
+    const json_t *l = json_object_get(o, "lease");
+    const char *state = item_text(l, "state");
+
+    if (!l)
+        return;
+    if (strcmp(state, "out") == 0)
+        out_text("lease       out: no change is taken until its standby answers; `spare config set lease=` does without (see to it that nobody promotes that one)\n");
+    else
+        out_text("lease       %s, of %.0f s%s\n", state, json_number_value(json_object_get(l, "seconds")),
+                 strcmp(state, "to come") == 0 ? ": until its standby has acknowledged once it is as if there were none" : "");
+}
+
 static int emit_status(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
     char a[48], b[48];
@@ -184,6 +198,7 @@ static int emit_status(void *arg, const char *type, const json_t *o, const void 
     if (*item_text(o, "failed_over_from"))
         out_text("commit      the primary of before can go on as it was left: `spare promote --commit` makes this final; the way back is in spare(1)\n");
     out_text("mounted at  %s\n", *item_text(o, "mounted_at") ? item_name(o, "mounted_at") : "(not mounted)");
+    status_lease(o);
     status_standbys(o);
     seconds_text(epoch_seconds(item_text(o, "history_to")) - epoch_seconds(item_text(o, "every_write_from")), b);
     out_text("history     every write since %s, %s", out_time(item_text(o, "every_write_from"), a), b);

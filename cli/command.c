@@ -20,7 +20,8 @@ const struct command commands[] = {
     { "upgrade", "DIR", "go on serving a mount as this program: the mount stays, and what is open in it", "", cmd_upgrade },
     { "import", "DIR [STORE]", "move an existing directory in, verified; nothing of it is deleted",
       "  STORE                the store to make, or to go on with; ~/.local/share/spare/NAME by default\n", cmd_import },
-    { "status", "[STORE]", "state, history, space", "", cmd_status },
+    { "status", "[STORE]", "state, history, space",
+      "  Exit code: 0; 20, 22, 24 of the worst standby, or of this store where it is fenced or without its lease\n", cmd_status },
     { "snapshot", "create|list|delete|hold|release [NAME]", "names for moments",
       "  create NAME [--at TIME] [--reason TEXT]    name the present, or a past moment\n"
       "  list                                       all of them\n"
@@ -42,10 +43,10 @@ const struct command commands[] = {
       "  --deleted            names that are gone: where they were, when they went, and a moment that has them\n"
       "  --store STORE        the store\n", cmd_find },
     { "cat", "PATH [--at TIME]", "the content of a file, as it was then",
-      "  --at TIME            a moment: 5m, \"yesterday 14:00\", 2026-11-22T10:15:03Z, @LSN, a snapshot\n"
+      "  --at TIME            a moment: 5m, \"yesterday 14:00\", 2026-11-22T10:15:03Z, @LSN, a snapshot; or @NAME, a branch\n"
       "  --store STORE        PATH counts from the root of this store, mounted or not\n", cmd_cat },
     { "restore", "PATH --at TIME [--to DEST]", "bring back a file or a whole tree; itself a new version",
-      "  --at TIME            the moment\n"
+      "  --at TIME            the moment; or @NAME, a branch\n"
       "  --to DEST            put it there instead\n"
       "  --delete-extra       of a tree: remove what was not there then\n"
       "  --store STORE        paths count from the root of this store, mounted or not\n", cmd_restore },
@@ -81,7 +82,7 @@ const struct command commands[] = {
       "  --ssh, --remote-spare, --new, --moved, --copied   as for sync\n", cmd_standby },
     { "promote", "[--at TIME] [--commit] [STORE]", "a standby becomes the primary: writable, with all of its history; mounted or not",
       "  --at TIME            then make its tree what it was at that moment; what came after stays in history\n"
-      "  --commit             for good: status says \"before commit\" until this, or until the primary of before follows; also of a store that is promoted already\n"
+      "  --commit             for good (promotes first where it is not the primary yet): status says \"before commit\" until this, or until the primary of before follows\n"
       "  --moved, --copied    the standby lies elsewhere now (its disk was carried here): the same one, or a copy that becomes one of its own\n"
       "  --unfenced           do not wait for the end of a lease: the primary is known to be off\n",
       cmd_promote },
@@ -131,7 +132,7 @@ const struct command commands[] = {
       "    --accept-loss BOUND    so much may be lost: a time, or any; without it nothing may\n"
       "    --prefer rpo|rto       rto: as much as the plan's RPO may be lost without asking\n"
       "    --since TIME           when the primary went away\n"
-      "    --at TIME              with the tree of that moment, from before the harm; what came after stays in history\n"
+      "    --at TIME              (2026-11-22T10:15:03Z) with the tree of that moment, from before the harm; what came after stays in history\n"
       "    --unfenced             go on though nothing confirms that the other site writes no more\n"
       "    --new                  a run of its own, though one is not over\n"
       "  switchover           planned, nothing lost; also the way back\n"

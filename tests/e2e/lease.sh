@@ -17,11 +17,11 @@ begins() {
 }
 check "it begins with the first acknowledgement, and changes go on" begins
 runs_out() {
-	"$SPARE" standby pause m && until_true is lease m out && [ "$(state m state)" = Fenced ] && exits 24 "$SPARE" status m || return 1
+	"$SPARE" standby pause m && until_true is lease m out && [ "$(state m state)" = Fenced ] && exits 24 "$SPARE" status m && prints '^lease  *out: no change is taken' || return 1
 	until_true fails touch m/refused && same one "$(cat m/f)" && fails test -e m/refused
 }
 check "without, no change is taken, status says so, reads go on" runs_out
-comes_back() { "$SPARE" standby resume m && until_true is lease m held && until_true touch m/g && until_true is state m Protected state; }
+comes_back() { "$SPARE" standby resume m && until_true is lease m held && until_true touch m/g && until_true is state m Protected state && "$SPARE" status m >out && grep -q '^lease  *held, of 5 s$' out; }
 check "given again, it goes on by itself" comes_back
 giver() { exits 11 "$SPARE" standby remove m "$WORK/st2" && says 'config set .* lease=' && is lease m held; }
 check "who gives it is not removed" giver
