@@ -39,6 +39,7 @@ static void show_head(const struct base_head *h)
     dump_num(o, "rows", h->n_rows);
     dump_num(o, "frames", h->n_frames);
     dump_num(o, "retained_generation", h->retained_gen);
+    dump_num(o, "let_go_lsn", h->let_go);
     dump_show(o);
 }
 

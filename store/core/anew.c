@@ -171,14 +171,14 @@ static int look(struct io *io, const char *dir, struct super *sb, struct super *
  */
 static uint64_t parted(struct io *io, const struct super *sb, const struct super *in, uint64_t both)
 {
-    uint64_t lsn = rewind_common(io, sb, epoch_fork(sb->epochs, sb->n_epochs, sb->durable, in->epochs, in->n_epochs, in->durable)), found = 0;
+    uint64_t end = 0, lsn = rewind_common(io, sb, epoch_fork(sb->epochs, sb->n_epochs, sb->durable, in->epochs, in->n_epochs, in->durable), &end), found = 0;
     struct retained r = { 0 };
 
     if (lsn > both)                      /* epochs say where they part at the latest: one that was set back to an image parts below */
         lsn = both;
     if (lsn == 0 || retained_read(io, sb->lineage, &r, NULL, NULL) < 0)
         return 0;
-    if (lsn >= r.horizon)
+    if (end > r.horizon)                 /* the moment lasts until the next record */
         found = lsn;
     for (uint32_t i = 0; i < r.n && found != lsn; i++)
         if (r.point[i].lsn <= lsn)

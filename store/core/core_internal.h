@@ -185,9 +185,9 @@ void lease_unset(struct super *sb);
 
 /* rewind_pending(sb): a rewind was cut off; rewind_finish(io, sb, err): the rest of it, before anything else of the store is opened. Writes *${sb}. Errors: IO, NOSPC. */
 bool rewind_pending(const struct super *sb);
-/* Of a closed store: rewind_last_clock(io, sb): when its last record was made; rewind_common(io, sb, fork): its last record that ends at or below ${fork}, 0: not known. anew_pending, anew_finish: the same of anew.c. */
+/* Of a closed store: rewind_last_clock(io, sb): when its last record was made; rewind_common(io, sb, fork, end): its last record that ends at or below ${fork}, and where; 0: not known. anew_pending, anew_finish: the same of anew.c. */
 int64_t rewind_last_clock(struct io *io, const struct super *sb);
-uint64_t rewind_common(struct io *io, const struct super *sb, uint64_t fork);
+uint64_t rewind_common(struct io *io, const struct super *sb, uint64_t fork, uint64_t *end);
 /* rewind_cut_set(r, at): the set of a store that ends at ${at}. In memory. */
 void rewind_cut_set(struct retained *r, uint64_t at);
 bool anew_pending(const struct super *sb);

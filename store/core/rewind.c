@@ -320,7 +320,7 @@ int64_t rewind_last_clock(struct io *io, const struct super *sb)
     return ns;
 }
 
-uint64_t rewind_common(struct io *io, const struct super *sb, uint64_t fork)
+uint64_t rewind_common(struct io *io, const struct super *sb, uint64_t fork, uint64_t *end)
 {
     struct history_place p;
     struct closed c;
@@ -328,8 +328,10 @@ uint64_t rewind_common(struct io *io, const struct super *sb, uint64_t fork)
 
     if (fork == 0 || closed_open(io, sb, &c, NULL) < 0)
         return 0;
-    if (history_before(c.history, fork, &p, NULL) == 0)
+    if (history_before(c.history, fork, &p, NULL) == 0) {
         lsn = p.lsn;
+        *end = p.end;
+    }
     closed_release(&c);
     return lsn;
 }

@@ -31,6 +31,7 @@ struct base_head {
     struct hash128 last_hash;
     uint64_t n_rows;
     uint64_t retained_gen;
+    uint64_t let_go;                /* records below it may go: the times of what is kept of them are rows */
     uint32_t n_frames;
 };
 
@@ -60,7 +61,7 @@ int base_list(struct io *io, int (*fn)(void *arg, uint64_t gen), void *arg, stru
 
 /*
  * Making one: base_new, base_step until it returns 0, base_finish (durable under its name) or base_drop.
- * base_new: ${h}: lineage, site, gen, retained_gen are the caller's, the rest is set here. What is written is the rows as they are now; base_meta says up to which
+ * base_new: ${h}: lineage, site, gen, retained_gen, let_go are the caller's, the rest is set here. What is written is the rows as they are now; base_meta says up to which
  *   record. Hints for packing are left out. NOENT: nothing was applied yet. ${out} is NULL on failure.
  * base_step: the next ${rows} rows or some more: 1 there are more, 0 that was all.
  * base_finish: every record below base_meta's end must be durable before. ${epoch_id}: of the epoch of the last record. *${made} (may be NULL): the head.

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BH_RESERVED = 172, BH_HASH = 240, BF_SUM = 36 };
+enum { BH_RESERVED = 180, BH_HASH = 240, BF_SUM = 36 };
 #define BASE_FRAME_MAGIC 0x46425053u            /* "SPBF" */
 static_assert(BH_HASH + FILEHEAD_HASH_BYTES == BASE_HEAD_BYTES, "layout");
 static_assert(BF_SUM + 4 == BASE_FRAME_HEAD_BYTES, "layout");
@@ -35,6 +35,7 @@ void base_head_encode(const struct base_head *h, uint8_t buf[BASE_HEAD_BYTES])
     wr_u64(&w, h->n_rows);
     wr_u64(&w, h->retained_gen);
     wr_u32(&w, h->n_frames);
+    wr_u64(&w, h->let_go);
     assert(FILEHEAD_BYTES + w.len == BH_RESERVED);
     wr_zero(&w, BH_HASH - BH_RESERVED);
     assert(!w.bad && w.left == FILEHEAD_HASH_BYTES);
@@ -101,6 +102,7 @@ int base_head_decode(const uint8_t *buf, size_t len, uint64_t size, struct base_
     t.n_rows = rd_u64(&r);
     t.retained_gen = rd_u64(&r);
     t.n_frames = rd_u32(&r);
+    t.let_go = rd_u64(&r);
     if ((t.compat | t.ro_compat) == 0)          /* else a feature says what these are */
         rd_zero(&r, BH_HASH - BH_RESERVED);
     if (r.bad)

@@ -104,7 +104,7 @@ int base_new(struct io *io, struct kv *kv, const struct base_head *h, struct bas
         return nomem(err);
     w->io = io;
     w->kv = kv;
-    w->head = (struct base_head){ .gen = h->gen, .retained_gen = h->retained_gen, .hash_alg = HASH_XXH3 };
+    w->head = (struct base_head){ .gen = h->gen, .retained_gen = h->retained_gen, .let_go = h->let_go, .hash_alg = HASH_XXH3 };
     memcpy(w->head.lineage, h->lineage, 16);
     memcpy(w->head.site, h->site, 16);
     w->squeeze = squeeze_new();

@@ -345,7 +345,7 @@ int64_t history_let_go(struct history *h, uint64_t upto, struct err *err)
     return rc < 0 ? rc : l.bytes;
 }
 
-uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first)
+uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first, uint64_t *least)
 {
     char path[ARCHIVE_NAME_MAX];
     struct history_file f;
@@ -356,6 +356,9 @@ uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first)
     pthread_mutex_lock(&h->mutex);
     n = older_locked(h, upto);
     *first = n < h->n ? h->file[n].first : log_first(h->log);
+    *least = 0;
+    for (size_t i = 0; i < n; i++)
+        *least = h->file[i].own_end >= *least ? h->file[i].own_end + 1 : *least;
     pthread_mutex_unlock(&h->mutex);
     for (size_t i = 0; i < n && file_at(h, i, &f); i++) {
         archive_name(f.first, f.own_end, f.gen, path);

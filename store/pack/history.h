@@ -34,8 +34,8 @@ int      history_added(struct history *h, uint64_t first, uint64_t end, uint64_t
  * An iterator in the middle of one reads it to its end. Returns the bytes that went. IO.
  */
 int64_t history_let_go(struct history *h, uint64_t upto, struct err *err);
-/* history_older(h, upto, first): bytes of the files that history_let_go would remove. *${first}: the address from which on records stay. */
-uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first);
+/* history_older(h, upto, first, least): bytes of the files that history_let_go would remove. *${first}: the address from which on records stay; *${least}: what it is to be given later, for these files and no others; 0: there are none. */
+uint64_t history_older(struct history *h, uint64_t upto, uint64_t *first, uint64_t *least);
 
 /* history_file_of(h, addr, f): the file of the archive that has ${addr}; false: none. */
 struct history_file;

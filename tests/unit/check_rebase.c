@@ -500,7 +500,7 @@ START_TEST(golden_base_never_changes)
 {
     static uint8_t have[1 << 16], now[1 << 16], x[1 << 16], y[1 << 16];
     const char *mode = getenv("SPARE_GOLDEN");
-    const struct base_head h = { .gen = 1, .retained_gen = 3, .lineage = "lineage", .site = "site" };
+    const struct base_head h = { .gen = 1, .retained_gen = 3, .let_go = 4096, .lineage = "lineage", .site = "site" };
     struct base_writer *w = NULL;
     char name[BASE_NAME_MAX];
     size_t n;

@@ -7,6 +7,7 @@
 #include "store/core/role.h"
 #include "store/maint/reclaim.h"
 #include "store/pack/base.h"
+#include "store/pack/history.h"
 #include "tests/lib/packrig.h"
 #include "tests/lib/parted.h"
 
@@ -300,6 +301,18 @@ static void hours_of_work(struct teststore *t, const char *name)
     reclaim_now(t, true);
 }
 
+/* The other site is made of an image of it. */
+static void image_of_a(void)
+{
+    packrig_close(&p.a);
+    p.b = p.a;
+    p.b.sim = simio_clone(p.a.sim);
+    p.b.disk = kv_twin_disk_new();
+    p.b.opt.location = LOCATION_AS_IS;
+    packrig_open(&p.b);
+    packrig_open(&p.a);
+}
+
 /* A cut between the removal of records and that of the base which lacks them now (store/maint/renew.c). */
 START_TEST(an_older_base_without_the_records_behind_it)
 {
@@ -318,13 +331,7 @@ START_TEST(an_older_base_without_the_records_behind_it)
     ck_assert_int_eq(io_link(io, name, "archive/older", &err), 0);
     ts_save(&p.a, "both2", "of both");
     parted_pack(&p.a);
-    packrig_close(&p.a);
-    p.b = p.a;                           /* the other site is made of an image of it */
-    p.b.sim = simio_clone(p.a.sim);
-    p.b.disk = kv_twin_disk_new();
-    p.b.opt.location = LOCATION_AS_IS;
-    packrig_open(&p.b);
-    packrig_open(&p.a);
+    image_of_a();
     ck_assert_int_eq(store_demote(p.b.s, &err), 0);
     ck_assert_int_eq(store_promote(p.b.s, "x", false, &err), 0);
     hours_of_work(&p.a, "mine");
@@ -334,6 +341,59 @@ START_TEST(an_older_base_without_the_records_behind_it)
     ck_assert_int_eq(io_syncdir(io, "archive", &err), 0);
     packrig_open(&p.a);                  /* in nobody's way */
     cannot_go_back(&p.a, parted_fork(&p.b, fork_of(&p.b, 1)), "were let go of since");
+    parted_free(&p);
+}
+END_TEST
+
+/* A base of behind what the other one has takes the place neither of the one before nor of records, as long as that one is waited for; once it has more, both go. */
+START_TEST(a_base_of_behind_the_fork)
+{
+    struct err err = { 0 };
+    uint64_t before = 0, behind = 0, first;
+    struct rewind r;
+    struct io *io;
+
+    ts_new(&p.a, "UTC");
+    io = simio_io(p.a.sim);
+    nothing_is_kept(&p.a);
+    hours_of_work(&p.a, "both1");
+    image_of_a();
+    ck_assert_int_eq(store_demote(p.b.s, &err), 0);
+    twosites_wait_for(&p.a, &p.b);
+    ck_assert_int_eq(base_list(io, newest, &before, &err), 0);
+    ck_assert_uint_gt(before, 0);
+    hours_of_work(&p.a, "mine");
+    ck_assert_int_eq(base_list(io, newest, &behind, &err), 0);
+    ck_assert_uint_eq(behind, before + 1);
+    first = history_first(store_history(p.a.s));
+    if (_i == 0) {
+        ck_assert_int_eq(store_promote(p.b.s, "x", false, &err), 0);
+        ts_save(&p.b, "theirs", "after the fail-over");
+        ck_assert_int_eq(store_demote(p.a.s, &err), 0);
+        r = parted_fork(&p.b, fork_of(&p.b, 1));
+        parted_go_back(&p.a, &r);
+        ck_assert_msg(twosites_send(&p.b, &p.a, &err) == 0, "%s", err.msg);
+        ts_is(&p.a, "theirs", "after the fail-over");
+        ts_is(&p.a, "both1", "hour after hour");
+        ts_is(&p.a, "mine", NULL);
+    } else {
+        char name[BASE_NAME_MAX];
+        struct io_stat st;
+
+        for (int i = 0; i < 3; i++) {
+            ts_step(&p.a, 3600 * 1000);
+            ts_save(&p.a, "mine", "hour after hour");
+            parted_pack(&p.a);
+            ck_assert_msg(twosites_send(&p.a, &p.b, &err) == 0, "%s", err.msg);
+            twosites_wait_for(&p.a, &p.b);
+            reclaim_now(&p.a, i < 2);
+        }
+        ck_assert_uint_gt(history_first(store_history(p.a.s)), first);
+        base_name(before, name);
+        ck_assert_int_eq(io_stat_path(io, name, &st, NULL), ERR_NOENT);
+        packrig_without_index(&p.a);
+        ts_is(&p.a, "mine", "hour after hour");
+    }
     parted_free(&p);
 }
 END_TEST
@@ -437,6 +497,7 @@ int main(void)
     tcase_add_test(t, horizon_behind_the_fork);
     tcase_add_loop_test(t, content_without_history_of_before_the_fork, 0, 2);
     tcase_add_test(t, an_older_base_without_the_records_behind_it);
+    tcase_add_loop_test(t, a_base_of_behind_the_fork, 0, 2);
     tcase_add_loop_test(t, gone_back_then_promoted_and_packed, 0, 2);
     tcase_add_loop_test(t, a_second_rewind, 0, 3);
     tcase_add_loop_test(cut, cut_off_with_a_base_before_the_fork, 0, 4);
