@@ -8,6 +8,7 @@ switched back. Processes of either side are killed (-9) at random times in all o
 Compared with the model (circle_model.py): both trees, each snapshot, the branch and what was named in it, its manifest and what both sides
 changed; all of it again with the indexes made anew. What was sent to A is held against what B has beyond the fork and its base.
 """
+import errno
 import json
 import os
 import random
@@ -74,6 +75,7 @@ class Site:
         self.rig, self.name = rig, name
         self.store, self.dir, self.log = (os.path.join(rig.where, x % name) for x in ("%s", "m.%s", "%s.log"))
         self.killed, self.moments = [], {}           # name -> {writer: State}
+        self.dead, self.life = False, 0              # nothing is left of its mount, for we ended it; how often we did
         os.mkdir(self.dir)
 
     def mounted(self):
@@ -112,15 +114,17 @@ class Site:
             self.rig.count("far end")
 
     def kill_all(self):
+        self.dead = True
+        self.life += 1
         kill(self.daemons())
         until("the daemons of %s are gone" % self.name, lambda: not self.daemons())
         subprocess.run(["umount", "-l", self.dir], stderr=subprocess.DEVNULL)
         self.killed = []
         self.rig.count("all of a mount")
 
-    def mount(self):
-        self.rig.do("mount", self.store, self.dir, "-o", "log=" + self.log)
-        self.killed = []
+    def mount(self, how=None):
+        (how or self.rig.do)("mount", self.store, self.dir, "-o", "log=" + self.log)
+        self.killed, self.dead = [], False
 
     def umount(self):
         rc, err = 0, ""
@@ -153,6 +157,7 @@ class Load(threading.Thread):
     def __init__(self, site, writers, rng):
         super().__init__(daemon=True)
         self.site, self.writers, self.rng, self.stop, self.error, self.steps = site, writers, rng, False, None, 0
+        self.life = site.life
         self.start()
 
     def run(self):
@@ -180,9 +185,10 @@ class Rig:
         self.where, self.program = where, spare_program
         self.kills, self.failed, self.figures, self.named = {}, None, {}, 0
         self.bytes_log = os.path.join(where, "bytes")
+        self.said = os.path.join(where, "said")      # by the far end at A
         self.cut_file = os.path.join(where, "cut")
         self.way = {}
-        for site, command in (("a", 'exec sh -c "$a"'), ("b", 'exec python3 %s log=%s "$a"' % (os.path.join(HERE, "..", "lib", "relay.py"), self.bytes_log))):
+        for site, command in (("a", 'exec sh -c "$a"'), ("b", 'exec python3 %s log=%s "$a" 2>>%s' % (os.path.join(HERE, "..", "lib", "relay.py"), self.bytes_log, self.said))):
             self.way[site] = os.path.join(where, "way." + site)
             with open(self.way[site], "w") as f:
                 f.write("#!/bin/sh\n[ ! -e %s ] || exit 255\nfor a; do :; done\n%s\n" % (self.cut_file, command))
@@ -215,7 +221,7 @@ class Rig:
         return p.returncode, out.decode(errors="replace"), err
 
     def do(self, *args):
-        """Until it is done: what it needs may be between two lives."""
+        """Until it is done: what it needs may be between two lives. Where nothing was killed: spare()."""
         for i in range(TRIES):
             rc, out, err = self.spare(*args, ok=None)
             if rc in (0, 3):
@@ -285,16 +291,25 @@ class Circle:
         self.rig, self.n, self.rng, self.a, self.b = rig, n, random.Random(n), rig.a, rig.b
         self.writers = writers           # of A
         self.other = None                # of B
-        self.held = []                   # (open file, what it has)
+        self.held = []                   # (site, its life, open file, what it has)
 
     def load(self, site, writers):
         return Load(site, writers, random.Random(self.rng.random()))
 
-    def settle(self, site, writers, load):
-        """The load of a site ends; what it was not answered is looked at."""
+    @staticmethod
+    def end(load, fenced=False):
+        """The load of a site ends. Nothing ends it before but that the site leaves its role, or that all of its mount dies: that a worker was killed nobody notices."""
         load.end()
-        if not site.mounted() or not site.daemons():
+        if load.error and load.life == load.site.life and not (fenced and isinstance(load.error, OSError) and load.error.errno == errno.EROFS):
+            raise Violation("%s: its load ended after %d operations: %r" % (load.site.name, load.steps, load.error))
+
+    def settle(self, site, writers, load, fenced=False):
+        """The load of a site ends; what it was not answered is looked at."""
+        self.end(load, fenced)
+        if site.dead:
             return
+        if not site.mounted() or not site.daemons():
+            raise Violation("%s: nobody ended its mount, and it is %s" % (site.name, "without a process" if site.mounted() else "gone"))
         for w in writers:
             until("%s answers" % site.name, lambda: self.answers(site))
             wrong = w.resolve(site.dir)
@@ -324,7 +339,7 @@ class Circle:
                 seen = model.render(w.states[-1])
                 files = [p for p, o in seen.items() if o[0] == "f"]
                 for p in rng.sample(files, min(3, len(files))):
-                    self.held.append((site, open(os.path.join(site.dir, ".snapshots", "open-%d" % self.n, w.name, p), "rb"), seen[p][4]))
+                    self.held.append((site, site.life, open(os.path.join(site.dir, ".snapshots", "open-%d" % self.n, w.name, p), "rb"), seen[p][4]))
             rig.spare("snapshot", "delete", "open-%d" % self.n, "--store", site.dir, ok=None)
         if rng.random() < 0.7:
             rig.killing(rng, ["reclaim", *(["--now"] if rng.random() < 0.6 else []), site.dir], [site.kill_worker], lambda rc: rc in (0, 3), p=0.3, within=0.2)
@@ -336,14 +351,14 @@ class Circle:
 
     def let_go(self, site):
         """What is held open reads as it was, and is closed."""
-        for where, f, want in [h for h in self.held if h[0] is site]:
+        for _, life, f, want in [h for h in self.held if h[0] is site]:
             try:
                 data = f.read()
                 if model.digest(data) != want:
                     raise Violation("%s: a moment held open reads %d other bytes" % (site.name, len(data)))
                 self.rig.figure("open moments read")
             except OSError as e:
-                if site.daemons() and site.mounted():
+                if life == site.life:
                     raise Violation("%s: a moment held open: %s" % (site.name, e)) from None
             finally:
                 f.close()
@@ -422,7 +437,7 @@ class Circle:
         rig.sleep(rng, 0.4, [b.kill_worker])
         self.settle(b, self.other, load_b)
         self.past(b, self.other)
-        if a.mounted():
+        if not a.dead:
             self.settle(a, self.writers, self.load_a)
             self.past(a, self.writers)
             self.let_go(a)
@@ -437,23 +452,24 @@ class Circle:
         """A goes back, and follows B."""
         a, b, rng, rig = self.a, self.b, self.rng, self.rig
         by_mount = rng.random() < 0.5
-        if a.mounted() and rng.random() < 0.4:       # it meets B while it is mounted, and written to
+        if not a.dead and rng.random() < 0.4:        # it meets B while it is mounted, and written to
             load = self.load(a, self.writers)
             os.unlink(rig.cut_file)
             until("A is fenced", lambda: a.role() == "fenced", 60)
-            self.settle(a, self.writers, load)
+            self.settle(a, self.writers, load, fenced=True)
             rig.figure("fenced while in use")
-        if a.mounted():
+        if not a.dead:
             self.mtimes = list(tree.tree(os.fsencode(a.dir)))
         else:
             self.mtimes = None
-        if a.mounted():
+        if not a.dead:
             a.umount()
         rig.killing(rng, ["demote", a.store], [], lambda rc: a.role() == "standby", within=0.1)
         if os.path.exists(rig.cut_file):
             os.unlink(rig.cut_file)
-        if os.path.exists(rig.bytes_log):
-            os.unlink(rig.bytes_log)
+        for f in (rig.bytes_log, rig.said):
+            if os.path.exists(f):
+                os.unlink(f)
         self.branches_before = self.branches()
         before = sum(rig.kills.values())
         victims = [b.kill_worker, a.kill_serve]
@@ -475,8 +491,7 @@ class Circle:
             rig.do("standby", "remove", b.dir, target)
 
     def branches(self):
-        out = self.rig.do("branch", "list", self.a.store, "--json")
-        return {j["name"]: j for j in map(json.loads, out.splitlines())}
+        return {j["name"]: j for j in map(json.loads, self.rig.spare("branch", "list", self.a.store, "--json")[1].splitlines())}
 
     def compare(self, when):
         """Everything, with what is mounted."""
@@ -485,7 +500,7 @@ class Circle:
             b.mount()
         rig.same("B, %s" % when, b.dir, states_of(self.other))
         rig.moments_are("B, %s" % when, b, b.dir)
-        a.mount()
+        a.mount(rig.spare)
         rig.same("A back, %s" % when, a.dir, states_of(self.other))
         one, two = list(tree.tree(os.fsencode(a.dir))), list(tree.tree(os.fsencode(b.dir)))
         if one != two:
@@ -513,7 +528,7 @@ class Circle:
         a, rig = self.a, self.rig
         m = os.path.join(rig.where, "m.branch")
         os.makedirs(m, exist_ok=True)
-        rig.do("mount", place, m, "-o", "ro,log=" + os.path.join(rig.where, "branch.log"))
+        rig.spare("mount", place, m, "-o", "ro,log=" + os.path.join(rig.where, "branch.log"))
         try:
             for w in self.writers:
                 wrong = w.resolve(m)
@@ -524,9 +539,9 @@ class Circle:
                 raise Violation("the branch, %s: not the tree that was unmounted" % when)
             rig.moments_are("the branch, %s" % when, a, m)
         finally:
-            rig.do("umount", m)
+            rig.spare("umount", m)
         rig.check(place)
-        items = [json.loads(x) for x in rig.do("branch", "show", name, a.store, "--json").splitlines()]
+        items = [json.loads(x) for x in rig.spare("branch", "show", name, a.store, "--json", ok=(0, 3))[1].splitlines()]
         for w in WRITERS:
             found = [(i["change"], os.path.relpath(i["path"], w), os.path.relpath(i["old_path"], w) if "old_path" in i else "", i["size_before_bytes"], i["size_after_bytes"])
                      for i in items if i["path"].startswith(w + "/")]
@@ -552,7 +567,8 @@ class Circle:
             raise Violation("the manifest of %s, %s: %s" % (name, when, left[:3]))
 
     def measured(self):
-        """What was sent towards A, against what B has beyond the fork and, where A could not go back, the files that A is made anew of. What was killed may have been sent again."""
+        """What was sent towards A, against what B has beyond the fork and, where A could not go back, the files that A is made anew of. What was killed may have been sent again, and may not
+        have said that A was made anew."""
         rig, b = self.rig, self.b
         parted = self.branches()[self.branch]["parted_lsn"] if self.branch else None
         until("the line to A is closed", lambda: not self.a.serves())
@@ -565,12 +581,17 @@ class Circle:
             return "no branch, %d bytes sent" % sent
         difference = b.status()["durable_lsn"] - parted
         base = sum(os.path.getsize(os.path.join(b.store, d, f)) for d in ("archive", "packs") if os.path.isdir(os.path.join(b.store, d)) for f in os.listdir(os.path.join(b.store, d)))
-        anew = sent > difference + SLACK
+        try:
+            with open(rig.said) as f:
+                anew = "was made anew" in f.read()
+        except FileNotFoundError:
+            anew = False
         rig.figure("made anew", anew)
         rig.figure("sent", sent)
         rig.figure("might be sent", difference + (base if anew else 0))
-        if sent > (1 + self.kills_back) * (difference + base + SLACK):
-            raise Violation("%d bytes were sent for A to come back, with %d kills: the difference is %d bytes, archive and packs %d" % (sent, self.kills_back, difference, base))
+        if sent > (1 + self.kills_back) * (difference + (base if anew or self.kills_back else 0) + SLACK):
+            raise Violation("%d bytes were sent for A to come back%s, with %d kills: the difference is %d bytes, archive and packs %d"
+                            % (sent, ", made anew" if anew else "", self.kills_back, difference, base))
         return "%d bytes sent for a difference of %d%s" % (sent, difference, " and archive and packs of %d" % base if anew else "")
 
     def anew(self):
@@ -605,7 +626,7 @@ class Circle:
             return a.role() == "primary" and b.role() == "standby"
 
         rig.killing(rng, ["switchover", b.dir, target, "--ssh", rig.way["b"], "--remote-spare", rig.program], victims, done, within=0.5, retry=once_more)
-        load.end()
+        self.end(load, fenced=True)
         for w in self.other:
             if not a.mounted():
                 a.mount()
@@ -636,7 +657,7 @@ class Circle:
         self.compare("with new indexes")
         old = sorted(self.branches())
         for name in old[:-KEEP_BRANCHES]:
-            rig.do("branch", "remove", name, a.store)
+            rig.spare("branch", "remove", name, a.store)
         self.home()
         rig.figure("circles")
         rig.figure("branches", self.branch is not None)
