@@ -5,6 +5,7 @@
 #include "cli/dump_pack.h"
 #include "cli/dump_record.h"
 #include "store/core/role.h"
+#include "store/base/bytes.h"
 #include "store/base/super.h"
 #include "store/core/moment.h"
 #include "store/log/frame.h"
@@ -36,8 +37,7 @@ void dump_hex(json_t *o, const char *key, const uint8_t *p, size_t len)
 {
     char buf[80];
 
-    for (size_t i = 0; i < len && i < 39; i++)
-        snprintf(buf + 2 * i, 3, "%02x", p[i]);
+    hex_put(buf, p, len < 39 ? len : 39);
     json_object_set_new(o, key, json_string(buf));
 }
 

@@ -1,6 +1,7 @@
 #include "cli/dump_record.h"
 
 #include "cli/out.h"
+#include "store/base/bytes.h"
 #include "store/core/moment.h"
 #include "store/svc/wire.h"
 
@@ -24,9 +25,8 @@ static void hex(json_t *o, const char *key, const uint8_t *p, size_t len)
 {
     char buf[64];
 
-    for (size_t i = 0; i < len && i < 31; i++)
-        snprintf(buf + 2 * i, 3, "%02x", p[i]);
-    json_object_set_new(o, key, json_string(len ? buf : ""));
+    hex_put(buf, p, len < 31 ? len : 31);
+    json_object_set_new(o, key, json_string(buf));
 }
 
 static void bytes(json_t *o, const char *key, struct rec_bytes b)

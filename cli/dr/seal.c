@@ -1,5 +1,7 @@
 #include "cli/dr/seal.h"
 
+#include "store/base/bytes.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,19 +16,13 @@ enum { KEY_BYTES = 32, SIG_BYTES = 64 };
 
 struct seal { EVP_PKEY *key; char public[SEAL_KEY_TEXT]; };
 
-static void to_hex(const unsigned char *p, size_t n, char *hex)
-{
-    for (size_t i = 0; i < n; i++)
-        sprintf(hex + 2 * i, "%02x", p[i]);
-}
-
 void seal_hash(const void *p, size_t len, char hex[SEAL_HASH_TEXT])
 {
     unsigned char h[32] = { 0 };
 
     /* Without it nothing can be proven: what follows then matches nothing. */
     (void)EVP_Digest(p, len, h, NULL, EVP_sha256(), NULL);
-    to_hex(h, sizeof h, hex);
+    hex_put(hex, h, sizeof h);
 }
 
 int seal_token(char hex[SEAL_TOKEN_TEXT], struct err *err)
@@ -35,7 +31,7 @@ int seal_token(char hex[SEAL_TOKEN_TEXT], struct err *err)
 
     if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
         return err_from_errno(err, errno, "getrandom");
-    to_hex(b, sizeof b, hex);
+    hex_put(hex, b, sizeof b);
     return 0;
 }
 

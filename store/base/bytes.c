@@ -254,3 +254,26 @@ bool hex_digits(const char *s, int n, uint64_t *out)
     *out = v;
     return true;
 }
+
+void hex_put(char *to, const uint8_t *p, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < n; i++) {
+        *to++ = digits[p[i] >> 4];
+        *to++ = digits[p[i] & 15];
+    }
+    *to = '\0';
+}
+
+bool hex_get(const char *hex, uint8_t *p, size_t n)
+{
+    uint64_t v;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!hex_digits(hex + 2 * i, 2, &v))
+            return false;
+        p[i] = (uint8_t)v;
+    }
+    return true;
+}

@@ -58,6 +58,9 @@ void wr_zero(struct wr *w, size_t len);
 
 /* hex_digits(s, n, out): exactly ${n} lower-case hexadecimal digits at ${s}, as in names of files; false for anything else. */
 bool hex_digits(const char *s, int n, uint64_t *out);
+/* hex_put(to, p, n): ${n} bytes as so many pairs of those, ended with NUL: ${to} has room for 2 n + 1. hex_get(hex, p, n): the bytes again; false, *${p} is undefined: they are not all there. */
+void hex_put(char *to, const uint8_t *p, size_t n);
+bool hex_get(const char *hex, uint8_t *p, size_t n);
 
 /* Fixed-place access for patches of an encoded buffer. */
 void     put_u32(uint8_t *p, uint32_t v);

@@ -108,8 +108,7 @@ void filehead_seal(uint8_t *buf, size_t size)
 
 static const char *hex(const uint8_t *b, char out[2 * FILEHEAD_HASH_BYTES + 1])
 {
-    for (size_t i = 0; i < FILEHEAD_HASH_BYTES; i++)
-        snprintf(out + 2 * i, 3, "%02x", b[i]);
+    hex_put(out, b, FILEHEAD_HASH_BYTES);
     return out;
 }
 

@@ -1,6 +1,7 @@
 /*
  * identity.c: who a store is and where: its place, its site, its epochs, and who writes in it from here on.
  */
+#include "store/base/bytes.h"
 #include "store/core/core_internal.h"
 
 #include <fcntl.h>
@@ -18,13 +19,8 @@ static void machine_id(uint8_t out[16])
     memset(out, 0, 16);
     if (f == NULL)
         return;
-    if (fread(text, 1, 32, f) == 32)
-        for (int i = 0; i < 16; i++) {
-            unsigned b = 0;
-            if (sscanf(text + 2 * i, "%2x", &b) != 1)
-                break;
-            out[i] = (uint8_t)b;
-        }
+    if (fread(text, 1, 32, f) != 32 || !hex_get(text, out, 16))
+        memset(out, 0, 16);
     fclose(f);
 }
 

@@ -1,6 +1,7 @@
 /* lease.c: see lease.h. */
 #include "store/core/lease.h"
 
+#include "store/base/bytes.h"
 #include "store/core/core_internal.h"
 #include "store/core/policy.h"
 #include "store/core/role.h"
@@ -61,14 +62,8 @@ static void told(const struct super *sb, struct lease *out)
     char text[64], hex[33];
 
     memset(out, 0, sizeof *out);
-    if (super_config_get(sb, told_key, text, sizeof text) <= 0 || sscanf(text, "%" SCNu32 " %32s", &out->ms, hex) != 2 || strlen(hex) != 32)
-        return;
-    for (int i = 0; i < 16; i++) {
-        unsigned b = 0;
-
-        (void)sscanf(hex + 2 * i, "%2x", &b);
-        out->site[i] = (uint8_t)b;
-    }
+    if (super_config_get(sb, told_key, text, sizeof text) > 0 && (sscanf(text, "%" SCNu32 " %32s", &out->ms, hex) != 2 || !hex_get(hex, out->site, 16)))
+        memset(out->site, 0, 16);
 }
 
 /* In which epoch it has begun; 0: it has not. */
@@ -206,11 +201,10 @@ int store_lease_renew(struct store *s, const uint8_t site[16], uint64_t until_ms
 
 static int note_told(struct store *s, const struct lease *l, struct err *err)
 {
-    char text[64];
-    int n = snprintf(text, sizeof text, "%" PRIu32 " ", l->ms);
+    char text[64], site[33];
 
-    for (int i = 0; i < 16; i++)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%02x", l->site[i]);
+    hex_put(site, l->site, 16);
+    snprintf(text, sizeof text, "%" PRIu32 " %s", l->ms, site);
     return note(s, told_key, l->ms > 0 ? text : NULL, err);
 }
 

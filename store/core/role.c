@@ -1,6 +1,7 @@
 /* role.c: see role.h. */
 #include "store/core/role.h"
 
+#include "store/base/bytes.h"
 #include "store/core/core_internal.h"
 #include "store/core/standby.h"
 
@@ -43,30 +44,12 @@ uint32_t store_role_settled(struct store *s)
 
 /* ---- what fenced it: a setting, since there is no record of that epoch here ---- */
 
-static void put_hex(char *to, const uint8_t *p)
-{
-    for (int i = 0; i < 16; i++)
-        snprintf(to + 2 * i, 3, "%02x", p[i]);
-}
-
-static bool get_hex(const char *hex, uint8_t *p)
-{
-    for (int i = 0; i < 16; i++) {
-        unsigned b;
-
-        if (sscanf(hex + 2 * i, "%2x", &b) != 1)
-            return false;
-        p[i] = (uint8_t)b;
-    }
-    return true;
-}
-
 static int fence_put(struct super *sb, const struct epoch_row *by, struct err *err)
 {
     char id[33], site[33], text[128];
 
-    put_hex(id, by->id);
-    put_hex(site, by->site);
+    hex_put(id, by->id, 16);
+    hex_put(site, by->site, 16);
     snprintf(text, sizeof text, "%" PRIu32 " %s %s %" PRIu64, by->number, id, site, by->first_lsn);
     return super_config_set(sb, fenced_key, text, err);
 }
@@ -78,7 +61,7 @@ bool role_fence_get(const struct super *sb, struct epoch_row *by)
     memset(by, 0, sizeof *by);
     return super_config_get(sb, fenced_key, text, sizeof text) > 0 &&
            sscanf(text, "%" SCNu32 " %32s %32s %" SCNu64, &by->number, id, site, &by->first_lsn) == 4 && strlen(id) == 32 && strlen(site) == 32 &&
-           get_hex(id, by->id) && get_hex(site, by->site) && by->number > sb->epochs[sb->n_epochs - 1].number;
+           hex_get(id, by->id, 16) && hex_get(site, by->site, 16) && by->number > sb->epochs[sb->n_epochs - 1].number;
 }
 
 int role_fence_keep(struct super *sb, struct err *err)
@@ -156,8 +139,8 @@ void role_uncommitted_put(struct super *sb, const uint8_t site[16])
 {
     char text[33];
 
-    for (unsigned i = 0; site != NULL && i < 16; i++)
-        snprintf(text + 2 * i, 3, "%02x", site[i]);
+    if (site != NULL)
+        hex_put(text, site, 16);
     (void)super_config_set(sb, uncommitted_key, site != NULL ? text : NULL, NULL);
 }
 
@@ -173,15 +156,8 @@ void role_alone(struct super *sb)
 bool store_uncommitted(struct store *s, uint8_t site[16])
 {
     char text[40] = "";
-    bool yes = store_role(s) == ROLE_PRIMARY && store_config_get(s, uncommitted_key, text, sizeof text) == 32;
 
-    for (unsigned i = 0; yes && i < 16; i++) {
-        unsigned b = 0;
-
-        yes = sscanf(text + 2 * i, "%2x", &b) == 1;
-        site[i] = (uint8_t)b;
-    }
-    return yes;
+    return store_role(s) == ROLE_PRIMARY && store_config_get(s, uncommitted_key, text, sizeof text) == 32 && hex_get(text, site, 16);
 }
 
 int store_commit(struct store *s, struct err *err)

@@ -1,6 +1,7 @@
 /* standby.c: the standbys a store knows, among its settings. */
 #include "store/core/standby.h"
 
+#include "store/base/bytes.h"
 #include "store/core/core_internal.h"
 
 #include <inttypes.h>
@@ -12,15 +13,8 @@
 
 /* ---- one as text ---- */
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool put_word(const char *s, char *buf, size_t cap, size_t *at)
 {
-    static const char digits[] = "0123456789abcdef";
-
     if (s[0] == '\0' || strcmp(s, "-") == 0) {
         if (*at + 2 > cap)
             return false;
@@ -36,8 +30,8 @@ static bool put_word(const char *s, char *buf, size_t cap, size_t *at)
             continue;
         }
         buf[(*at)++] = '%';
-        buf[(*at)++] = digits[(unsigned char)*s >> 4];
-        buf[(*at)++] = digits[*s & 15];
+        hex_put(buf + *at, (const uint8_t *)s, 1);
+        *at += 2;
     }
     buf[*at] = '\0';
     return true;
@@ -58,11 +52,11 @@ static bool get_word(const char **p, char *out, size_t cap)
         int c = (unsigned char)*s++;
 
         if (c == '%') {
-            int hi = hex_digit(s[0]), lo = hi < 0 ? -1 : hex_digit(s[1]);
+            uint8_t b;
 
-            if (lo < 0 || (hi == 0 && lo == 0))
+            if (!hex_get(s, &b, 1) || b == 0)
                 return false;
-            c = hi << 4 | lo;
+            c = b;
             s += 2;
         }
         if (n + 1 >= cap)
@@ -101,13 +95,8 @@ bool standby_parse(const char *text, struct standby *out)
 
     if (sscanf(text, "%32s %" SCNu64 " %" SCNd64 " %n", hex, &b.acked, &b.heard_s, &at) != 3 || at == 0 || strlen(hex) != 32)
         return false;
-    for (int k = 0; k < 16; k++) {
-        int hi = hex_digit(hex[2 * k]), lo = hex_digit(hex[2 * k + 1]);
-
-        if (hi < 0 || lo < 0)
-            return false;
-        b.site[k] = (uint8_t)(hi << 4 | lo);
-    }
+    if (!hex_get(hex, b.site, 16))
+        return false;
     p = text + at;
     if (!get_more(&p, &b) || *p == '\0' || strlen(p) > STANDBY_TARGET_MAX)
         return false;
@@ -124,8 +113,8 @@ bool standby_format(const struct standby *b, char *buf, size_t cap)
 
     if (cap < 128)
         return false;
-    for (int k = 0; k < 16; k++)
-        at += (size_t)snprintf(buf + at, cap - at, "%02x", b->site[k]);
+    hex_put(buf, b->site, 16);
+    at = 32;
     at += (size_t)snprintf(buf + at, cap - at, " %" PRIu64 " %" PRId64 " ", b->acked, b->heard_s);
     if (more) {
         at += (size_t)snprintf(buf + at, cap - at, "+%s%s ", b->ships ? "s" : "", b->paused ? "p" : "");

@@ -1,5 +1,6 @@
 #include "store/svc/svc_internal.h"
 
+#include "store/base/bytes.h"
 #include "store/core/moment.h"
 #include "store/core/retain.h"
 
@@ -230,9 +231,8 @@ void svc_put_hex(json_t *o, const char *key, const uint8_t *p, size_t len)
 {
     char buf[80];
 
-    for (size_t i = 0; i < len && 2 * i + 2 < sizeof buf; i++)
-        snprintf(buf + 2 * i, 3, "%02x", p[i]);
-    json_object_set_new(o, key, json_string(len ? buf : ""));
+    hex_put(buf, p, len < sizeof buf / 2 ? len : sizeof buf / 2 - 1);
+    json_object_set_new(o, key, json_string(buf));
 }
 
 const char *svc_type_word(uint32_t mode)

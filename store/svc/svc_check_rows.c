@@ -2,6 +2,7 @@
  * check, second part: every row of the index decodes, and lies within the log; svc_check_tree.c then looks at
  * what the current rows say about each other. Memory does not grow with the store: one pass over the rows.
  */
+#include "store/base/bytes.h"
 #include "store/pack/history.h"
 #include "store/svc/svc_internal.h"
 
@@ -112,12 +113,11 @@ static int one_row(struct rows *t, const uint8_t *key, size_t klen, const uint8_
     struct key_parts k;
     struct err e = { 0 };
     uint64_t birth = 0;
-    char hex[2 * 40 + 1] = "";
+    char hex[2 * 40 + 1];
     size_t i = 0;
     int r;
 
-    for (size_t b = 0; b < klen && b < 40; b++)
-        snprintf(hex + 2 * b, 3, "%02x", key[b]);
+    hex_put(hex, key, klen < 40 ? klen : 40);
     if (!key_parse(key, klen, &k))
         return svc_finding(t->c, "index", "row %s: expected the key of a table, found none", hex);
     while (i < N_TABLES && tables[i].tag != k.table)

@@ -174,6 +174,22 @@ END_TEST
 
 /* --- hash: the values published with the algorithm, so that no build computes another --- */
 
+START_TEST(hexadecimal_and_back)
+{
+    const uint8_t p[4] = { 0x00, 0x9a, 0xff, 0x10 };
+    uint8_t q[4];
+    char text[9];
+
+    hex_put(text, p, 4);
+    ck_assert_str_eq(text, "009aff10");
+    ck_assert(hex_get(text, q, 4));
+    ck_assert_mem_eq(p, q, 4);
+    ck_assert(!hex_get("009aff1", q, 4) && !hex_get("009AFF10", q, 4) && !hex_get("", q, 1) && !hex_get("0x1234", q, 2));
+    hex_put(text, p, 0);
+    ck_assert_str_eq(text, "");
+}
+END_TEST
+
 START_TEST(hashes_are_those_of_the_specification)
 {
     static const uint8_t empty[16] = { 0x99, 0xaa, 0x06, 0xd3, 0x01, 0x47, 0x98, 0xd8,
@@ -465,6 +481,7 @@ int main(void)
     tcase_add_test(t, what_is_written_is_read);
     tcase_add_test(t, first_failure_sticks_and_nothing_leaves_the_buffer);
     tcase_add_test(t, varints_have_one_encoding);
+    tcase_add_test(t, hexadecimal_and_back);
     tcase_add_test(t, hashes_are_those_of_the_specification);
     suite_add_tcase(s, t);
     tcase_set_timeout(p, 30);
