@@ -174,8 +174,10 @@ static uint64_t parted(struct io *io, const struct super *sb, const struct super
     uint64_t end = 0, lsn = rewind_common(io, sb, epoch_fork(sb->epochs, sb->n_epochs, sb->durable, in->epochs, in->n_epochs, in->durable), &end), found = 0;
     struct retained r = { 0 };
 
-    if (lsn > both)                      /* epochs say where they part at the latest: one that was set back to an image parts below */
+    if (lsn > both) {                    /* epochs say where they part at the latest: one that was set back to an image parts below */
         lsn = both;
+        end = lsn + 1;                   /* (where that record ends nobody said) */
+    }
     if (lsn == 0 || retained_read(io, sb->lineage, &r, NULL, NULL) < 0)
         return 0;
     if (end > r.horizon)                 /* the moment lasts until the next record */

@@ -83,15 +83,11 @@ static void fell_behind(void)
     ts_save(&a, "last", "words");
 }
 
-/* The one was primary, went on and let go of the place where they part; the other took over. */
-static void cannot_go_back(void)
+static void the_other_takes_over(void)
 {
     struct teststore t;
     struct err err = { 0 };
 
-    both_work();
-    ts_save(&a, "unshipped", "of the primary of before");
-    forget_past(&a);
     ck_assert_msg(store_promote(b.s, "a was gone", false, &err) == 0, "%s", err.msg);
     ts_save(&b, "last", "words");
     ck_assert_int_eq(store_demote(a.s, &err), 0);
@@ -103,6 +99,31 @@ static void cannot_go_back(void)
     b.opt.kv = NULL;
     ck_assert_int_eq(kv_twin_open(b.disk, &b.opt.kv, &err), 0);
     ck_assert_msg(store_open(simio_io(b.sim), NULL, &b.opt, &b.s, NULL, &err) == 0, "%s", err.msg);
+}
+
+/* The one was primary, went on and let go of the place where they part; the other took over. */
+static void cannot_go_back(void)
+{
+    both_work();
+    ts_save(&a, "unshipped", "of the primary of before");
+    forget_past(&a);
+    the_other_takes_over();
+}
+
+/* It kept that place, its horizon one below the next record, for as long as the other one was waited for; then it packed both sides in one file. */
+static void packed_across(void)
+{
+    struct standby was;
+    struct err err = { 0 };
+
+    both_work();
+    twosites_wait_for(&a, &b);
+    ts_save(&a, "unshipped", "of the primary of before");
+    forget(&a, false);
+    ck_assert(standby_get(a.s, 0, &was));
+    ck_assert_msg(standby_forget(a.s, was.target, &err) == 0, "%s", err.msg);
+    pack(&a);
+    the_other_takes_over();
 }
 
 static void fresh_index(struct teststore *t)
@@ -208,8 +229,10 @@ START_TEST(it_takes_its_own_place)
 
     if (_i == 0)
         fell_behind();
-    else
+    else if (_i == 1)
         cannot_go_back();
+    else
+        packed_across();
     memcpy(site, twosites_info(b.s)->super.site, 16);
     ck_assert_int_eq(store_config_set(b.s, "keep-all", "9d", NULL), 0);
     sent();
@@ -465,7 +488,7 @@ int main(void)
 
     tcase_set_timeout(t, 60);
     tcase_set_timeout(c, 300);
-    tcase_add_loop_test(t, it_takes_its_own_place, 0, 2);
+    tcase_add_loop_test(t, it_takes_its_own_place, 0, 3);
     tcase_add_loop_test(t, set_back_to_an_image_it_parts_below_its_epoch, 0, 12);
     tcase_add_test(c, a_whole_one_goes_cut_off_at_any_call);
     tcase_add_test(t, the_moment_of_a_standby_is_kept);
