@@ -13,7 +13,7 @@ Object = collections.namedtuple("Object", "kind mode size digest content xattrs"
 State = collections.namedtuple("State", "names objects")
 ROOT = 0
 MODES = (0o600, 0o640, 0o644, 0o664)
-FILES_MAX, DIRS_MAX, WRITE_MAX = 60, 8, 60000
+FILES_MAX, DIRS_MAX, WRITE_MAX, PAGE = 60, 8, 60000, 4096
 
 
 def empty():
@@ -184,6 +184,11 @@ class Writer:
             n, old = s.names[f], self.contents[s.names[f]]
             at = len(old) if what == "append" else rng.randrange(len(old) + 1)
             data = rng.randbytes(rng.choice((3, 100, 4000, WRITE_MAX)))
+            # Of one that begins inside of a page that it does not have the kernel makes two requests, and something may come between them.
+            if at % PAGE + len(data) > PAGE and what == "write":
+                at -= at % PAGE
+            elif at % PAGE:
+                data = data[:PAGE - at % PAGE]
             if what == "truncate" or len(old) > 4 * WRITE_MAX:
                 what, to = "truncate", rng.randrange(len(old) + 1) if rng.random() < 0.7 else 0
                 if to == len(old):
