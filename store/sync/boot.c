@@ -98,23 +98,22 @@ static int add(struct listing *l, const char *name)
     return 0;
 }
 
-/* The newest one; a damaged one would be refused there. */
+/* The newest one that is packed all the way, if any; a damaged one would be refused there. */
 static int add_base(void *arg, uint64_t gen)
 {
     struct listing *l = arg;
     char name[BASE_NAME_MAX];
     struct base *b = NULL;
     int rc = base_open(store_io(l->s), gen, &b, NULL, l->err);
+    bool fits = rc == 0 && base_head(b)->applied <= l->end;
 
-    if (rc == 0)
+    if (fits)
         rc = base_check(b, l->err);
-    if (rc == 0 && base_head(b)->applied > l->end)
-        rc = err_set(l->err, ERR_NOENT, "base: of @%" PRIu64 ", which is not packed yet", base_head(b)->applied);
     base_close(b);
     base_name(gen, name);
-    if (rc == 0)
+    if (rc == 0 && fits)
         rc = add(l, name);
-    return rc < 0 ? rc : 1;
+    return rc < 0 ? rc : fits;
 }
 
 static int add_archive(void *arg, const struct history_file *f)

@@ -8,6 +8,7 @@
 #include "store/maint/reclaim.h"
 #include "store/pack/base.h"
 #include "store/pack/history.h"
+#include "store/sync/boot.h"
 #include "tests/lib/packrig.h"
 #include "tests/lib/parted.h"
 
@@ -349,7 +350,8 @@ END_TEST
 START_TEST(a_base_of_behind_the_fork)
 {
     struct err err = { 0 };
-    uint64_t before = 0, behind = 0, first;
+    uint64_t before = 0, behind = 0, first, end;
+    struct proto_list *list = calloc(1, sizeof *list);
     struct rewind r;
     struct io *io;
 
@@ -366,6 +368,9 @@ START_TEST(a_base_of_behind_the_fork)
     ck_assert_int_eq(base_list(io, newest, &behind, &err), 0);
     ck_assert_uint_eq(behind, before + 1);
     first = history_first(store_history(p.a.s));
+    ck_assert_msg(boot_list(p.a.s, list, &end, &err) == 0, "%s", err.msg);      /* a new standby is given the one before */
+    free((void *)(uintptr_t)list->p);
+    free(list);
     if (_i == 0) {
         ck_assert_int_eq(store_promote(p.b.s, "x", false, &err), 0);
         ts_save(&p.b, "theirs", "after the fail-over");
