@@ -616,6 +616,8 @@ class Circle:
 
         def once_more():
             """None is the primary: one command makes it so; both never are."""
+            # what a command that was killed had begun at A goes on there, as behind a line that was lost: to promote B beside it would be two persons' word for two primaries
+            until("nothing promotes A any more", lambda: not processes(lambda x: "promote" in x and a.store in x))
             roles = (a.role(), b.role())
             if roles == ("primary", "primary"):
                 raise Violation("two primaries")
