@@ -452,6 +452,12 @@ class Circle:
         """A goes back, and follows B."""
         a, b, rng, rig = self.a, self.b, self.rng, self.rig
         by_mount = rng.random() < 0.5
+        # before the line is there again: B's mount may ship by itself
+        for f in (rig.bytes_log, rig.said):
+            if os.path.exists(f):
+                os.unlink(f)
+        self.branches_before = self.branches()
+        before = sum(rig.kills.values())
         if not a.dead and rng.random() < 0.4:        # it meets B while it is mounted, and written to
             load = self.load(a, self.writers)
             os.unlink(rig.cut_file)
@@ -467,11 +473,6 @@ class Circle:
         rig.killing(rng, ["demote", a.store], [], lambda rc: a.role() == "standby", within=0.1)
         if os.path.exists(rig.cut_file):
             os.unlink(rig.cut_file)
-        for f in (rig.bytes_log, rig.said):
-            if os.path.exists(f):
-                os.unlink(f)
-        self.branches_before = self.branches()
-        before = sum(rig.kills.values())
         victims = [b.kill_worker, a.kill_serve]
         target = "there:" + a.store
         if by_mount:
