@@ -45,20 +45,7 @@ static int branch_of(const char *store, const char *name, struct branch *b, stru
     return r;
 }
 
-/* ---- asking a branch, and the store around it ---- */
-
-static int ask(const char *store, json_t *req, svc_emit_fn *emit, void *arg, struct err *err)
-{
-    struct session *ses = NULL;
-    int r = session_open(store, SESSION_READ, &ses, err);
-
-    if (r) {
-        json_decref(req);
-        return r;
-    }
-    r = session_call(ses, req, emit, arg, err);
-    return session_end(ses, r, err);
-}
+/* ---- what was done since ---- */
 
 static json_t *since(uint64_t parted)
 {
@@ -203,13 +190,13 @@ static int show(const char *store, const struct branch *b)
 
     if (b->parted == 0)
         return out_error(&err, err_set(&err, ERR_NOENT, "%s: where it parted from the store is not known", b->name));
-    r = ask(store, since(b->parted), emit_path, &m.since, &why);
+    r = session_once(store, SESSION_READ, LOCATION_AS_IS, since(b->parted), emit_path, &m.since, &why);
     m.since.known = r == 0;
     if (r)
         out_warn("what has changed in the store since cannot be said: %s", why.msg);
     if (m.since.n > 1)
         qsort(m.since.v, m.since.n, sizeof *m.since.v, by_text);
-    r = ask(b->dir, since(b->parted), emit_change, &m, &err);
+    r = session_once(b->dir, SESSION_READ, LOCATION_AS_IS, since(b->parted), emit_change, &m, &err);
     if (r == 0 && !out_json && !m.since.known)
         out_message("%s: %llu changes, %s", b->name, (unsigned long long)m.files, out_size(m.bytes, size));
     else if (r == 0 && !out_json)

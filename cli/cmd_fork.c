@@ -75,18 +75,11 @@ static int home_of(const char *store, char **home, bool *branch, struct err *err
 
 static int make_part(const char *store, const char *name, const char *at, bool branch, struct made *m, struct err *err)
 {
-    struct session *ses = NULL;
     json_t *req = session_request("fork");
-    int r = session_open(store, branch ? SESSION_LOOK : SESSION_WRITE, &ses, err);
 
-    if (r) {
-        json_decref(req);
-        return r;
-    }
     session_put_bytes(req, "name", name);
     session_put_bytes(req, "at", at);
-    r = session_call(ses, req, emit_made, m, err);
-    return session_end(ses, r, err);
+    return session_once(store, branch ? SESSION_LOOK : SESSION_WRITE, LOCATION_AS_IS, req, emit_made, m, err);
 }
 
 static bool is_ours(struct session *ses, const uint8_t site[16])

@@ -109,16 +109,9 @@ static int find_moment(const char *dir, uint32_t location, const char *at, char 
 {
     struct moment_found f = { out, time };
     json_t *req = session_request("resolve");
-    struct session *ses = NULL;
-    int r = session_open_at(dir, SESSION_READ, location, &ses, err);
 
     session_put_bytes(req, "at", at);
-    if (r) {
-        json_decref(req);
-        return r;
-    }
-    r = session_call(ses, req, emit_found, &f, err);
-    return session_end(ses, r, err);
+    return session_once(dir, SESSION_READ, location, req, emit_found, &f, err);
 }
 
 static json_t *promote_request(const struct promotion *how)
@@ -134,13 +127,7 @@ static json_t *promote_request(const struct promotion *how)
 /* Of a store that nobody has open: as a mount would do it, in this process. */
 static int promote_here(const char *dir, const struct promotion *how, struct role_answer *a, struct err *err)
 {
-    struct session *ses = NULL;
-    int r = session_open_at(dir, SESSION_WRITE, how->location, &ses, err);
-
-    if (r)
-        return r;
-    r = session_call(ses, promote_request(how), role_emit, a, err);
-    return session_end(ses, r, err);
+    return session_once(dir, SESSION_WRITE, how->location, promote_request(how), role_emit, a, err);
 }
 
 /* Who serves it. A worker that just died has a successor in a moment. */
@@ -263,13 +250,7 @@ static void make_writable(const char *store, struct role_answer *a)
 /* It is final from now on, if it is the primary: else FENCED. */
 static int commit(const char *store, struct role_answer *a, struct err *err)
 {
-    struct session *ses = NULL;
-    int r = session_open(store, SESSION_WRITE, &ses, err);
-
-    if (r)
-        return r;
-    r = session_call(ses, role_request("commit"), role_emit, a, err);
-    return session_end(ses, r, err);
+    return session_once(store, SESSION_WRITE, LOCATION_AS_IS, role_request("commit"), role_emit, a, err);
 }
 
 /* ${how} NULL: it takes none. */

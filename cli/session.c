@@ -238,19 +238,25 @@ int session_end(struct session *ses, int rc, struct err *err)
     return rc ? rc : c;
 }
 
-int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg)
+int session_once(const char *dir, enum session_mode mode, uint32_t location, json_t *req, svc_emit_fn *emit, void *arg, struct err *err)
 {
-    const char *op = json_string_value(json_object_get(req, "op"));
     struct session *ses = NULL;
-    struct err err = { 0 };
-    int r = session_open(p->store, svc_op_writes(op) == 1 ? SESSION_WRITE : SESSION_READ, &ses, &err);
+    int r = session_open_at(dir, mode, location, &ses, err);
 
     if (r) {
         json_decref(req);
-        return out_error(&err, r);
+        return r;
     }
-    r = session_call(ses, req, emit, arg, &err);
-    r = session_end(ses, r, &err);
+    r = session_call(ses, req, emit, arg, err);
+    return session_end(ses, r, err);
+}
+
+int session_ask(const struct place *p, json_t *req, svc_emit_fn *emit, void *arg)
+{
+    const char *op = json_string_value(json_object_get(req, "op"));
+    struct err err = { 0 };
+    int r = session_once(p->store, svc_op_writes(op) == 1 ? SESSION_WRITE : SESSION_READ, LOCATION_AS_IS, req, emit, arg, &err);
+
     return r ? out_error(&err, r) : EXIT_OK;
 }
 
@@ -340,15 +346,9 @@ static int emit_time(void *arg, const char *type, const json_t *o, const void *b
 
 int session_when(const char *dir, const char *at, char out[40], struct err *err)
 {
-    struct session *ses = NULL;
-    json_t *req;
-    int r = session_open(dir, SESSION_READ, &ses, err);
+    json_t *req = session_request("resolve");
 
     out[0] = '\0';
-    if (r)
-        return r;
-    req = session_request("resolve");
     session_put_bytes(req, "at", at);
-    r = session_call(ses, req, emit_time, out, err);
-    return session_end(ses, r, err);
+    return session_once(dir, SESSION_READ, LOCATION_AS_IS, req, emit_time, out, err);
 }

@@ -42,6 +42,8 @@ void session_use_links(struct session *ses, struct link_table *t);
 int session_close(struct session *ses, struct err *err);
 /* session_end(ses, rc, err): closes it after ${rc}, whose reason is in ${err}; the failure that came first is the one returned. */
 int session_end(struct session *ses, int rc, struct err *err);
+/* session_once(dir, mode, location, req, emit, arg, err): opened (session_open_at), asked, closed. ${req} is released, in any case. */
+int session_once(const char *dir, enum session_mode mode, uint32_t location, json_t *req, svc_emit_fn *emit, void *arg, struct err *err);
 
 /*
  * session_ask(p, req, emit, arg):
