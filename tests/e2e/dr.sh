@@ -80,9 +80,15 @@ calls() { grep -v health svc/calls 2>/dev/null | tr '\n' ';'; }
 
 stop_all() { local s; for s in db web mail; do SPARE_SITE=x svc $s stop; done; rm -rf svc/*.{broken,hang,flap,fail,busy} svc/nofence svc/slow svc/hold svc/calls; }
 away() { for m in a.m b.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m" || return 1; done; }
+at_it() { # at_it PATTERN: the processes of this test whose command line has it
+	local p
+	for p in $(pgrep -f -- "$1"); do ! grep -qz "^SPARE_DR_STATE=$SPARE_DR_STATE$" "/proc/$p/environ" 2>/dev/null || echo "$p"; done
+	return 0
+}
+decides() { at_it "dr (commit|rollback) .*--by policy"; }	# what a plan's policy decided goes on after its line is there
 # fresh: site a is primary and serves, b has everything; runs of before are gone.
 fresh() {
-	stop_all; away || return 1
+	stop_all; until_true eval '[ -z "$(decides)" ]' && away || return 1
 	rm -rf a.st a.gone b.st state/*
 	"$SPARE" init a.st >/dev/null && "$SPARE" mount a.st a.m -o "log=$WORK/a.log" || return 1
 	mkdir -p a.m/.spare && cp plan.yaml a.m/.spare/plan.yaml && for s in db web mail; do echo seed >a.m/$s.data; done
@@ -301,7 +307,7 @@ by_command() { people 20s && fresh && lost && exits 0 "$SPARE" dr failover b.st 
 check "a command acknowledges; what comes later goes to who did" by_command
 first_mail_down() { people && fresh && lost && : >mail.down && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && until_true [ -e shouted ] && same 0 "$(mails)" && same 1 "$(grep -c '"event":"begun"' hooks)"; }
 check "the first person cannot be reached: the second is told at once" first_mail_down
-keeper() { local p; for p in /proc/[0-9]*; do tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "dr keep --run .* --site b" && grep -qz "^SPARE_DR_STATE=$SPARE_DR_STATE$" "$p/environ" 2>/dev/null && echo "${p#/proc/}"; done; return 0; }
+keeper() { at_it "dr keep --run .* --site b"; }
 nothing_twice() { # the process that tells people is killed again and again, and started again by the command
 	people && fresh && lost || return 1
 	local i p killed=0
