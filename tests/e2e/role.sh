@@ -82,7 +82,7 @@ FOLLOW=
 fenced() {
 	until_true refused m && role_is m fenced && exits 24 "$SPARE" status m && prints "state +Fenced" || return 1
 	echo no 2>&1 >&8 | grep -q "Read-only" || ! echo no >&8 || return 1
-	python3 -c 'import os; os.fsync(8)' && same answered "$(cat m/answered)" && ls m/d >/dev/null && same 1 "$(grep -c "fenced: another site is the primary since epoch 2" daemon.log)"
+	python3 -c 'import os; os.fsync(8)' && same answered "$(cat m/answered)" && ls m/d >/dev/null && until_true grep -q "fenced: another site is the primary since epoch 2" daemon.log && same 1 "$(grep -c "fenced: another site is the primary since epoch 2" daemon.log)"
 }
 check "the old primary is fenced: changes are refused, what was answered stays, looks go on" fenced
 exec 8>&-
