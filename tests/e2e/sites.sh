@@ -73,8 +73,9 @@ back() {
 	b=$(spare "$old" branch list --json st | tail -n 1 | sed 's/.*"name": *"\([^"]*\)".*/\1/') && on "$old" 0 branch show "$b" st --json && same "$name" "$(python3 -c 'import json, sys; [print(json.loads(l)["path"]) for l in open(sys.argv[1])]' "$WORK/out" | sort -u)" || return 1
 	numbers "$old" "$name" "st/branches/$b" && in_a_row numbers.$old 1 && [ "$(wc -l <numbers.$old)" -ge "$answered" ] && [ "$(wc -l <numbers.$old)" -gt "$held" ] && on "$old" 0 check --read-data st && prints 'No damage' && until_true word "$new" Protected 0
 }
+there() { until_true eval "numbers $S $1 && [ -s numbers.$S ]"; } # there FILE: the first of it have come
 killed() { # its line goes a moment before it
-	writes $P k$1 1 answered && link_down $P || return 1
+	writes $P k$1 1 answered && there k$1 && link_down $P || return 1
 	local n held
 	n=$(wc -l <answered); until_true eval "[ \$(wc -l <answered) -gt $((n + 20)) ]" && host_kill $P && stop_writer && n=$(wc -l <answered) || return 1
 	on $S 0 promote m && numbers $S k$1 && in_a_row numbers.$S 1 && held=$(wc -l <numbers.$S) && [ "$held" -gt 0 ] && [ "$held" -lt "$n" ] || return 1
@@ -86,7 +87,7 @@ rounds() { local f=$1 i; for i in $(seq "$ROUNDS"); do "$f" "$i" && turn && read
 ready() { spare $P standby list m | grep -q "^$S:$ST" || spare $P standby add m $S:$ST >/dev/null; until_true word $P Protected 0; }
 check "the primary's host is killed: what is at the other is a prefix of what was answered; it comes back with a branch" rounds killed
 cut() {
-	writes $P c$1 1 answered || return 1
+	writes $P c$1 1 answered && there c$1 || return 1
 	link_down $P
 	local held n
 	on $S 0 promote m && numbers $S c$1 && in_a_row numbers.$S 1 && held=$(wc -l <numbers.$S) || return 1
