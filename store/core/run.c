@@ -357,6 +357,14 @@ int store_flush(struct store *s, struct err *err)
     return rc < 0 ? store_fail(s, rc, e) : 0;
 }
 
+void store_settle(struct store *s)
+{
+    pthread_mutex_lock(&s->drain_lock);
+    if (s->kv->ops->settle != NULL && atomic_load(&s->failed) == 0)
+        s->kv->ops->settle(s->kv);
+    pthread_mutex_unlock(&s->drain_lock);
+}
+
 int store_put_rows(struct store *s, void (*fill)(void *arg, struct kv *kv, struct kv_batch *b), void *arg, struct err *err)
 {
     struct err own = { 0 };

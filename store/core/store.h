@@ -198,6 +198,9 @@ void store_reclaim_end(struct store *s);
 int store_put_rows(struct store *s, void (*fill)(void *arg, struct kv *kv, struct kv_batch *b), void *arg, struct err *err);
 /* store_trim(s, t, err): rows that no moment needs leave the index (index_trim), as if a record had done it; waits where changes would have to. */
 int store_trim(struct store *s, const struct index_trim *t, struct err *err);
+/* store_settle(s): nothing is changed for a while, it seems: the index is put in order behind, and takes less space. */
+void store_settle(struct store *s);
+
 /* store_roll(s, err): begin a new segment, so that what there is can be packed. */
 int store_roll(struct store *s, struct err *err);
 /* store_read_data(s, lsn, dstart, doff, len, out, nowait, err): data of a record, wherever they are now: as log_read_data. */

@@ -69,6 +69,8 @@ struct kv_ops {
     /* checkpoint: what a crash right now would leave, as an index of its own in ${path}, which must not exist (its parent must), durable on return: hard links to files that are never changed.
      * Any thread; reads, writes and flushes go on. NULL: it has no files. Errors: IO, NOSPC. */
     int (*checkpoint)(struct kv *kv, const char *path, struct err *err);
+    /* settle: nothing is written for a while, it seems: what was flushed is put in order behind, until the next flush_start. For whoever calls that. NULL: it is always in order. */
+    void (*settle)(struct kv *kv);
     /* memory: bytes in memtables and caches. */
     uint64_t (*memory)(struct kv *kv);
     /* close: no flush; what was not flushed is gone, as at a crash (a flush under way may or may not

@@ -33,7 +33,7 @@ enum {
     BLOCK_SIZE       = 16 << 10,
     META_BLOCK_SIZE  = 4 << 10,
     BLOOM_BITS       = 10,
-    L0_COMPACT       = 4,
+    L0_COMPACT       = 8,
     L0_NEVER         = 1 << 20,   /* slowdown and stop: back-pressure is the applier's, not RocksDB's */
     READ_AROUND      = 32 << 10,  /* a cold look into the past: costs a third more than a block, and its neighbours are asked for next */
     FLUSH_POLL_US    = 200,
@@ -57,7 +57,7 @@ struct kv_rocks {
     rocksdb_flushoptions_t *flush_begin;
     bool read_only;
     /* the applier's thread only */
-    bool flushing;
+    bool flushing, settling;
     uint64_t errors_before;       /* RocksDB's count of background errors when the flush began */
     int flush_failed;
 };
@@ -251,6 +251,28 @@ static uint64_t property(struct kv_rocks *k, const char *name)
     return v;
 }
 
+/* From how many tables of single flushes on these are merged into the level below. If it cannot be said, it stays as it was. */
+static void merge_from(struct kv_rocks *k, int tables)
+{
+    char text[16], *why = NULL;
+    const char *const name[] = { "level0_file_num_compaction_trigger" }, *const value[] = { text };
+
+    snprintf(text, sizeof text, "%d", tables);
+    rocksdb_set_options(k->db, 1, name, value, &why);
+    if (why)
+        rocksdb_free(why);
+}
+
+static void rocks_settle(struct kv *kv)
+{
+    struct kv_rocks *k = rocks(kv);
+
+    if (k->read_only || k->settling)
+        return;
+    k->settling = true;
+    merge_from(k, 1);
+}
+
 static int rocks_flush_start(struct kv *kv, struct err *err)
 {
     struct kv_rocks *k = rocks(kv);
@@ -260,6 +282,9 @@ static int rocks_flush_start(struct kv *kv, struct err *err)
         return err_set(err, ERR_ROFS, "index: opened read-only");
     if (k->flushing)
         return err_set(err, ERR_BUSY, "index: a flush is under way");
+    if (k->settling)
+        merge_from(k, L0_COMPACT);
+    k->settling = false;
     k->errors_before = property(k, "rocksdb.background-errors");
     rocksdb_flush(k->db, k->flush_begin, &text);
     if (text)
@@ -541,6 +566,7 @@ static const struct kv_ops rocks_ops = {
     .iter_err = rocks_iter_err,
     .iter_free = rocks_iter_free,
     .checkpoint = rocks_checkpoint,
+    .settle = rocks_settle,
     .memory = rocks_memory,
     .close = rocks_close,
 };
@@ -589,7 +615,9 @@ static rocksdb_options_t *options_new(rocksdb_cache_t *cache, bool create, int c
     /* No filters in the lowest level: rows asked for are mostly there, and of history, which is sought, none is ever asked. A look-up in
      * the past reads 2.0 blocks instead of 2.4; untar takes 3 % more of the worker's time, for names that are not there yet. */
     rocksdb_options_set_optimize_filters_for_hits(o, 1);
+    /* What was just flushed is merged soon: to compress it took a third of all that the worker computes while a tree is unpacked. */
     rocksdb_options_set_compression(o, compression);
+    rocksdb_options_set_compression_per_level(o, (int[]){ rocksdb_no_compression, compression }, 2);
     if (compression == rocksdb_zstd_compression)     /* 3 % less than at the default; above 5 little is gained */
         rocksdb_options_set_compression_options(o, ZSTD_WINDOW_DEFAULT, ZSTD_LEVEL, 0, 0);
     rocksdb_options_set_keep_log_file_num(o, 1);

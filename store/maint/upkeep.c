@@ -110,7 +110,11 @@ int upkeep_pack(struct store *s, const struct needed *needed, int (*stop)(void *
         if (rc == 0)                     /* hints count among what a restart would lose, of which there is only so much room */
             rc = store_flush(s, err);
     }
-    return rc == 0 ? store_flush(s, err) : rc;       /* hints: nothing else would make them durable in a store at rest */
+    if (rc == 0)
+        rc = store_flush(s, err);        /* hints: nothing else would make them durable in a store at rest */
+    if (rc == 0)
+        store_settle(s);
+    return rc;
 }
 
 static void told(struct upkeep *u, int rc, const struct err *err)

@@ -9,6 +9,8 @@
 
 #include <check.h>
 #include <ftw.h>
+#include <glob.h>
+#include <limits.h>
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <signal.h>
@@ -780,6 +782,50 @@ static int begin_flush(struct kv *kv)
     return write_rows(kv, 'd', CRASH_ROWS) || kv->ops->flush_start(kv, &err);
 }
 
+static int tables(const struct env *e)
+{
+    char pattern[PATH_MAX];
+    glob_t g;
+    int n;
+
+    snprintf(pattern, sizeof pattern, "%s/*.sst", e->dir);
+    n = glob(pattern, 0, NULL, &g) == 0 ? (int)g.gl_pathc : 0;
+    globfree(&g);
+    return n;
+}
+
+/* What was flushed a few times is merged once there is quiet, and waits again when there is none. */
+START_TEST(rocks_settles_when_it_is_told)
+{
+    enum { ROUNDS = 3, FLUSHES = 3 };
+    struct env e = env_new(ROCKS);
+    char key[16];
+
+    for (int r = 0; r < ROUNDS; r++) {
+        uint64_t until = now_ns() + DEADLINE_MS * 1000000ull;
+
+        for (int i = 0; i < FLUSHES; i++) {
+            snprintf(key, sizeof key, "%d.%d", r, i);
+            put(e.kv, key, "is there");
+            put(e.kv, "all", key);
+            flush(e.kv);
+            ck_assert_int_eq(tables(&e), (r > 0) + i + 1);
+        }
+        e.kv->ops->settle(e.kv);
+        e.kv->ops->settle(e.kv);
+        while (tables(&e) > 1)
+            ck_assert_uint_lt(now_ns(), until);
+    }
+    env_reopen(&e);
+    ck_assert_str_eq(get(e.kv, "all"), "2.2");
+    for (int i = 0; i < ROUNDS * FLUSHES; i++) {
+        snprintf(key, sizeof key, "%d.%d", i / FLUSHES, i % FLUSHES);
+        ck_assert_str_eq(get(e.kv, key), "is there");
+    }
+    env_free(&e);
+}
+END_TEST
+
 START_TEST(rocks_after_exit_what_was_flushed_and_no_more)
 {
     struct env e = { .impl = ROCKS, .dir = "/tmp/check_kv.XXXXXX" };
@@ -838,9 +884,9 @@ START_TEST(rocks_flush_does_not_block_the_writer)
     struct env e = env_new(ROCKS);
     struct kv *kv = e.kv;
     struct kv_batch *b = kv->ops->batch_new(kv);
-    uint64_t until = now_ns() + DEADLINE_MS * 1000000ull, worst = 0;
+    uint64_t until = now_ns() + DEADLINE_MS * 1000000ull;
     uint8_t v[100];
-    int started = 0, overlapped = 0;
+    int started = 0, begun = 0, overlapped = 0;
 
     /* 20 flushes, each begun as soon as its predecessor is done, writes going on */
     memset(v, 'v', sizeof v);
@@ -859,16 +905,13 @@ START_TEST(rocks_flush_does_not_block_the_writer)
         kv->ops->batch_clear(b);
         overlapped += done == 0;
         if (done == 1 && started < 20) {
-            uint64_t t = now_ns();
-
             ck_assert_int_eq(kv->ops->flush_start(kv, NULL), 0);
-            t = now_ns() - t;
-            worst = t > worst ? t : worst;
+            begun += kv->ops->flush_done(kv, NULL) == 0;
             started++;
         }
     }
     ck_assert_int_gt(overlapped, 0);
-    ck_assert_msg(worst < 50000000, "flush_start took %llu us", (unsigned long long)worst / 1000);
+    ck_assert_int_gt(begun, 0);                               /* it does not wait for what it begins */
     kv->ops->batch_free(b);
     env_free(&e);
 }
@@ -1004,6 +1047,7 @@ int main(void)
     tcase_add_test(tc, twin_clone_is_apart);
     tcase_add_test(tc, twin_fails_when_told);
     tcase_add_test(tc, rocks_after_exit_what_was_flushed_and_no_more);
+    tcase_add_test(tc, rocks_settles_when_it_is_told);
     tcase_add_test(tc, rocks_failed_flush_is_told_and_leaves_nothing);
     tcase_add_test(tc, rocks_flush_does_not_block_the_writer);
     tcase_add_test(tc, a_table_not_open_yet_does_not_look_like_a_row);
