@@ -214,13 +214,14 @@ int log_behind(struct log *log, uint64_t end, uint64_t *lsn, struct hash128 *has
 /*
  * log_heads_check(heads, len, from, dense, last, err): whether these ${len} bytes are heads of records one behind the other, the first of which is that of @${from}, each in the chain of the one before it, and (${dense}) at the
  * address where that one ends. *${last}: the last one; its pointers are into ${heads}. Errors: DAMAGE they are not; NOENT there is none; NOMEM.
- * log_heal_heads(log, from, heads, len, err): records of addresses from ${from} on whose frames or heads cannot be read, written where they lie, if they are what the first one behind them (or the end of the log) says is before
- * it: each hash then proves the one before. Their data stay what they are, good or bad: their sums say so. Durable on return. Errors: DAMAGE they are not those; NOENT; IO, NOMEM.
+ * log_heal_heads(log, sb, from, heads, len, err): records of addresses from ${from} on whose frames or heads cannot be read, written where they lie, if they are what the first one behind them (or the end of the log) says is before
+ * it: each hash then proves the one before. Their data stay what they are, good or bad: their sums say so. Of a segment whose file is gone it makes
+ * another one, whose data are all bad. Durable on return. Errors: DAMAGE they are not those, or not all of a segment that is gone; NOENT; IO, NOMEM.
  * log_heal_header(log, sb, first, err): the header of the segment that begins @${first}: 0 it is whole; 1 it was not, and was made anew of the segment's name and records. Errors: NOENT its first record cannot be read; IO, NOMEM.
  * log_check_header(log, first, err): 0 it is whole. Errors: DAMAGE, VERSION; NOENT, INVAL none begins there; IO.
  */
 int log_heads_check(const uint8_t *heads, size_t len, uint64_t from, bool dense, struct record *last, struct err *err);
-int log_heal_heads(struct log *log, uint64_t from, const uint8_t *heads, size_t len, struct err *err);
+int log_heal_heads(struct log *log, const struct super *sb, uint64_t from, const uint8_t *heads, size_t len, struct err *err);
 int log_heal_header(struct log *log, const struct super *sb, uint64_t first, struct err *err);
 int log_check_header(struct log *log, uint64_t first, struct err *err);
 

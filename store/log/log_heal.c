@@ -1,7 +1,7 @@
 /*
  * log_heal.c: bytes of the log that went bad, written once more where they lie: data, whose sums in the record's head say that they are what was there; heads, which the chain proves: these become what they were. A segment's
  * header is made anew of its name and its records, and says the same of addresses, epoch and chain. So nothing but damage is written over, also where a branch has a link to the file. A write that is cut off leaves what was
- * damaged damaged.
+ * damaged damaged. A segment that is gone: log_anew.c.
  */
 #include "store/log/log_internal.h"
 
@@ -78,21 +78,6 @@ static int first_good(struct log *log, struct segment *seg, struct record *rec, 
     return rc < 0 ? rc : 0;
 }
 
-struct before { uint64_t first, gen, prev_first, prev_gen; };
-
-static int segment_before(void *arg, const struct log_segment_info *s)
-{
-    struct before *b = arg;
-
-    if (s->first >= b->first)
-        return 1;
-    if (s->gen < b->gen) {
-        b->prev_first = s->first;
-        b->prev_gen = s->gen;
-    }
-    return 0;
-}
-
 /* What the first record says, or where there is none yet, will say; and who wrote it. */
 static int known_of(struct log *log, struct segment *seg, struct record *rec, struct frame *f, struct err *err)
 {
@@ -115,37 +100,17 @@ static int known_of(struct log *log, struct segment *seg, struct record *rec, st
     return rc;
 }
 
-/* What cannot be known any more (when it was made, what was before it and is gone) nobody asks for. */
 static int header_anew(struct log *log, const struct super *sb, struct segment *seg, struct segment_header *h, struct err *err)
 {
-    struct before b = { seg->first, seg->gen, 0, 0 };
-    uint64_t end = log_segment_end(log, seg);
+    uint64_t end = log_segment_end(log, seg), capacity;
     struct record rec = { 0 };
     struct frame f = { 0 };
     int rc = known_of(log, seg, &rec, &f, err);
 
-    if (rc < 0)
-        return rc;
-    (void)log_segments(log, segment_before, &b);
-    log_header_fill(log, h);
-    memcpy(h->site, sb->site, 16);
-    h->gen = seg->gen;
-    h->first = h->cut = seg->first;
-    h->capacity = seg->header_known && seg->capacity > 0 ? seg->capacity : end == UINT64_MAX || end - seg->first < log->opt.segment_bytes ? log->opt.segment_bytes : end - seg->first;
-    h->incarnation = f.incarnation;
-    h->epoch = rec.epoch;
-    memset(h->epoch_id, 0, 16);
-    for (uint32_t i = 0; i < sb->n_epochs; i++)
-        if (sb->epochs[i].number == rec.epoch) {
-            memcpy(h->epoch_id, sb->epochs[i].id, 16);
-            memcpy(h->lineage, sb->epochs[i].lineage, 16);
-        }
-    h->prev_gen = b.prev_gen;
-    h->prev_first = b.prev_first;
-    h->prev_lsn = rec.prev_lsn;
-    h->prev_hash = rec.prev_hash;
-    h->created_wall_ns = rec.wall_ns;
-    return 0;
+    capacity = seg->header_known && seg->capacity > 0 ? seg->capacity : end == UINT64_MAX || end - seg->first < log->opt.segment_bytes ? log->opt.segment_bytes : end - seg->first;
+    if (rc == 0)
+        log_header_say(log, sb, &rec, seg->first, seg->gen, capacity, f.incarnation, h);
+    return rc;
 }
 
 int log_heal_header(struct log *log, const struct super *sb, uint64_t first, struct err *err)
@@ -254,9 +219,11 @@ static int put_head(struct log *log, struct segment *seg, struct io_file *f, uin
     return io_pwritev(f, iov, 2, segment_offset(seg, rec->lsn), err);
 }
 
-/* Who wrote a segment: where its header cannot be read its other frames say it. */
-static int written_by(struct log *log, struct segment *seg, uint64_t *incarnation, struct err *err)
+/* Who wrote a segment: where its header cannot be read its other frames say it; where none of them can be either it is made anew of ${first}, its first record. */
+static int written_by(struct log *log, const struct super *sb, struct segment *seg, const struct record *first, uint64_t *incarnation, struct err *err)
 {
+    uint8_t buf[SEGMENT_HEADER_BYTES];
+    uint64_t end = log_segment_end(log, seg);
     struct segment_header h;
     struct err why = { 0 };
     struct record rec;
@@ -269,30 +236,55 @@ static int written_by(struct log *log, struct segment *seg, uint64_t *incarnatio
     }
     if (rc != ERR_DAMAGE && rc != ERR_IO)
         return err_set(err, rc, "%s", why.msg);
-    rc = first_good(log, seg, &rec, &f, err);
+    rc = first_good(log, seg, &rec, &f, &why);
     *incarnation = f.incarnation;
+    if (rc != ERR_NOENT || first->lsn != seg->first || end == UINT64_MAX)
+        return rc < 0 ? err_set(err, rc, "%s", why.msg) : 0;
+    log_header_say(log, sb, first, seg->first, seg->gen, end - seg->first > log->opt.segment_bytes ? end - seg->first : log->opt.segment_bytes, log_writer(log), &h);
+    segment_header_encode(&h, buf);
+    rc = write_there(log, seg, buf, sizeof buf, 0, err);
+    if (rc == 0)
+        rc = log_read_header(log, seg, &h, err);
+    *incarnation = h.incarnation;
     return rc;
 }
 
-static int put_heads(struct log *log, const uint8_t *p, size_t len, struct err *err)
+static void leave(struct log *log, struct segment **seg, struct io_file **f)
 {
+    if (*f != NULL)
+        io_close(*f);
+    log_release(log, *seg);
+    *f = NULL;
+    *seg = NULL;
+}
+
+/* One behind the other, each segment synced: those that are there in place, one that is gone whole. */
+static int put_heads(struct log *log, const struct super *sb, const uint8_t *p, size_t len, struct err *err)
+{
+    struct log_gone gone = { 0 };
     struct segment *seg = NULL;
     struct io_file *f = NULL;
     uint64_t incarnation = 0;
     struct record rec;
+    int64_t took;
     int rc = 0;
 
-    for (size_t off = 0; rc == 0 && off < len; off += rec.head_len) {
+    for (size_t off = 0; rc == 0 && off < len; off += (size_t)took) {
         rc = record_decode(p + off, len - off, &rec, err);
-        if (rc == 0 && seg != NULL && rec.lsn >= log_segment_end(log, seg)) {
+        took = rc == 0 ? rec.head_len : 0;
+        if (rc == 0 && seg != NULL && (rec.lsn >= log_segment_end(log, seg) || log_is_gone(&gone, &rec))) {
             rc = io_fdatasync(f, err);
-            io_close(f);
-            log_release(log, seg);
-            f = NULL;
-            seg = NULL;
+            leave(log, &seg, &f);
+        }
+        if (rc == 0 && seg == NULL)
+            rc = log_look_gone(log, rec.lsn, &gone, err);
+        if (rc == 0 && seg == NULL && log_is_gone(&gone, &rec)) {
+            took = log_segment_anew(log, sb, &gone, p + off, len - off, err);
+            rc = took < 0 ? (int)took : 0;
+            continue;
         }
         if (rc == 0 && seg == NULL && (rc = log_hold(log, rec.lsn, &seg, err)) == 0) {
-            rc = written_by(log, seg, &incarnation, err);
+            rc = written_by(log, sb, seg, &rec, &incarnation, err);
             if (rc == 0)
                 rc = open_there(log, seg, &f, err);
         }
@@ -301,14 +293,11 @@ static int put_heads(struct log *log, const uint8_t *p, size_t len, struct err *
     }
     if (rc == 0 && f != NULL)
         rc = io_fdatasync(f, err);
-    if (f != NULL)
-        io_close(f);
-    if (seg != NULL)
-        log_release(log, seg);
+    leave(log, &seg, &f);
     return rc;
 }
 
-int log_heal_heads(struct log *log, uint64_t from, const uint8_t *heads, size_t len, struct err *err)
+int log_heal_heads(struct log *log, const struct super *sb, uint64_t from, const uint8_t *heads, size_t len, struct err *err)
 {
     struct hash128 hash;
     struct record last;
@@ -321,5 +310,5 @@ int log_heal_heads(struct log *log, uint64_t from, const uint8_t *heads, size_t 
     rc = log_behind(log, end, &lsn, &hash, err);
     if (rc == 0 && (lsn != last.lsn || !hash128_eq(&hash, &last.hash)))
         rc = err_set(err, ERR_DAMAGE, "records of another site: @%" PRIu64 " is not what the record @%" PRIu64 " here follows", last.lsn, end);
-    return rc == 0 ? put_heads(log, heads, len, err) : rc;
+    return rc == 0 ? put_heads(log, sb, heads, len, err) : rc;
 }

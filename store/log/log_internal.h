@@ -25,6 +25,7 @@ enum {
     LOG_ZERO_PIECE  = 256 << 10,    /* so much at a time */
 };
 #define LOG_NEXT "log/next"         /* a segment in the making; has no meaning until renamed */
+#define LOG_HEALED "log/healed"     /* the same of one that was gone */
 
 struct segment {
     uint64_t first, gen;
@@ -207,5 +208,27 @@ static inline struct hash128 hash128_none(void)
     struct hash128 h = { { 0 } };
     return h;
 }
+
+/* --- log_anew.c: segments that are gone ------------------------------------ */
+
+/* log_writer(log): the incarnation of what is appended. */
+uint64_t log_writer(struct log *log);
+
+/* log_header_say(log, sb, rec, first, gen, capacity, incarnation, h): the header of a segment that begins with ${rec} (its lsn, epoch, wall_ns, prev_*). What cannot be known any more (when it was made, what was before it and is gone) nobody asks for. */
+void log_header_say(struct log *log, const struct super *sb, const struct record *rec, uint64_t first, uint64_t gen, uint64_t capacity, uint64_t incarnation, struct segment_header *h);
+
+/* log_no_bytes(log, addr): where the file that has ${addr} is gone, or ends before it, the address from which on another one has them; else ${addr} + 8. */
+uint64_t log_no_bytes(struct log *log, uint64_t addr);
+
+/*
+ * log_look_gone(log, addr, g, err): what is known of the segment that has ${addr} by its name, and whether there was another one between it and the next. log_is_gone(g, rec): whether that record lay in a file that is gone.
+ * Errors: DAMAGE it is the newest one that is gone; IO.
+ * log_segment_anew(log, sb, g, heads, len, err): that file once more, of these heads, from the first on: returns the bytes of them that are in it. Durable under its name on return. Takes drop_lock, make_lock.
+ * Errors: DAMAGE they are not all of it, or no generation is free for it; IO, NOSPC, NOMEM: nothing has its name.
+ */
+struct log_gone { uint64_t first, gen, next, next_gen; bool whole; uint64_t from, from_gen, room; };     /* whole: its own file; from: where another one began; room: what begins, or ends, behind is not in this one */
+int     log_look_gone(struct log *log, uint64_t addr, struct log_gone *g, struct err *err);
+bool    log_is_gone(const struct log_gone *g, const struct record *rec);
+int64_t log_segment_anew(struct log *log, const struct super *sb, const struct log_gone *g, const uint8_t *heads, size_t len, struct err *err);
 
 #endif

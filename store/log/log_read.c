@@ -258,7 +258,7 @@ uint64_t log_next_readable(struct log *log, uint64_t from, uint64_t until, int (
         free(buf);
         if (rc >= 0)
             return at;
-        next = rc == ERR_IO ? behind_sector(log, at) : at + 8;
+        next = rc == ERR_IO ? behind_sector(log, at) : at == from || at % DISK_PIECE == 0 ? log_no_bytes(log, at) : at + 8;
         if (stop != NULL && (rc == ERR_IO || at >= ask) && stop(arg) != 0)
             break;
         while (ask <= at)

@@ -412,17 +412,28 @@ static void look_at_data(struct recall *r, const struct gap *g)
     }
 }
 
+static int log_apply(struct recall *r, struct err *err)
+{
+    struct store_info *info = malloc(sizeof *info);
+    int rc = info != NULL ? 0 : nomem(err);
+
+    if (rc < 0)
+        return rc;
+    store_info(r->s, info);
+    rc = log_heal_heads(store_log(r->s), &info->super, r->gap[0].from, r->gap[0].p, r->gap[0].len, err);
+    free(info);
+    if (rc == 0)
+        look_at_data(r, &r->gap[0]);
+    return rc;
+}
+
 int recall_apply(struct recall *r, struct err *err)
 {
     struct history_file now;
     int rc = 0;
 
-    if (!r->archive) {
-        rc = log_heal_heads(store_log(r->s), r->gap[0].from, r->gap[0].p, r->gap[0].len, err);
-        if (rc == 0)
-            look_at_data(r, &r->gap[0]);
-        return rc;
-    }
+    if (!r->archive)
+        return log_apply(r, err);
     if (!store_maint_try(r->s))
         return err_set(err, ERR_BUSY, "heal: packs or archive are being worked on");
     if (!history_file_of(store_history(r->s), r->file.first, &now) || now.gen != r->file.gen || now.end != r->file.end)
