@@ -406,7 +406,7 @@ int store_try_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff
 
 int store_read_data(struct store *s, uint64_t lsn, uint32_t dstart, uint32_t doff, uint32_t len, uint8_t *out, bool nowait, struct err *err)
 {
-    const struct wound w = { lsn, dstart, doff, len, 0 };
+    const struct wound w = { lsn, dstart, doff, len, 0, false };
     int rc = store_try_data(s, lsn, dstart, doff, len, out, nowait, err);
     if (rc == ERR_DAMAGE)
         wounds_note(s, &w);

@@ -7,7 +7,7 @@
 
 static bool same(const struct wound *a, const struct wound *b)
 {
-    return a->lsn == b->lsn && a->doff == b->doff && a->len == b->len && a->until == b->until;
+    return a->lsn == b->lsn && a->doff == b->doff && a->len == b->len && a->until == b->until && a->hole == b->hole;
 }
 
 void wounds_note(struct store *s, const struct wound *w)
@@ -49,6 +49,22 @@ void wounds_done(struct store *s, const struct wound *w, bool healed)
             break;
         }
     pthread_mutex_unlock(&s->wounds_lock);
+}
+
+size_t wounds_holes(struct store *s, struct wound *out, size_t cap, uint64_t *behind)
+{
+    size_t n = 0;
+
+    *behind = UINT64_MAX;
+    pthread_mutex_lock(&s->wounds_lock);
+    for (size_t i = 0; i < s->n_wounds && n < cap; i++)
+        if (s->wounds[i].hole)
+            out[n++] = s->wounds[i];
+    for (size_t i = 0; n > 0 && i < s->n_wounds; i++)
+        if (s->wounds[i].hole && s->wounds[i].lsn > out[n - 1].lsn && s->wounds[i].lsn < *behind)
+            *behind = s->wounds[i].lsn;
+    pthread_mutex_unlock(&s->wounds_lock);
+    return n;
 }
 
 void wounds_count(struct store *s, struct wounds_count *n)

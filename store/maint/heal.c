@@ -35,7 +35,7 @@ static int plan_log(struct store *s, struct heal_plan *p, struct err *err)
     free(buf);
     if (from >= to)
         return err_set(err, ERR_NOENT, "heal: no such data");
-    p->part[p->n++] = (struct wound){ p->w.lsn, record_dstart(rec.head_len), from, to - from, 0 };
+    p->part[p->n++] = (struct wound){ p->w.lsn, record_dstart(rec.head_len), from, to - from, 0, false };
     p->bytes = to - from;
     return 0;
 }
@@ -68,7 +68,7 @@ static int plan_pack(struct store *s, struct heal_plan *p, struct err *err)
             break;
         skip = covered - v[i].chunk_off;
         p->at[p->n] = covered;
-        p->part[p->n++] = (struct wound){ v[i].lsn, 0, v[i].doff + skip, v[i].len - skip, 0 };
+        p->part[p->n++] = (struct wound){ v[i].lsn, 0, v[i].doff + skip, v[i].len - skip, 0, false };
         covered = v[i].chunk_off + v[i].len;
     }
     free(v);
@@ -86,7 +86,7 @@ static uint32_t good_bytes(struct store *s, const struct wound *w, uint8_t *buf)
     while (bad - good > 1) {
         int rc = store_try_data(s, w->lsn, w->dstart, w->doff, n, buf, false, NULL);
 
-        if (rc == ERR_DAMAGE || rc == ERR_IO)    /* (a sector the disk does not give is written anew) */
+        if (rc == ERR_DAMAGE || rc == ERR_IO || (rc < 0 && w->hole))    /* (a sector the disk does not give is written anew) */
             bad = n;
         else
             good = n;

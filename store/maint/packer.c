@@ -57,13 +57,16 @@ static int choose(struct store *s, uint64_t upto, struct window *w, bool *archiv
         return err_set(err, ERR_ROFS, "packing: the store is opened for reading only");
     if (io_space(store_io(s), &sp, NULL) == 0)
         c.room = sp.avail / 2;           /* it is on the disk twice until the log lets go of it */
+    if (c.from < log_first(store_log(s)))        /* what is packed of addresses whose data are not there would take the place of what comes behind them, too */
+        return err_set(err, ERR_DAMAGE, "packs: expected data of addresses up to @%" PRIu64 ", where the log begins, found packs up to @%" PRIu64 ": a file is gone; spare scrub heals it with what another site has",
+                       log_first(store_log(s)), c.from);
     w->first = c.from;
     *archived = arc > c.from;
     if (*archived) {
         w->end = arc;
         return 1;
     }
-    if (c.from < log_first(store_log(s)) || (packed > 0 && arc < packed))
+    if (packed > 0 && arc < packed)
         return err_set(err, ERR_DAMAGE, "archive: expected records up to @%" PRIu64 ", which is where packs end, found them up to @%" PRIu64, c.from, arc);
     (void)log_segments(store_log(s), take_segment, &c);
     w->end = c.end;

@@ -407,7 +407,7 @@ static void look_at_data(struct recall *r, const struct gap *g)
         free(buf);
         for (uint32_t at = 0, n; rc == ERR_DAMAGE && at < rec.data_len; at += n) {
             n = rec.data_len - at < PACK_CHUNK_MAX ? rec.data_len - at : PACK_CHUNK_MAX;
-            wounds_note(r->s, &(struct wound){ rec.lsn, record_dstart(rec.head_len), at, n, 0 });
+            wounds_note(r->s, &(struct wound){ rec.lsn, record_dstart(rec.head_len), at, n, 0, false });
         }
     }
 }

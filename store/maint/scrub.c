@@ -6,6 +6,7 @@
 #include "store/maint/recall.h"
 #include "store/maint/scrub_files.h"
 #include "store/pack/packs.h"
+#include "store/pack/packs_supplement.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -75,7 +76,7 @@ static int step(struct scrubbing *c, uint64_t at, struct err *err)
 static void found(struct scrubbing *c, const struct wound *w, uint64_t ino, const struct err *why)
 {
     c->res->damaged++;
-    if (w->len > 0 || w->until > 0)
+    if (w->len > 0 || w->until > 0)      /* (a file that is gone: its data are) */
         wounds_note(c->s, w);
     if (c->opt->found != NULL)
         c->opt->found(c->opt->arg, w, ino, why->msg[0] != '\0' ? why->msg : err_text(why->code));
@@ -148,7 +149,7 @@ static int scrub_pack(struct scrubbing *c, uint64_t to, struct err *err)
         for (size_t i = 0; rc == 0 && i < c->n; i++) {
             const struct pack_addr *a = &c->batch[i];
 
-            rc = read_piece(c, &(struct wound){ a->lsn, 0, a->doff, a->len, 0 }, a->ino, err);
+            rc = read_piece(c, &(struct wound){ a->lsn, 0, a->doff, a->len, 0, false }, a->ino, err);
             if (rc == 0)
                 rc = step(c, a->lsn, err);
         }
@@ -192,7 +193,7 @@ static int scrub_record(struct scrubbing *c, const struct record *rec, struct er
 
     for (uint32_t off = 0, n; rc == 0 && off < rec->data_len; off += n) {
         n = rec->data_len - off < PACK_CHUNK_MAX ? rec->data_len - off : PACK_CHUNK_MAX;
-        rc = read_piece(c, &(struct wound){ rec->lsn, record_dstart(rec->head_len), off, n, 0 }, rec->ino, err);
+        rc = read_piece(c, &(struct wound){ rec->lsn, record_dstart(rec->head_len), off, n, 0, false }, rec->ino, err);
     }
     return rc == 0 ? step(c, rec->lsn + frame_span(rec->head_len + rec->data_len), err) : rc;
 }
@@ -274,7 +275,10 @@ int scrub(struct store *s, const struct scrub_options *opt, struct scrub_result 
 
 bool scrub_place(struct store *s, const struct wound *w, uint8_t *buf)
 {
-    int rc = w->until > 0 ? 0 : store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL);
+    struct packs_state state;
+    int rc = w->until > 0 || w->len == 0 ? 0 : store_try_data(s, w->lsn, w->dstart, w->doff, w->len, buf, false, NULL);
 
+    if (w->hole)
+        return w->len > 0 ? rc == 0 : packs_sound(store_packs(s), w->lsn, &state, NULL) == 1;
     return w->until > 0 ? recall_whole(s, w) : rc != ERR_DAMAGE && rc != ERR_IO;
 }

@@ -3,6 +3,7 @@
 
 #include "store/log/log.h"
 #include "store/maint/heal.h"
+#include "store/maint/holes.h"
 #include "store/maint/recall.h"
 #include "store/maint/reclaim.h"
 #include "store/pack/archive.h"
@@ -21,6 +22,7 @@ struct files {
     bool writable;
     uint64_t *at, *end;              /* of those of a kind, listed first: making one anew changes the list */
     size_t n, cap;
+    bool whole;                      /* rows do not name all that is needed: no gap is closed on their word */
     uint64_t mended, here;           /* here: places damaged in the file that is looked at */
     struct err what;                 /* the first of them */
     struct err *err;
@@ -228,12 +230,13 @@ static int packs(struct files *c)
     size_t n = c->n;
 
     for (c->n = 0; rc == 0 && c->n < n; c->n++) {
+        struct packs_state state;        /* (of one whose tables are lost holes() has said so) */
         struct err why = { 0 };
         int64_t bad;
 
         c->here = 0;
         bad = packs_check_shape(store_packs(c->s), c->end[c->n], bad_pack, c, &why);
-        if (bad > 0 && !of_frames(c, c->end[c->n], bad)) {
+        if (bad > 0 && packs_sound(store_packs(c->s), c->at[c->n], &state, &why) == 1 && !of_frames(c, c->end[c->n], bad)) {
             c->mended += pack_anew(c, c->at[c->n]);
             c->found(c->arg, &(struct wound){ .lsn = c->at[c->n] }, &c->what);
         }
@@ -242,9 +245,79 @@ static int packs(struct files *c)
     return rc;
 }
 
+/* ---- what no pack has ---- */
+
+static int note_range(void *arg, const struct packs_state *r)
+{
+    return note(arg, r->first, r->gone);
+}
+
+struct hole_count { struct files *c; uint64_t *n; };
+
+static int hole_stop(void *arg)
+{
+    return stopped(((struct hole_count *)arg)->c);
+}
+
+static void one_hole(void *arg, const struct wound *w, uint64_t ino)
+{
+    struct hole_count *h = arg;
+    struct files *c = h->c;
+    struct err why = { 0 };
+
+    (void)ino;
+    for (size_t i = 0; i < c->n; i++)
+        h->n[i] += w->lsn >= c->at[i] && (i + 1 == c->n || w->lsn < c->at[i + 1]);
+    (void)err_set(&why, ERR_DAMAGE, "packs: expected data that moments need, found them in none");
+    c->found(c->arg, w, &why);
+}
+
+static void say_range(struct files *c, size_t i)
+{
+    struct wound w = { .lsn = c->at[i], .hole = true };
+    struct err why = { 0 };
+
+    (void)err_set(&why, ERR_DAMAGE, c->end[i] ? "packs: expected a file that has the data from @%llu on, found none: it is gone" :
+                  "packs: expected tables of the file that has the data from @%llu on, found neither copy whole", (unsigned long long)c->at[i]);
+    c->found(c->arg, &w, &why);
+}
+
+/* Of which no moment needs anything: nobody is asked. */
+static void close_ranges(struct files *c, const uint64_t *n)
+{
+    for (size_t i = 0; i < c->n && c->writable && !c->whole; i++) {
+        int rc = n[i] == 0 ? ERR_BUSY : 0;
+
+        while (rc == ERR_BUSY && !store_maint_try(c->s) && wait_for_turn(c) == 0)
+            ;
+        if (rc == ERR_BUSY && c->err->code == 0) {
+            (void)holes_close(c->s, c->at[i], NULL);
+            store_maint_end(c->s);
+        }
+    }
+}
+
+static int holes(struct files *c)
+{
+    struct hole_count h = { .c = c };
+    int rc = holes_gone(c->s, note_range, c, c->err);
+
+    h.n = calloc(c->n + 1, sizeof *h.n);
+    if (rc == 0 && h.n == NULL)
+        rc = err_set(c->err, ERR_NOMEM, "scrub: out of memory");
+    for (size_t i = 0; rc == 0 && i < c->n; i++)
+        say_range(c, i);
+    if (rc == 0)
+        rc = holes_look(c->s, hole_stop, one_hole, &h, c->err);
+    if (rc == 0)
+        close_ranges(c, h.n);
+    free(h.n);
+    return rc;
+}
+
 int scrub_files(struct store *s, const struct scrub_options *opt, void (*found)(void *arg, const struct wound *w, const struct err *why), void *arg, uint64_t *mended, struct err *err)
 {
-    static int (*const kinds[])(struct files *c) = { copies, headers, archives, bases, packs };
+    static int (*const kinds[])(struct files *c) = { copies, headers, archives, bases, holes, packs };
     struct files c = { .s = s, .opt = opt, .found = found, .arg = arg, .err = err };
     struct store_info *info = malloc(sizeof *info);
     int rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "scrub: out of memory");
@@ -252,6 +325,7 @@ int scrub_files(struct store *s, const struct scrub_options *opt, void (*found)(
     if (rc == 0) {
         store_info(s, info);
         c.writable = info->writable;
+        c.whole = info->ever_hidden > 0;
     }
     for (size_t i = 0; rc == 0 && i < sizeof kinds / sizeof *kinds; i++) {
         c.n = 0;

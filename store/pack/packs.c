@@ -255,6 +255,11 @@ int packs_find(struct packs *ps, uint64_t addr, bool nowait, struct pack **out, 
     return search(ps, addr, nowait, false, out, until, err);
 }
 
+int packs_find_named(struct packs *ps, uint64_t addr, struct pack **out, uint64_t *until, struct err *err)
+{
+    return search(ps, addr, false, true, out, until, err);
+}
+
 /* ---- all of them ---- */
 
 uint64_t packs_end(struct packs *ps)
@@ -271,6 +276,24 @@ uint64_t packs_end(struct packs *ps)
         at = until;
     }
     return at;
+}
+
+int packs_gap(struct packs *ps, uint64_t from, uint64_t until, uint64_t *first, uint64_t *end, struct err *err)
+{
+    struct pack *p;
+    uint64_t to;
+    int rc = 0;
+
+    for (uint64_t at = from; rc == 0 && at < until; at = to) {
+        rc = search(ps, at, false, true, &p, &to, err);
+        if (rc == 0 && p == NULL) {
+            *first = at;
+            *end = to < until ? to : until;
+            return 1;
+        }
+        packs_release(ps, p);
+    }
+    return rc;
 }
 
 void packs_epochs(struct packs *ps, const struct epoch_row *epochs, uint32_t n)

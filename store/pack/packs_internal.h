@@ -81,6 +81,8 @@ void packs_release(struct packs *ps, struct pack *p);
  * holds for all addresses from ${addr} to below it. Errors: DAMAGE the pack that would count cannot be read; WAIT, IO, NOMEM, VERSION.
  */
 int packs_find(struct packs *ps, uint64_t addr, bool nowait, struct pack **out, uint64_t *until, struct err *err);
+/* packs_find_named(ps, addr, out, until, err): the same by names alone: its head may be bad, then the pack is in state PACK_BAD. */
+int packs_find_named(struct packs *ps, uint64_t addr, struct pack **out, uint64_t *until, struct err *err);
 /* packs_held(ps, gen): that pack, held, or NULL. */
 struct pack *packs_held(struct packs *ps, uint64_t gen);
 /* packs_cut(ps, h, cut): where the addresses of a pack with this head end for this store; false: its epoch is none of the store's. */

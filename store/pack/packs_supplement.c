@@ -46,6 +46,90 @@ int packs_lacking(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, i
     return rc;
 }
 
+/* ---- what is lost ---- */
+
+/* A place of a table, or of a file, that the disk gives and that is not right; what it does not give may be there at the next try. */
+static bool is_lost(int rc)
+{
+    return rc == ERR_DAMAGE || rc == ERR_NOENT;
+}
+
+static bool leads_nowhere(struct packs *ps, struct pack *p, const struct pack_addr *a, int *rc)
+{
+    struct chunk_place pl;
+    bool lost;
+
+    *rc = packs_place(ps, p, a->chunk, false, &pl, NULL);
+    if (*rc != 0) {
+        lost = is_lost(*rc);
+        *rc = lost ? 0 : *rc;
+        return lost;
+    }
+    lost = a->chunk_off > pl.chunk->len || a->len > pl.chunk->len - a->chunk_off;
+    packs_place_end(ps, &pl);
+    return lost;
+}
+
+int packs_holes(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int (*fn)(void *arg, uint32_t doff, uint32_t len), void *arg, struct err *err)
+{
+    uint64_t until, pos = doff, end = pos + len;
+    struct cached *dir = NULL, *table = NULL;
+    struct pack *p = NULL;
+    uint32_t i;
+    int rc = packs_find(ps, lsn, false, &p, &until, NULL);
+
+    if (rc == 0 && p != NULL)
+        rc = packs_dir(ps, p, false, &dir, NULL);
+    if (rc == 0 && dir != NULL && (i = packs_seek(dir, PACK_ADDRESSES, lsn)) != UINT32_MAX)
+        rc = packs_block(ps, p, dir->u.dir, i, false, &table, NULL);
+    rc = is_lost(rc) ? 0 : rc;
+    for (i = table != NULL ? packs_seek_addr(table, lsn) : 0; rc == 0 && table != NULL && pos < end && i < table->n && table->u.addr[i].lsn == lsn; i++) {
+        const struct pack_addr *a = &table->u.addr[i];
+        uint64_t stop = (uint64_t)a->doff + a->len;
+
+        if (stop <= pos || a->doff >= end || leads_nowhere(ps, p, a, &rc))
+            continue;
+        if (rc == 0 && a->doff > pos)
+            rc = fn(arg, (uint32_t)pos, (uint32_t)(a->doff - pos));
+        pos = stop;
+    }
+    if (rc == 0 && pos < end)
+        rc = fn(arg, (uint32_t)pos, (uint32_t)(end - pos));
+    packs_put(ps, table);
+    packs_put(ps, dir);
+    packs_release(ps, p);
+    return rc < 0 && err != NULL && err->code == 0 ? err_set(err, rc, "packs: the data of @%" PRIu64 " cannot be looked up: %s", lsn, err_text(rc)) : rc;
+}
+
+int packs_sound(struct packs *ps, uint64_t addr, struct packs_state *out, struct err *err)
+{
+    struct cached *dir = NULL, *t = NULL;
+    struct pack *p = NULL;
+    int rc = packs_find_named(ps, addr, &p, &out->end, err);
+
+    out->first = addr;
+    out->gone = p == NULL;
+    out->some = false;
+    if (rc < 0 || p == NULL)
+        return rc;
+    out->first = p->first;
+    out->end = p->end;
+    rc = packs_load_head(ps, p, false, NULL);
+    if (rc == 0)
+        rc = packs_dir(ps, p, false, &dir, NULL);
+    out->some = rc == 0;
+    for (uint32_t i = 0; rc == 0 && i < dir->n; i++) {
+        if (dir->u.dir[i].kind < PACK_FRAMES || dir->u.dir[i].kind > PACK_ADDRESSES)
+            continue;
+        rc = packs_block(ps, p, dir->u.dir, i, false, &t, NULL);
+        if (rc == 0)
+            packs_put(ps, t);
+    }
+    packs_put(ps, dir);
+    packs_release(ps, p);
+    return rc == 0 ? 1 : is_lost(rc) ? 0 : err_set(err, rc, "packs: the tables of the pack that has @%" PRIu64 " cannot be looked at: %s", addr, err_text(rc));
+}
+
 /* ---- the pack as it is ---- */
 
 struct supplement {
@@ -56,6 +140,7 @@ struct supplement {
     size_t n_healed;
     struct pack_chunk *chunk;            /* of one frame */
     uint8_t *bytes;                      /* PACK_STORED_MAX */
+    bool salvage;                        /* what cannot be read is left out */
     struct err *err;
 };
 
@@ -77,7 +162,11 @@ static int gather(struct supplement *u, enum pack_block_kind kind, int (*each)(s
     for (uint32_t i = 0; rc == 0 && i < dir->n; i++) {
         if (dir->u.dir[i].kind != (uint32_t)kind)
             continue;
-        rc = packs_block(u->ps, u->p, dir->u.dir, i, false, &t, u->err);
+        rc = packs_block(u->ps, u->p, dir->u.dir, i, false, &t, u->salvage ? NULL : u->err);
+        if (u->salvage && is_lost(rc)) {
+            rc = 0;
+            continue;
+        }
         if (rc == 0) {
             rc = each(u, arg, t);
             packs_put(u->ps, t);
@@ -113,7 +202,8 @@ static int copy_entries(struct supplement *u, void *arg, const struct cached *t)
 
     (void)arg;
     for (uint32_t i = 0; rc == 0 && i < t->n; i++)
-        rc = pack_put_addr(u->w, &t->u.addr[i], u->err);
+        if (!u->salvage || !leads_nowhere(u->ps, u->p, &t->u.addr[i], &rc))
+            rc = rc < 0 ? rc : pack_put_addr(u->w, &t->u.addr[i], u->err);
     return rc;
 }
 
@@ -181,10 +271,10 @@ static int copy_frame(struct supplement *u, const struct pack_chunk *v, uint32_t
 {
     struct chunk_place pl;
     uint32_t left = 0;
-    int rc = packs_place(u->ps, u->p, v[0].number, false, &pl, u->err);
+    int rc = packs_place(u->ps, u->p, v[0].number, false, &pl, u->salvage ? NULL : u->err);
 
     if (rc)
-        return rc;
+        return u->salvage && is_lost(rc) ? 0 : rc;
     rc = renew_frame(u, &pl, v, n);
     if (rc == 0)
         rc = take_out(u, v, n, &left);
@@ -365,10 +455,10 @@ static void retire(struct packs *ps, struct pack *p)
     (void)io_unlink(ps->io, name, NULL);     /* else packs_tidy finds it */
 }
 
-int64_t packs_supplement(struct packs *ps, uint64_t addr, const struct pack_head *h, const struct packs_piece *piece, size_t n, const struct packs_healed *healed,
-                     size_t n_healed, struct pack_head *made, struct err *err)
+static int64_t supplement(struct packs *ps, uint64_t addr, const struct pack_head *h, const struct packs_piece *piece, size_t n, const struct packs_healed *healed,
+                          size_t n_healed, bool salvage, struct pack_head *made, struct err *err)
 {
-    struct supplement u = { .ps = ps, .healed = healed, .n_healed = n_healed, .err = err };
+    struct supplement u = { .ps = ps, .healed = healed, .n_healed = n_healed, .salvage = salvage, .err = err };
     struct pack_head head = *h, own;
     uint8_t epoch[16];
     uint64_t until;
@@ -407,4 +497,26 @@ int64_t packs_supplement(struct packs *ps, uint64_t addr, const struct pack_head
     free(u.chunk);
     free(u.bytes);
     return rc < 0 ? rc : (int64_t)took;
+}
+
+int64_t packs_supplement(struct packs *ps, uint64_t addr, const struct pack_head *h, const struct packs_piece *piece, size_t n, const struct packs_healed *healed,
+                     size_t n_healed, struct pack_head *made, struct err *err)
+{
+    return supplement(ps, addr, h, piece, n, healed, n_healed, false, made, err);
+}
+
+int64_t packs_salvage(struct packs *ps, uint64_t addr, const struct pack_head *h, const struct packs_piece *piece, size_t n, struct err *err)
+{
+    return supplement(ps, addr, h, piece, n, NULL, 0, true, NULL, err);
+}
+
+int packs_blank(struct packs *ps, const struct pack_head *h, const uint8_t epoch_id[16], struct err *err)
+{
+    struct pack_writer *w = NULL;
+    struct pack_head own;
+    int rc = pack_new(ps->io, h, &w, err);
+
+    if (rc == 0)
+        rc = pack_finish(w, epoch_id, &own, err);
+    return rc == 0 ? packs_added(ps, &own, err) : rc;
 }

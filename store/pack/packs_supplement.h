@@ -21,6 +21,15 @@ struct packs_healed { uint64_t number; uint32_t len; const uint8_t *bytes; };
 int packs_lacking(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int (*fn)(void *arg, uint32_t doff, uint32_t len), void *arg, struct err *err);
 
 /*
+ * packs_holes(ps, lsn, doff, len, fn, arg, err): the same, where more is wrong: also what a pack would name whose tables cannot be read, and what is named but in a chunk that is not there, or is shorter.
+ * packs_sound(ps, addr, out, err): whether a pack has ${addr} whose head and tables can be read: 1; 0 none has (gone), or not all of them can (some: of head and directory one copy can). first, end: those of the pack, or of the gap
+ * from ${addr} to the next one. Errors: IO, NOMEM.
+ */
+int packs_holes(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int (*fn)(void *arg, uint32_t doff, uint32_t len), void *arg, struct err *err);
+struct packs_state { uint64_t first, end; bool gone, some; };
+int packs_sound(struct packs *ps, uint64_t addr, struct packs_state *out, struct err *err);
+
+/*
  * packs_chunk_parts(ps, lsn, doff, number, len, out, n, err): the chunk that has byte ${doff} of the data of the record at ${lsn}: its number and length, and all that the tables of the pack that names it, and of the one it lies in, say lies in it.
  * *${out} is malloced. Nothing of the chunk is read. Errors: NOENT no pack has the byte; DAMAGE, IO, NOMEM.
  */
@@ -36,5 +45,11 @@ int packs_chunk_parts(struct packs *ps, uint64_t lsn, uint32_t doff, uint64_t *n
  */
 int64_t packs_supplement(struct packs *ps, uint64_t addr, const struct pack_head *h, const struct packs_piece *piece, size_t n, const struct packs_healed *healed,
                      size_t n_healed, struct pack_head *made, struct err *err);
+/*
+ * packs_salvage(ps, addr, h, piece, n, err): the same for pieces that packs_holes says are lacking: blocks of tables that cannot be read are left out, and entries that name what is not there. The head of the pack is good, and its directory.
+ * packs_blank(ps, h, epoch_id, err): a pack without data of addresses [h->first, h->end), of which none has any, or one of which nothing can be read; that one's file stays until packs_tidy.
+ */
+int64_t packs_salvage(struct packs *ps, uint64_t addr, const struct pack_head *h, const struct packs_piece *piece, size_t n, struct err *err);
+int     packs_blank(struct packs *ps, const struct pack_head *h, const uint8_t epoch_id[16], struct err *err);
 
 #endif

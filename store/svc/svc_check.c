@@ -376,7 +376,7 @@ static int check_pack(void *arg, const struct packs_info *i)
 static int check_past_files(struct svc_check *c, struct err *err)
 {
     struct past_files p = { .c = c, .s = c->q->s };
-    uint64_t held = log_first(store_log(p.s)), packed = packs_end(store_packs(p.s)), first = history_first(store_history(p.s));
+    uint64_t held = log_first(store_log(p.s)), first = history_first(store_history(p.s));
     struct keep keep = { 0 };
     int r = retain_keep(p.s, &keep, err);
 
@@ -387,9 +387,9 @@ static int check_past_files(struct svc_check *c, struct err *err)
     if (r == 0 && held > LOG_FIRST_ADDR && p.end < held)
         r = svc_finding(c, "archive", "archive: expected records up to @%llu, where the log begins, found them up to @%llu", (unsigned long long)held,
                         (unsigned long long)p.end);
-    if (r == 0 && held > LOG_FIRST_ADDR && packed < held)
-        r = svc_finding(c, "pack", "packs: expected data of addresses up to @%llu, where the log begins, found packs up to @%llu",
-                        (unsigned long long)held, (unsigned long long)packed);
+    for (uint64_t at = LOG_FIRST_ADDR, from; r == 0 && (r = packs_gap(store_packs(p.s), at, held, &from, &at, err)) == 1;)
+        r = svc_finding(c, "pack", "packs: expected the data of addresses @%llu to @%llu, found no pack that has them: a file is gone; spare scrub heals it with what another site has",
+                        (unsigned long long)from, (unsigned long long)at);
     if (r == 0 && p.n > 0)
         r = svc_looked(c, "archive files", p.n);
     if (r == 0 && p.n > 0)

@@ -39,7 +39,7 @@ static void found(void *arg, const struct wound *w, uint64_t ino, const char *me
     char file[PATH_MAX + 32], text[PATH_MAX + 1200];
     json_t *o = json_object();
 
-    if (w->len == 0 && w->until == 0)
+    if (w->len == 0 && w->until == 0 && !w->hole)
         c->records++;
     else if (c->n % WOUNDS_MAX == 0) {
         struct wound *p = realloc(c->bad, (c->n + WOUNDS_MAX) * sizeof *p);
@@ -47,7 +47,7 @@ static void found(void *arg, const struct wound *w, uint64_t ino, const char *me
         c->nomem |= p == NULL;
         c->bad = p != NULL ? p : c->bad;
     }
-    if ((w->len > 0 || w->until > 0) && !c->nomem)
+    if ((w->len > 0 || w->until > 0 || w->hole) && !c->nomem)
         c->bad[c->n++] = *w;
     if (strcmp(c->said, message) == 0) { /* many data lie in one chunk of a pack; it is said once, with the first */
         json_decref(o);

@@ -152,6 +152,7 @@ static int list_once(struct listing *l)
 {
     uint64_t arc = history_end(store_history(l->s)), pack = packs_end(store_packs(l->s));
     struct store_info *info = malloc(sizeof *info);
+    uint64_t first, end;
     int rc;
 
     if (info == NULL)
@@ -160,6 +161,13 @@ static int list_once(struct listing *l)
     l->end = arc < pack ? arc : pack;
     l->len = 0;
     l->list->n = l->list->n_epochs = 0;
+    rc = packs_gap(store_packs(l->s), LOG_FIRST_ADDR, l->end, &first, &end, l->err);
+    if (rc == 1)
+        rc = err_set(l->err, ERR_DAMAGE, "packs: expected the data of addresses @%llu to @%llu, found no pack that has them; spare scrub heals it with what another site has", (unsigned long long)first, (unsigned long long)end);
+    if (rc < 0) {
+        free(info);
+        return rc;
+    }
     rc = l->end == 0 ? err_set(l->err, ERR_NOENT, "nothing has left the log") : base_list(store_io(l->s), add_base, l, l->err);
     rc = rc == 1 ? 0 : rc;
     if (rc == 0)

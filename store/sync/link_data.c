@@ -4,6 +4,7 @@
 #include "store/core/lacking.h"
 #include "store/log/frame.h"
 #include "store/maint/heal.h"
+#include "store/maint/holes.h"
 #include "store/maint/recall.h"
 #include "store/maint/supply.h"
 #include "store/pack/history.h"
@@ -24,6 +25,7 @@ void link_data_release(struct link_data *d)
     free(d->parts);
     free(d->buf);
     free(d->came);
+    free(d->holes);
     heal_plan_free(d->plan);
     recall_free(d->recall);
 }
@@ -73,6 +75,31 @@ static int begin_records(struct loop *l, struct link_data *d, struct err *err)
     return rc < 0 ? 0 : want_records(l, d);
 }
 
+/* What no pack has, so much at once as fits. Not while somebody packs: it could not be put anywhere. */
+static int want_holes(struct loop *l, struct link_data *d, struct proto_fetch *f, struct err *err)
+{
+    uint64_t bytes = 0;
+
+    if (!store_maint_try(l->s))
+        return 0;
+    store_maint_end(l->s);
+    if (d->holes == NULL && (d->holes = malloc(FETCH_PARTS * sizeof *d->holes)) == NULL)
+        return nomem(err);
+    d->n_holes = wounds_holes(l->s, d->holes, FETCH_PARTS, &d->behind);
+    for (size_t i = 0; i < d->n_holes; i++) {
+        const struct wound *w = &d->holes[i];
+        const struct proto_data_part p = { .lsn = w->lsn, .dstart = w->dstart, .doff = w->doff, .len = w->len };
+
+        if ((bytes += w->len) > PROTO_DATA_MAX) {
+            d->behind = i > 0 && w->lsn > d->holes[i - 1].lsn && w->lsn < d->behind ? w->lsn : d->behind;
+            d->n_holes = i;
+            break;
+        }
+        proto_part_put(d->parts + PROTO_PART_BYTES * (size_t)f->n++, &p);
+    }
+    return f->n > 0;
+}
+
 /* The first wound of which all that is needed is known. */
 static int want_wound(struct loop *l, struct link_data *d, struct proto_fetch *f, struct err *err)
 {
@@ -81,6 +108,8 @@ static int want_wound(struct loop *l, struct link_data *d, struct proto_fetch *f
         struct wound head;
         int rc;
 
+        if (d->wound.hole)
+            return want_holes(l, d, f, err);
         if (d->wound.until > 0) {
             if ((rc = begin_records(l, d, err)) != 0 || d->recall != NULL)
                 return rc;
@@ -176,6 +205,51 @@ static int take_lacking(struct loop *l, const struct proto_data *data, struct er
     return rc;
 }
 
+/* Rising, each byte once, as they were asked for. */
+static int by_address(const void *x, const void *y)
+{
+    const struct packs_piece *a = x, *b = y;
+
+    if (a->lsn != b->lsn)
+        return a->lsn < b->lsn ? -1 : 1;
+    return (a->doff > b->doff) - (a->doff < b->doff);
+}
+
+/* A wound is over with what came for it, whatever that is: what stays lacking the next look finds. */
+static int take_holes(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err)
+{
+    struct packs_piece *v = calloc(data->n, sizeof *v);
+    const uint8_t *p = data->data;
+    size_t n = 0;
+    int rc = 0;
+
+    if (v == NULL)
+        return nomem(err);
+    if (!store_maint_try(l->s)) {        /* asked for again */
+        d->n_holes = 0;
+        free(v);
+        return 0;
+    }
+    for (uint32_t i = 0; i < data->n; i++) {
+        struct proto_data_part a;
+
+        proto_data_get(data->p, i, &a);
+        if (!a.had)
+            continue;
+        v[n] = (struct packs_piece){ a.lsn, a.ino, a.off, a.dstart, a.doff, a.len, p };
+        n += holes_prove(l->s, &v[n]);
+        p += a.len;
+    }
+    qsort(v, n, sizeof *v, by_address);
+    rc = holes_apply(l->s, v, n, d->behind, NULL);
+    store_maint_end(l->s);
+    for (size_t i = 0; i < d->n_holes; i++)
+        wounds_done(l->s, &d->holes[i], rc == 0 && heal_good(l->s, &d->holes[i]) == d->holes[i].len);
+    d->n_holes = 0;
+    free(v);
+    return 0;
+}
+
 static int take_wound(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err)
 {
     bool all = true;
@@ -207,6 +281,8 @@ int link_take(struct loop *l, struct link_data *d, const struct proto_msg *m, st
         }
         return 0;
     }
+    if (d->n_holes > 0)
+        return take_holes(l, d, &m->u.data, err);
     if (d->plan == NULL)
         return take_lacking(l, &m->u.data, err);
     return take_wound(l, d, &m->u.data, err);

@@ -50,6 +50,9 @@ struct link_data {
     uint64_t from, until;
     uint64_t asked_from, asked_until;   /* by the other side: records; until 0: parts of data */
     struct wound wound;
+    struct wound *holes;        /* instead, where it is what no pack has: so many, and where the next ones begin */
+    size_t n_holes;
+    uint64_t behind;
     uint8_t *buf;               /* PROTO_DATA_MAX */
 };
 int  link_want(struct loop *l, struct link_data *d, bool lacking, struct proto_fetch *f, struct err *err);
