@@ -157,7 +157,7 @@ static int scrub_pack(struct scrubbing *c, uint64_t to, struct err *err)
             c->at = c->batch[c->n - 1].lsn + 1;
     }
     if (rc == 0 && (walked == ERR_DAMAGE || walked == ERR_IO))
-        found(c, &(struct wound){ .lsn = c->at }, 0, &why);
+        found(c, &(struct wound){ .lsn = c->at, .hole = true }, 0, &why);
     else if (rc == 0 && walked < 0)
         rc = err_set(err, walked, "%s", why.msg);
     if (rc == 0)

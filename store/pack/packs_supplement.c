@@ -409,7 +409,7 @@ static int same_number(struct supplement *u, uint64_t number, uint32_t *len)
     int rc = packs_place(u->ps, u->p, number, false, &pl, NULL);
 
     *len = 0;
-    if (rc == ERR_NOENT)
+    if (rc == ERR_NOENT || (u->salvage && is_lost(rc)))      /* (of a table that is not taken over) */
         return 0;
     if (rc)
         return err_set(u->err, rc, "packs: chunk %" PRIu64 " of %s cannot be looked up", number, u->p->name);
