@@ -4,6 +4,7 @@
 #include "store/log/frame.h"
 #include "store/maint/pack_internal.h"
 #include "store/pack/archive.h"
+#include "store/pack/base.h"
 #include "store/pack/history.h"
 
 #include <stdlib.h>
@@ -15,7 +16,7 @@ struct gap { uint64_t from, until, end; uint8_t *p; size_t len; bool behind; uin
 struct recall {
     struct store *s;
     struct wound w;
-    bool archive;
+    bool archive, gone;                  /* gone: no file has them; it is made anew, generation 0 in ${file} */
     struct history_file file;
     struct gap *gap;
     size_t n, bytes;
@@ -87,7 +88,7 @@ static void took(struct reading *c, const struct record *rec)
 static int begin_reading(struct recall *r, struct reading *c, struct err *err)
 {
     struct err why = { 0 };
-    int rc = archive_open(store_io(r->s), r->file.first, r->file.own_end, r->file.gen, &c->a, NULL, &why);
+    int rc = r->gone ? ERR_NOENT : archive_open(store_io(r->s), r->file.first, r->file.own_end, r->file.gen, &c->a, NULL, &why);
 
     c->at = r->file.first;
     if (rc == ERR_NOENT || rc == ERR_DAMAGE || rc == ERR_IO) {
@@ -224,9 +225,77 @@ static int file_anew(struct recall *r, struct err *err)
     if (rc == 0)
         rc = history_added(h, head.first, head.end, head.gen, err);
     archive_name(r->file.first, r->file.own_end, r->file.gen, old);
-    if (rc == 0)
+    if (rc == 0 && !r->gone)
         (void)io_unlink(store_io(r->s), old, NULL);      /* else the newer one counts all the same */
     return rc;
+}
+
+/* ---- files that are gone ---- */
+
+struct seek { uint64_t at, end; };
+
+static int past_file(void *arg, const struct history_file *f)
+{
+    struct seek *k = arg;
+
+    if (f->first > k->at) {
+        k->end = f->first;
+        return 1;
+    }
+    k->at = f->end > k->at ? f->end : k->at;
+    return 0;
+}
+
+static int any_base(void *arg, uint64_t gen)
+{
+    (void)gen;
+    *(bool *)arg = true;
+    return 1;
+}
+
+/* From where on records should be there. */
+static int should_begin(struct store *s, uint64_t *from, struct err *err)
+{
+    uint64_t first = history_first(store_history(s));
+    struct retained set;
+    bool based = false;
+    int rc;
+
+    *from = LOG_FIRST_ADDR;
+    if (first <= LOG_FIRST_ADDR)
+        return 0;
+    rc = base_list(store_io(s), any_base, &based, err);
+    if (rc < 0 || !based)
+        return rc < 0 ? rc : 0;
+    rc = store_retained(s, &set, err);
+    if (rc == 0) {
+        *from = set.horizon < first ? set.horizon : first;
+        retained_release(&set);
+    }
+    return rc;
+}
+
+int recall_gap(struct store *s, uint64_t from, struct wound *w, struct err *err)
+{
+    uint64_t held = log_first(store_log(s));
+    struct seek k = { .end = held };
+    int rc = should_begin(s, &k.at, err);
+
+    k.at = k.at > from ? k.at : from;
+    if (rc == 0)
+        (void)history_files(store_history(s), past_file, &k);
+    if (rc < 0 || k.at >= held)
+        return rc;
+    *w = (struct wound){ .lsn = k.at, .until = k.end < held ? k.end : held };
+    return 1;
+}
+
+/* Whether these are just the addresses that no file has. */
+static bool is_gap(struct store *s, const struct wound *w)
+{
+    struct wound g;
+
+    return recall_gap(s, w->lsn, &g, NULL) == 1 && g.lsn == w->lsn && g.until == w->until;
 }
 
 /* ---- whole? ---- */
@@ -293,7 +362,7 @@ bool recall_whole(struct store *s, const struct wound *w)
     struct history_file f;
 
     if (w->lsn < log_first(store_log(s)))
-        return file_whole(s, w->lsn);
+        return file_whole(s, w->lsn) && !is_gap(s, w);
     return log_whole(s, w) && (!of_file(s, w, &f) || file_whole(s, w->lsn));
 }
 
@@ -338,7 +407,10 @@ int recall_new(struct store *s, const struct wound *w, struct recall **out, stru
     r->s = s;
     r->w = *w;
     logged = w->lsn >= log_first(store_log(s));
-    r->archive = logged ? of_file(s, w, &r->file) && log_whole(s, w) : history_file_of(store_history(s), w->lsn, &r->file);
+    r->gone = !logged && is_gap(s, w);
+    if (r->gone)
+        r->file = (struct history_file){ .first = w->lsn, .end = w->until, .own_end = w->until };
+    r->archive = r->gone || (logged ? of_file(s, w, &r->file) && log_whole(s, w) : history_file_of(store_history(s), w->lsn, &r->file));
     if (recall_whole(s, w) || (!logged && !r->archive))
         rc = err_set(err, ERR_NOENT, "heal: nothing is damaged @%llu", (unsigned long long)w->lsn);
     else
@@ -436,7 +508,7 @@ int recall_apply(struct recall *r, struct err *err)
         return log_apply(r, err);
     if (!store_maint_try(r->s))
         return err_set(err, ERR_BUSY, "heal: packs or archive are being worked on");
-    if (!history_file_of(store_history(r->s), r->file.first, &now) || now.gen != r->file.gen || now.end != r->file.end)
+    if (r->gone ? !is_gap(r->s, &r->w) : !history_file_of(store_history(r->s), r->file.first, &now) || now.gen != r->file.gen || now.end != r->file.end)
         rc = err_set(err, ERR_NOENT, "heal: the file of the archive that begins @%llu was made anew, or let go of, meanwhile", (unsigned long long)r->file.first);
     for (size_t i = 0; rc == 0 && i < r->n; i++)
         rc = prove(r, &r->gap[i], err);

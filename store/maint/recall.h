@@ -36,6 +36,12 @@ void recall_free(struct recall *r);
 struct history_file;
 int recall_file_check(struct store *s, uint64_t addr, struct history_file *f, struct err *why);
 
+/*
+ * recall_gap(s, from, w, err): 1 records of addresses [w->lsn, w->until) at or above ${from} are in no file of the archive, and not in the log any more, though they should be: from the first address on, or where a base takes the place of
+ * those before, from the horizon on. 0: none. Errors: IO, NOMEM.
+ */
+int recall_gap(struct store *s, uint64_t from, struct wound *w, struct err *err);
+
 /* recall_whole(s, w): whether these records can be read by now, wherever they lie: in the log, and in a file of the archive that has just these. recall_head(s, lsn, w): whether the head of that record of the log cannot be read: then *${w} is the wound. */
 bool recall_whole(struct store *s, const struct wound *w);
 bool recall_head(struct store *s, uint64_t lsn, struct wound *w);

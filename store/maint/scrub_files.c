@@ -128,6 +128,20 @@ static bool archive_anew(struct files *c, const struct wound *w)
     return rc == 0;
 }
 
+static int archives_gone(struct files *c)
+{
+    struct wound w = { 0 };
+    int rc;
+
+    while ((rc = recall_gap(c->s, w.until, &w, c->err)) == 1) {
+        struct err why = { 0 };
+
+        (void)err_set(&why, ERR_DAMAGE, "archive: expected a file with the records from @%llu to @%llu, which are not in the log any more, found none: it is gone", (unsigned long long)w.lsn, (unsigned long long)w.until);
+        c->found(c->arg, &w, &why);
+    }
+    return rc;
+}
+
 static int archives(struct files *c)
 {
     int rc = history_files(store_history(c->s), note_archive, c);
@@ -148,7 +162,7 @@ static int archives(struct files *c)
         }
         rc = rc < 0 && !is_damage(rc) && rc != ERR_NOENT ? err_set(c->err, rc, "%s", why.msg) : stopped(c);
     }
-    return rc;
+    return rc == 0 ? archives_gone(c) : rc;
 }
 
 static int check_base(void *arg, uint64_t gen)
@@ -158,6 +172,7 @@ static int check_base(void *arg, uint64_t gen)
     struct err why = { 0 };
     int rc = base_open(store_io(c->s), gen, &b, &why, &why);
 
+    c->n++;
     if (rc == 0)
         rc = base_check(b, &why);
     base_close(b);
@@ -180,6 +195,11 @@ static int bases(struct files *c)
     struct err why = { 0 };
     int rc = base_list(store_io(c->s), check_base, c, c->err);
 
+    if (rc == 0 && c->n == 0 && history_first(store_history(c->s)) > LOG_FIRST_ADDR) {
+        (void)err_set(&why, ERR_DAMAGE, "archive: expected a base, since there are no records before @%llu, found none: it is gone", (unsigned long long)history_first(store_history(c->s)));
+        c->here++;
+        c->found(c->arg, &(struct wound){ .lsn = LOG_FIRST_ADDR }, &why);
+    }
     if (rc == 0 && c->here > 0 && c->writable && reclaim(c->s, &opt, &res, &why) == 0 && res.base_bytes > 0)
         c->mended += c->here;
     return rc;
