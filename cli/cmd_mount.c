@@ -102,7 +102,7 @@ int cmd_mount(int argc, char **argv)
     }
     if (r == 0 && !(store = locate_absolute(argv[optind], &err)))
         r = ERR_NOMEM;
-    if (r == 0 && !locate_is_store(store))
+    if (r == 0 && !locate_is_store(store) && (r = locate_was_store(store, &err)) == 0)
         r = err_set(&err, ERR_NOSTORE, "%s: expected a store, found none; `spare init %s` makes one", argv[optind], argv[optind]);
     if (r == 0 && !(dir = locate_absolute(argv[optind + 1], &err)))
         r = ERR_NOMEM;

@@ -77,6 +77,19 @@ static bool mount_of(const char *path, struct mount *m)
     return ours && m->dir && m->root && m->source;
 }
 
+int locate_was_store(const char *dir, struct err *err)
+{
+    static const char *const parts[] = { "log", "retained.0", "retained.1" };
+    char path[PATH_MAX];
+    struct stat st;
+    unsigned n = 0;
+
+    for (int i = 0; i < 3; i++)
+        n += snprintf(path, sizeof path, "%s/%s", dir, parts[i]) < (int)sizeof path && stat(path, &st) == 0;
+    return n < 2 ? 0 : err_set(err, ERR_DAMAGE, "%.200s: expected super.0 or super.1, found neither beside log/ and the retained set: who this store is is lost, and cannot be healed in place. Move it away; where a primary "
+                               "is left, from there: spare sync STORE %.200s --new; else at a standby first: spare promote STORE", dir, dir);
+}
+
 static void mount_release(struct mount *m)
 {
     free(m->dir);
@@ -232,6 +245,9 @@ static int store_at(const char *arg, struct place *p, struct err *err)
         r = p->store ? 1 : err_set(err, ERR_NOMEM, "no memory");
         goto out;
     }
+    r = locate_was_store(arg, err);
+    if (r)
+        goto out;
     r = stat(arg, &st) ? err_set(err, ERR_NOSTORE, "%s: expected a store, a mount point or a path inside one, found: %s", arg,
                                  strerror(errno))
                        : err_set(err, ERR_NOSTORE, "%s: expected a store, a mount point or a path inside one, found a %s that "

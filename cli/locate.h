@@ -38,8 +38,9 @@ int locate_same(const struct place *p, const char *store, const char *path, char
 
 void locate_release(struct place *p);
 
-/* locate_is_store(dir): does a store lie there? */
+/* locate_is_store(dir): does a store lie there? locate_was_store(dir, err): where none does, ERR_DAMAGE if one did, whose superblocks are both gone; else 0. */
 bool locate_is_store(const char *dir);
+int  locate_was_store(const char *dir, struct err *err);
 
 /* locate_absolute(path, err): malloced: absolute, symlinks of the parts that exist resolved but for the last one, which may be
  * missing, as may any number of parts. */

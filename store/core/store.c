@@ -254,14 +254,33 @@ static struct store *store_new(struct io *io, const char *dir, const struct stor
     return s;
 }
 
+/*
+ * What a stream needs to begin is gone, so nothing can be healed in place: the other site has what was acknowledged, and makes another one. (To begin without it would be to say that what is lost was never there.)
+ */
+static int beyond_healing(const struct store *s, const struct err *why, struct err *err)
+{
+    const char *dir = s->dir != NULL ? s->dir : "STORE";
+    bool standby = s->sb.role == ROLE_STANDBY;
+
+    if (!s->opt.writable)
+        return err_set(err, why->code, "%s", why->msg);
+    return standby ? err_set(err, why->code, "%.450s. This cannot be healed in place: move %.100s away, then at its primary: spare sync STORE %.100s --new", why->msg, dir, dir) :
+           err_set(err, why->code, "%.450s. This cannot be healed in place. A standby has all that it acknowledged; there: spare promote STORE; then move %.100s away, and from there: spare sync STORE %.100s --new", why->msg, dir, dir);
+}
+
 static int open_log(struct store *s, struct log_recovery *rec, struct err *err)
 {
+    struct err why = { 0 };
     struct packs_options po = { .epochs = s->sb.epochs, .n_epochs = s->sb.n_epochs, .key_id = s->sb.key_id, .cache_bytes = s->opt.memory_bytes / 16 };
     if (po.cache_bytes < PACK_CACHE_MIN)
         po.cache_bytes = PACK_CACHE_MIN;
     memcpy(po.lineage, s->sb.lineage, 16);
     memcpy(po.key, s->sb.key, 32);
-    int rc = log_open(s->io, &s->sb, &s->opt.log, s->opt.writable, s->ix.meta.applied, &s->log, rec, err);
+    int rc = log_open(s->io, &s->sb, &s->opt.log, s->opt.writable, s->ix.meta.applied, &s->log, rec, &why);
+    if (rc == ERR_DAMAGE)
+        return beyond_healing(s, &why, err);
+    if (rc < 0)
+        return err_set(err, rc, "%s", why.msg);
     if (rc == 0)
         rc = history_open(s->io, s->log, &s->sb, &s->history, err);
     if (rc == 0)
@@ -324,7 +343,7 @@ static int take_role(struct store *s, struct err *err)
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
     char patterns[NOHISTORY_MAX + 1];
-    struct err warn = { 0 };
+    struct err warn = { 0 }, why = { 0 };
     struct io *io = s->io;
     int rc = super_read(io, &s->sb, &warn, err);
     if (rc == 0)
@@ -346,7 +365,9 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = identity_relocate(s, err);
     if (rc == 0)
-        rc = retained_read(s->io, s->sb.lineage, &s->retained, &warn, err);
+        rc = retained_read(s->io, s->sb.lineage, &s->retained, &warn, &why);
+    if (why.code != 0 && rc < 0)
+        return rc == ERR_DAMAGE || rc == ERR_NOENT ? beyond_healing(s, &why, err) : err_set(err, rc, "%s", why.msg);
     if (rc == 0)
         rc = both_read(s, &warn, err);
     if (rc == 0 && s->opt.writable)

@@ -1,0 +1,552 @@
+/*
+ * check_gone: files of the log, of packs, of the archive that somebody removed, and packs of which both tables are bad: found, named, and made anew of what the other site has, whichever of them is the primary.
+ */
+#include "store/core/wounds.h"
+#include "store/log/frame.h"
+#include "store/maint/heal.h"
+#include "store/maint/holes.h"
+#include "store/maint/recall.h"
+#include "store/maint/scrub.h"
+#include "store/maint/upkeep.h"
+#include "store/pack/archive.h"
+#include "store/pack/history.h"
+#include "store/pack/packs.h"
+#include "tests/lib/twosites.h"
+
+#include <check.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 4, FILES = 9, SIZE = 40000 };
+
+static struct teststore a, b;
+
+static void content(unsigned round, unsigned i, uint8_t *p)
+{
+    uint64_t x = ((i % 3 == 0 ? 0 : round) * 31 + i + 1) * 0x9e3779b97f4a7c15u;      /* some are what the round before had, and share its chunks */
+
+    for (size_t k = 0; k < SIZE; k++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        p[k] = i % 2 ? (uint8_t)x : (uint8_t)("some text, again and again. "[k % 28] + (k % 512 == 0 ? (int)(x & 7) : 0));
+    }
+}
+
+static void save(unsigned round)
+{
+    static uint8_t buf[SIZE];
+    char name[16];
+
+    for (unsigned i = 0; i < FILES; i++) {
+        snprintf(name, sizeof name, "r%uf%u", round, i);
+        ts_save(&a, name, "");
+        content(round, i, buf);
+        for (size_t off = 0; off < SIZE; off += 20000)
+            ts_write(&a, ts_ino(&a, name), off, buf + off, 20000);
+    }
+}
+
+static void both(void)
+{
+    ts_new(&a, "UTC");
+    twosites_standby(&a, &b);
+}
+
+static void neither(void)
+{
+    ts_free(&b);
+    ts_free(&a);
+}
+
+/* Each round in a segment of its own, or (${packed}) in a pack and a file of the archive of its own, of that one. */
+static void filled(struct teststore *packed)
+{
+    struct err err = { 0 };
+
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        save(r);
+        twosites_ship(&a, &b, NULL);
+        ck_assert_int_eq(store_roll(a.s, &err), 0);
+        ck_assert_int_eq(store_roll(b.s, &err), 0);
+        if (packed != NULL && r + 1 < ROUNDS)
+            ck_assert_msg(upkeep_pack(packed->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    }
+    save(ROUNDS);
+    twosites_ship(&a, &b, NULL);
+}
+
+/* Files that read as they were; the others are damage, and nothing else. */
+static unsigned whole(struct teststore *t)
+{
+    static uint8_t buf[SIZE], want[SIZE];
+    unsigned n = 0;
+
+    for (unsigned k = 0; k < (ROUNDS + 1) * FILES; k++) {
+        struct err err = { 0 };
+        struct row_ino row;
+        char name[16];
+        uint64_t ino;
+        int64_t rc;
+
+        snprintf(name, sizeof name, "r%uf%u", k / FILES, k % FILES);
+        ck_assert_int_eq(store_walk(t->s, AT_LIVE, name, &ino, &row, NULL), 0);
+        content(k / FILES, k % FILES, want);
+        rc = store_read(t->s, AT_LIVE, ino, 0, buf, SIZE, false, NULL, &err);
+        ck_assert_msg(rc == SIZE || rc == ERR_DAMAGE, "%s: %ld %s", name, (long)rc, err.msg);
+        if (rc == SIZE)
+            ck_assert_mem_eq(buf, want, SIZE);
+        n += rc == SIZE;
+    }
+    return n;
+}
+
+static void each(void *arg, const struct wound *w, uint64_t ino, const char *message)
+{
+    (void)w;
+    (void)ino;
+    ck_assert(message[0] != '\0');
+    ++*(unsigned *)arg;
+}
+
+static unsigned found(struct teststore *t)
+{
+    unsigned n = 0;
+    struct scrub_options opt = { .again = true, .found = each, .arg = &n };
+    struct scrub_result res;
+    struct err err = { 0 };
+
+    ck_assert_msg(scrub(t->s, &opt, &res, &err) == 0, "%s", err.msg);
+    return n;
+}
+
+static unsigned healed(struct teststore *t)
+{
+    unsigned n = UINT_MAX, before;
+
+    do {
+        before = n;
+        for (int i = 0; i < 5; i++) {
+            ts_save(&a, "something", "so that the stream stays for a moment");
+            twosites_ship(&a, &b, NULL);
+        }
+        n = found(t);
+    } while (n > 0 && n < before);
+    return n;
+}
+
+static void same_records(void)
+{
+    struct history_iter *x = NULL, *y = NULL;
+    struct record p, q;
+    struct err err = { 0 };
+    unsigned n = 0;
+
+    ck_assert_int_eq(history_iter_new(store_history(a.s), LOG_FIRST_ADDR, log_durable(store_log(b.s)), &x, NULL), 0);
+    ck_assert_int_eq(history_iter_new(store_history(b.s), LOG_FIRST_ADDR, UINT64_MAX, &y, NULL), 0);
+    for (;; n++) {
+        int rx = history_next(x, &p, NULL, &err), ry = history_next(y, &q, NULL, &err);
+
+        ck_assert_msg(rx == ry && rx >= 0, "%d %d %s", rx, ry, err.msg);
+        if (rx == 0)
+            break;
+        ck_assert(p.lsn == q.lsn && hash128_eq(&p.hash, &q.hash));
+    }
+    history_iter_free(x);
+    history_iter_free(y);
+    ck_assert_uint_gt(n, 40);
+}
+
+struct name { char name[64]; uint64_t first, end; };
+struct listed { struct name v[32]; size_t n; };
+
+static void add(struct listed *l, const char *name, uint64_t first, uint64_t end)
+{
+    ck_assert_uint_lt(l->n, 32);
+    snprintf(l->v[l->n].name, sizeof l->v[l->n].name, "%s", name);
+    l->v[l->n].first = first;
+    l->v[l->n++].end = end;
+}
+
+static int add_segment(void *arg, const struct log_segment_info *i)
+{
+    if (i->end > i->first)
+        add(arg, i->name, i->first, i->end);
+    return 0;
+}
+
+static int add_pack(void *arg, const struct packs_info *i)
+{
+    add(arg, i->name, i->first, i->end);
+    return 0;
+}
+
+static int add_archive(void *arg, const struct history_file *f)
+{
+    char name[ARCHIVE_NAME_MAX];
+
+    archive_name(f->first, f->own_end, f->gen, name);
+    add(arg, name, f->first, f->end);
+    return 0;
+}
+
+static struct listed listed(struct teststore *t, char kind)
+{
+    struct listed l = { .n = 0 };
+    struct err err = { 0 };
+
+    if (kind == 'l')
+        ck_assert_int_eq(log_segments(store_log(t->s), add_segment, &l), 0);
+    else if (kind == 'p')
+        ck_assert_int_eq(packs_list(store_packs(t->s), add_pack, &l, &err), 0);
+    else
+        ck_assert_int_eq(history_files(store_history(t->s), add_archive, &l), 0);
+    ck_assert_uint_ge(l.n, 3);
+    return l;
+}
+
+static void removed(struct teststore *t, char kind, size_t from, size_t n)
+{
+    struct listed l = listed(t, kind);
+
+    for (size_t i = from; i < from + n && i < l.n; i++)
+        ck_assert_int_eq(io_unlink(store_io(t->s), l.v[i].name, NULL), 0);
+}
+
+static uint64_t le64_at(struct teststore *t, const char *name, uint64_t off)
+{
+    struct io_file *f = NULL;
+    uint8_t p[8];
+
+    ck_assert_int_eq(io_open(store_io(t->s), name, IO_RDONLY, &f, NULL), 0);
+    ck_assert_int_eq(io_pread(f, p, 8, off, NULL), 8);
+    io_close(f);
+    return get_u64(p);
+}
+
+/* Both copies of a part of the second pack. */
+static void spoilt(struct teststore *t, unsigned what)
+{
+    const struct name p = listed(t, 'p').v[1];
+    uint64_t at[2] = { le64_at(t, p.name, 144), le64_at(t, p.name, 152) }, n = le64_at(t, p.name, 160);
+    struct io_stat st;
+
+    ck_assert_int_eq(io_stat_path(store_io(t->s), p.name, &st, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        ck_assert(simio_flip(t->sim, p.name, what == 0 ? at[i] + 5 : what == 1 ? at[i] + n - 9 : what == 2 ? at[i] + n / 2 : i == 0 ? 100 : st.size - 172, 0x41));
+}
+
+enum { KINDS = 15 };
+
+static void hurt(struct teststore *t, unsigned kind)
+{
+    switch (kind) {
+    case 0: removed(t, 'l', 1, 1); break;
+    case 1: removed(t, 'l', 0, 1); break;
+    case 2: removed(t, 'l', 1, 2); break;
+    case 3: removed(t, 'l', 0, 2); break;
+    case 4: removed(t, 'p', 0, 1); break;
+    case 5: removed(t, 'p', 1, 1); break;
+    case 6: removed(t, 'p', 0, 32); break;
+    case 7: case 8: case 9: case 10: spoilt(t, kind - 7); break;
+    case 11: removed(t, 'a', 0, 1); break;
+    case 12: removed(t, 'a', 1, 1); break;
+    case 13: removed(t, 'a', 0, 32); break;
+    case 14: removed(t, 'a', 1, 1); removed(t, 'p', 0, 2); break;
+    }
+    ts_reopen(t, false);
+}
+
+/* ${_i} / 2: what is gone; bit 0: at the standby, else at the primary. */
+START_TEST(what_is_gone_is_found_and_healed)
+{
+    struct teststore *t = _i & 1 ? &b : &a;
+    struct err err = { 0 };
+    unsigned kind = (unsigned)_i / 2;
+
+    filled(kind >= 4 ? t : NULL);
+    ck_assert_uint_eq(found(t), 0);
+    hurt(t, kind);
+    ck_assert(whole(t) < (ROUNDS + 1) * FILES || kind >= 11);
+    ck_assert_uint_gt(found(t), 0);
+    ck_assert_uint_eq(healed(t), 0);
+    ck_assert_uint_eq(whole(t), (ROUNDS + 1) * FILES);
+    same_records();
+    ts_reopen(t, true);                  /* the power is cut */
+    ck_assert_uint_eq(whole(t), (ROUNDS + 1) * FILES);
+    ts_save(&a, "at last", "x");
+    twosites_ship(&a, &b, NULL);
+    ck_assert_int_eq(store_roll(t->s, NULL), 0);
+    ck_assert_msg(upkeep_pack(t->s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    same_records();
+    ck_assert_uint_eq(found(t), 0);
+    ck_assert_uint_eq(whole(t), (ROUNDS + 1) * FILES);
+}
+END_TEST
+
+/* What the other one lacks, too, stays named, and takes nothing with it: neither packing nor scrub puts anything in the place of what is there. ${_i}: which pack. */
+START_TEST(a_pack_that_is_gone_takes_no_other_with_it)
+{
+    struct err err = { 0 };
+    unsigned left;
+
+    filled(&a);
+    removed(&a, 'p', (size_t)_i, 1);
+    ts_reopen(&a, false);
+    left = whole(&a);
+    ck_assert_uint_lt(left, (ROUNDS + 1) * FILES);
+    ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), ERR_DAMAGE);
+    ck_assert_ptr_nonnull(strstr(err.msg, "a file is gone"));
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_eq(whole(&a), left);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(whole(&a), left);
+}
+END_TEST
+
+START_TEST(what_nobody_has_stays_named)
+{
+    unsigned left;
+
+    filled(&a);
+    ck_assert_int_eq(upkeep_pack(b.s, NULL, NULL, NULL, NULL, NULL), 0);
+    removed(&a, 'p', 1, 1);
+    removed(&b, 'p', 0, 32);
+    ts_reopen(&a, false);
+    ts_reopen(&b, false);
+    left = whole(&a);
+    ck_assert_uint_gt(healed(&a), 0);
+    ck_assert_uint_ge(whole(&a), left);
+    ck_assert_uint_gt(found(&a), 0);
+}
+END_TEST
+
+/* A header, and the one record behind it. */
+START_TEST(a_segment_of_one_record_is_made_whole)
+{
+    struct teststore *t = _i & 1 ? &b : &a;
+    struct listed l;
+
+    for (int i = 0; i < 5; i++) {
+        ts_save(&a, "one", "x");
+        ck_assert_int_eq(store_roll(a.s, NULL), 0);
+        twosites_ship(&a, &b, NULL);
+        ck_assert_int_eq(store_roll(b.s, NULL), 0);
+    }
+    filled(NULL);
+    l = listed(t, 'l');
+    ck_assert(simio_flip(t->sim, l.v[2].name, 100, 0x40));
+    for (uint64_t at = l.v[2].first; at < l.v[2].end; at += 8)
+        ck_assert(simio_flip(t->sim, l.v[2].name, 4096 + at - l.v[2].first + 3, 0x40));
+    ts_reopen(t, false);
+    ck_assert_uint_gt(found(t), 0);
+    ck_assert_uint_eq(healed(t), 0);
+    same_records();
+    ts_reopen(t, true);
+    same_records();
+    ck_assert_uint_eq(found(t), 0);
+}
+END_TEST
+
+/* What a site says is in a record is not what its sums say. */
+START_TEST(bytes_of_another_record_fill_no_hole)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+    uint8_t *bytes = malloc(SIZE);
+
+    filled(NULL);
+    ck_assert_int_eq(history_iter_new(store_history(a.s), LOG_FIRST_ADDR, UINT64_MAX, &it, NULL), 0);
+    while (history_next(it, &rec, NULL, NULL) == 1)
+        if (rec.type == REC_WRITE && rec.data_len == 20000) {
+            struct packs_piece k = { rec.lsn, rec.ino, 0, record_dstart(rec.head_len), 0, rec.data_len, bytes };
+
+            ck_assert_int_eq(store_try_data(a.s, rec.lsn, k.dstart, 0, k.len, bytes, false, NULL), 0);
+            ck_assert(holes_prove(a.s, &k));
+            bytes[19000] ^= 1;
+            ck_assert(!holes_prove(a.s, &k));
+            bytes[19000] ^= 1;
+            k.dstart += 8;
+            ck_assert(!holes_prove(a.s, &k));
+            k.dstart -= 8;
+            k.lsn += 8;
+            ck_assert(!holes_prove(a.s, &k));
+        }
+    history_iter_free(it);
+    free(bytes);
+}
+END_TEST
+
+/* ---- killed ---- */
+
+static struct teststore copy_of(const struct teststore *t)
+{
+    struct teststore c = *t;
+    struct err err = { 0 };
+
+    c.sim = simio_clone(t->sim);
+    c.disk = kv_twin_disk_clone(t->disk);
+    c.opt.kv = NULL;
+    ck_assert_int_eq(kv_twin_open(c.disk, &c.opt.kv, &err), 0);
+    ck_assert_msg(store_open(simio_io(c.sim), NULL, &c.opt, &c.s, NULL, &err) == 0, "%s", err.msg);
+    return c;
+}
+
+static struct recall *asked(const struct wound *w)
+{
+    static uint8_t heads[4 << 20];
+    struct recall *r = NULL;
+    uint64_t from, until;
+    struct err err = { 0 };
+
+    ck_assert_msg(recall_new(a.s, w, &r, &err) == 0, "%s", err.msg);
+    while (recall_next(r, &from, &until) == 1) {
+        struct history_iter *it = NULL;
+        const uint8_t *head;
+        struct record rec;
+        uint64_t end = from;
+        size_t len = 0;
+
+        ck_assert_int_eq(history_iter_new(store_history(b.s), from, until, &it, NULL), 0);
+        while (history_next(it, &rec, &head, &err) == 1) {
+            memcpy(heads + len, head, rec.head_len);
+            len += rec.head_len;
+            end = rec.lsn + frame_span(rec.head_len + rec.data_len);
+        }
+        history_iter_free(it);
+        ck_assert_msg(recall_heard(r, heads, len, end, &err) == 0, "%s", err.msg);
+    }
+    return r;
+}
+
+static struct packs_piece *pieces;
+static size_t n_pieces;
+
+static void one_hole(void *arg, const struct wound *w, uint64_t ino)
+{
+    uint8_t *p = malloc(w->len);
+
+    (void)arg;
+    (void)ino;
+    ck_assert_int_eq(store_try_data(b.s, w->lsn, w->dstart, w->doff, w->len, p, false, NULL), 0);
+    pieces = realloc(pieces, (n_pieces + 1) * sizeof *pieces);
+    pieces[n_pieces++] = (struct packs_piece){ w->lsn, 0, 0, w->dstart, w->doff, w->len, p };
+}
+
+static void fill_holes(bool all)
+{
+    struct err err = { 0 };
+    size_t half;
+
+    n_pieces = 0;
+    ck_assert_msg(holes_look(a.s, NULL, one_hole, NULL, &err) == 0, "%s", err.msg);
+    for (half = n_pieces / 2; half > 0 && half < n_pieces && pieces[half].lsn == pieces[half - 1].lsn; half++)
+        ;
+    ck_assert(store_maint_try(a.s));
+    if (half > 0 && holes_apply(a.s, pieces, half, half < n_pieces ? pieces[half].lsn : UINT64_MAX, &err) == 0 && half < n_pieces)
+        (void)holes_apply(a.s, pieces + half, n_pieces - half, UINT64_MAX, &err);
+    ck_assert_msg(!all || err.code == 0, "%s", err.msg);
+    store_maint_end(a.s);
+    for (size_t i = 0; i < n_pieces; i++)
+        free((void *)(uintptr_t)pieces[i].bytes);
+}
+
+static int note_range(void *arg, const struct packs_state *r)
+{
+    *(uint64_t *)arg = r->first;
+    return 1;
+}
+
+/* ${_i}: a segment, a file of the archive, a pack that is gone, one whose tables are. Cut off at each call, with what is left of any of the writes: what is left is whole, or damage that heals. */
+START_TEST(what_makes_anew_may_be_killed)
+{
+    struct teststore was;
+    struct wound w = { 0 };
+    struct err err = { 0 };
+    unsigned n = 0;
+    bool dead;
+
+    filled(_i > 0 ? &a : NULL);
+    hurt(&a, _i == 0 ? 0 : _i == 1 ? 12 : _i == 2 ? 5 : 8);
+    if (_i == 0) {
+        struct listed l = listed(&a, 'l');
+        struct record rec;
+        void *buf = NULL;
+
+        w = (struct wound){ .lsn = listed(&b, 'l').v[1].first, .until = l.v[1].first };
+        for (w.lsn = l.v[0].first; log_read_record(store_log(a.s), w.lsn, false, &rec, &buf, NULL) == 0; w.lsn += frame_span(rec.head_len + rec.data_len)) {
+            free(buf);
+            buf = NULL;
+        }
+    } else if (_i == 1) {
+        ck_assert_int_eq(recall_gap(a.s, 0, &w, &err), 1);
+    }
+    was = a;
+    do {
+        struct recall *r = NULL;
+        uint64_t at = 0;
+
+        a = copy_of(&was);
+        if (w.until > 0)
+            r = asked(&w);
+        simio_cut_at(a.sim, ++n);
+        if (r != NULL)
+            (void)recall_apply(r, NULL);
+        else
+            fill_holes(false);
+        dead = simio_dead(a.sim);
+        ck_assert(n > 1 || dead);
+        recall_free(r);
+        store_drop(a.s);
+        simio_cut(a.sim, n, SIMIO_CUT_RANDOM);
+        simio_set_wall(a.sim, a.now_ns);
+        a.opt.kv = NULL;
+        ck_assert_int_eq(kv_twin_open(a.disk, &a.opt.kv, NULL), 0);
+        ck_assert_msg(store_open(simio_io(a.sim), NULL, &a.opt, &a.s, NULL, &err) == 0, "%u: %s", n, err.msg);
+        if (w.until > 0 && !recall_whole(a.s, &w)) {
+            r = asked(&w);
+            ck_assert_msg(recall_apply(r, &err) == 0, "%u: %s", n, err.msg);
+            recall_free(r);
+        } else if (w.until == 0) {
+            fill_holes(true);
+            (void)holes_gone(a.s, note_range, &at, &err);
+            ck_assert_msg(at == 0 || holes_close(a.s, at, &err) == 0, "%s", err.msg);
+        }
+        same_records();
+        if (_i > 0) {
+            ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+            ck_assert_uint_eq(found(&a), 0);
+        }
+        ts_free(&a);
+    } while (dead);
+    a = was;
+    free(pieces);
+    pieces = NULL;
+    ck_assert_uint_gt(n, 5);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("gone");
+    TCase *t = tcase_create("gone");
+    SRunner *sr = srunner_create(s);
+    int failed;
+
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, both, neither);
+    tcase_add_loop_test(t, what_is_gone_is_found_and_healed, 0, 2 * KINDS);
+    tcase_add_loop_test(t, a_pack_that_is_gone_takes_no_other_with_it, 0, 3);
+    tcase_add_test(t, what_nobody_has_stays_named);
+    tcase_add_loop_test(t, a_segment_of_one_record_is_made_whole, 0, 2);
+    tcase_add_test(t, bytes_of_another_record_fill_no_hole);
+    tcase_add_loop_test(t, what_makes_anew_may_be_killed, 0, 4);
+    suite_add_tcase(s, t);
+    srunner_run_all(sr, CK_ENV);
+    failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
