@@ -256,6 +256,97 @@ static int write_file(struct log *log, const struct segment_header *h, uint64_t 
     return rc;
 }
 
+/* ---- its name alone is gone ---- */
+
+static int copy_bytes(struct io_file *from, struct io_file *to, struct err *err)
+{
+    uint8_t *buf = malloc(LOG_LOOK_BYTES);
+    struct io_stat st;
+    uint64_t at = 0;
+    int64_t n = 1;
+    int rc = buf != NULL ? io_fstat(from, &st, err) : err_set(err, ERR_NOMEM, "log: out of memory");
+
+    while (rc == 0 && at < st.size && n > 0) {
+        struct iovec iov = { buf, 0 };
+
+        n = io_pread(from, buf, LOG_LOOK_BYTES, at, err);
+        iov.iov_len = n > 0 ? (size_t)n : 0;
+        rc = n < 0 ? (int)n : n > 0 ? io_pwritev(to, &iov, 1, at, err) : 0;
+        at += n > 0 ? (uint64_t)n : 0;
+    }
+    free(buf);
+    return rc == 0 ? io_fdatasync(to, err) : rc;
+}
+
+/* Who reads in the old one goes on: the bytes are the same. Nobody else does: the new one is opened by who comes next. */
+static struct io_file *swap_out(struct log *log, struct segment *seg)
+{
+    struct io_file *old = NULL;
+
+    pthread_mutex_lock(&log->mutex);
+    if (seg->refs == 1 && !seg->pinned) {
+        old = seg->file;
+        seg->file = NULL;
+        log_open_remove_locked(log, seg);
+    }
+    pthread_mutex_unlock(&log->mutex);
+    return old;
+}
+
+static int copy_open(struct log *log, struct segment *seg, const char *name, struct err *err)
+{
+    struct io_file *f = NULL, *old;
+    int rc = io_unlink(log->io, LOG_HEALED, err);
+
+    if (rc == 0 || rc == ERR_NOENT)
+        rc = io_open(log->io, LOG_HEALED, IO_RDWR | IO_CREATE, &f, err);
+    if (rc < 0)
+        return rc;
+    rc = copy_bytes(seg->file, f, err);
+    io_close(f);
+    if (rc == 0)
+        rc = io_rename(log->io, LOG_HEALED, name, err);
+    if (rc < 0) {
+        (void)io_unlink(log->io, LOG_HEALED, NULL);
+        return rc;
+    }
+    rc = io_syncdir(log->io, "log", err);
+    old = swap_out(log, seg);
+    if (old != NULL)
+        io_close(old);
+    return rc;
+}
+
+int log_heal_name(struct log *log, uint64_t first, struct err *err)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct segment *seg = NULL;
+    struct log_gone g;
+    struct io_stat st;
+    int rc;
+
+    around(log, first, &g);
+    segment_name(g.first, g.gen, name);
+    rc = g.first == first ? io_stat_path(log->io, name, &st, err) : err_set(err, ERR_NOENT, "log: no segment begins @%" PRIu64, first);
+    if (rc != ERR_NOENT || g.first != first)
+        return rc;
+    if (g.next == UINT64_MAX)
+        rc = log_roll(log, err);         /* what is appended from here on has a name */
+    else
+        rc = 0;
+    if (rc == 0)
+        rc = log_sync(log, err);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&log->drop_lock);
+    rc = log_hold(log, first, &seg, err);
+    if (rc == 0)
+        rc = seg->first == first ? copy_open(log, seg, name, err) : err_set(err, ERR_NOENT, "log: no segment begins @%" PRIu64 " any more", first);
+    log_release(log, seg);
+    pthread_mutex_unlock(&log->drop_lock);
+    return rc < 0 ? rc : 1;
+}
+
 /* Between its neighbours. ${seg} is the table's from here on. */
 static int insert(struct log *log, struct segment *seg, uint64_t end, struct err *err)
 {

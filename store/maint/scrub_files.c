@@ -80,6 +80,21 @@ static int copies(struct files *c)
 
 /* ---- headers of the log ---- */
 
+/* Somebody removed it while it was open: all that would be lost at the next start is here still. */
+static void names(struct files *c)
+{
+    for (size_t i = 0; i < c->n && c->writable; i++) {
+        struct err why = { 0 };
+        int rc = log_heal_name(store_log(c->s), c->at[i], &why);
+
+        if (rc == 1)
+            (void)err_set(&why, ERR_DAMAGE, "log: expected the file of the segment that begins @%llu under its name, found none: it was removed", (unsigned long long)c->at[i]);
+        c->mended += rc == 1;
+        if (rc == 1 || (rc < 0 && rc != ERR_NOENT && rc != ERR_DAMAGE))
+            c->found(c->arg, &(struct wound){ .lsn = c->at[i] }, &why);
+    }
+}
+
 static int note_segment(void *arg, const struct log_segment_info *i)
 {
     return note(arg, i->first, i->end);
@@ -89,6 +104,8 @@ static int headers(struct files *c)
 {
     int rc = log_segments(store_log(c->s), note_segment, c);
 
+    if (rc == 0)
+        names(c);
     for (size_t i = 0; rc == 0 && i < c->n; i++) {
         struct err why = { 0 };
         bool anew = false;
@@ -212,6 +229,31 @@ static int note_pack(void *arg, const struct packs_info *i)
     return note(arg, i->first, i->gen);
 }
 
+static bool pack_anew(struct files *c, uint64_t addr)
+{
+    int rc = c->writable ? ERR_BUSY : ERR_ROFS;
+
+    while (rc == ERR_BUSY && (rc = heal_pack(c->s, addr, NULL)) == ERR_BUSY && wait_for_turn(c) == 0)
+        ;
+    return rc == 0;
+}
+
+/* As names(), for the first such pack: making it anew changes the list. */
+static int without_name(void *arg, const struct packs_info *i)
+{
+    struct files *c = arg;
+    struct err why = { 0 };
+    struct packs_state state;
+    struct io_stat st;
+
+    if (!c->writable || io_stat_path(store_io(c->s), i->name, &st, NULL) != ERR_NOENT || packs_sound(store_packs(c->s), i->first, &state, NULL) != 1)
+        return 0;
+    (void)err_set(&why, ERR_DAMAGE, "%s: expected a file of that name, found none: it was removed", i->name);
+    c->mended += pack_anew(c, i->first);
+    c->found(c->arg, &(struct wound){ .lsn = i->first }, &why);
+    return 0;
+}
+
 /* One place is seen by the file's hash, too. */
 static void bad_pack(void *arg, const struct err *why)
 {
@@ -227,15 +269,6 @@ static void count(void *arg, const struct err *why)
     ++*(int64_t *)arg;
 }
 
-static bool pack_anew(struct files *c, uint64_t addr)
-{
-    int rc = c->writable ? ERR_BUSY : ERR_ROFS;
-
-    while (rc == ERR_BUSY && (rc = heal_pack(c->s, addr, NULL)) == ERR_BUSY && wait_for_turn(c) == 0)
-        ;
-    return rc == 0;
-}
-
 /* A file's hash that is wrong for what lies in its frames: those were found by reading them, and are healed by themselves. */
 static bool of_frames(struct files *c, uint64_t gen, int64_t bad)
 {
@@ -249,6 +282,9 @@ static int packs(struct files *c)
     int rc = packs_list(store_packs(c->s), note_pack, c, c->err);
     size_t n = c->n;
 
+    c->here = 0;
+    if (rc == 0)
+        rc = packs_list(store_packs(c->s), without_name, c, c->err);
     for (c->n = 0; rc == 0 && c->n < n; c->n++) {
         struct packs_state state;        /* (of one whose tables are lost holes() has said so) */
         struct err why = { 0 };

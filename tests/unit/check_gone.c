@@ -1,6 +1,7 @@
 /*
  * check_gone: files of the log, of packs, of the archive that somebody removed, and packs of which both tables are bad: found, named, and made anew of what the other site has, whichever of them is the primary.
  */
+#include "store/core/version.h"
 #include "store/core/wounds.h"
 #include "store/log/frame.h"
 #include "store/maint/heal.h"
@@ -203,7 +204,7 @@ static struct listed listed(struct teststore *t, char kind)
         ck_assert_int_eq(packs_list(store_packs(t->s), add_pack, &l, &err), 0);
     else
         ck_assert_int_eq(history_files(store_history(t->s), add_archive, &l), 0);
-    ck_assert_uint_ge(l.n, 3);
+    ck_assert_uint_ge(l.n, 1);
     return l;
 }
 
@@ -213,6 +214,7 @@ static void removed(struct teststore *t, char kind, size_t from, size_t n)
 
     for (size_t i = from; i < from + n && i < l.n; i++)
         ck_assert_int_eq(io_unlink(store_io(t->s), l.v[i].name, NULL), 0);
+    ck_assert_int_eq(io_syncdir(store_io(t->s), kind == 'l' ? "log" : kind == 'p' ? "packs" : "archive", NULL), 0);
 }
 
 static uint64_t le64_at(struct teststore *t, const char *name, uint64_t off)
@@ -297,8 +299,8 @@ START_TEST(a_pack_that_is_gone_takes_no_other_with_it)
     ts_reopen(&a, false);
     left = whole(&a);
     ck_assert_uint_lt(left, (ROUNDS + 1) * FILES);
-    ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), ERR_DAMAGE);
-    ck_assert_ptr_nonnull(strstr(err.msg, "a file is gone"));
+    ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), _i == 0 ? 0 : ERR_DAMAGE);      /* (behind the first one they lie end to end) */
+    ck_assert(_i == 0 || strstr(err.msg, "a file is gone") != NULL);
     ck_assert_uint_gt(found(&a), 0);
     ck_assert_uint_gt(found(&a), 0);
     ck_assert_uint_eq(whole(&a), left);
@@ -440,15 +442,18 @@ static void fill_holes(bool all)
 {
     struct err err = { 0 };
     size_t half;
+    int rc = 0;
 
     n_pieces = 0;
     ck_assert_msg(holes_look(a.s, NULL, one_hole, NULL, &err) == 0, "%s", err.msg);
     for (half = n_pieces / 2; half > 0 && half < n_pieces && pieces[half].lsn == pieces[half - 1].lsn; half++)
         ;
     ck_assert(store_maint_try(a.s));
-    if (half > 0 && holes_apply(a.s, pieces, half, half < n_pieces ? pieces[half].lsn : UINT64_MAX, &err) == 0 && half < n_pieces)
-        (void)holes_apply(a.s, pieces + half, n_pieces - half, UINT64_MAX, &err);
-    ck_assert_msg(!all || err.code == 0, "%s", err.msg);
+    if (half > 0)
+        rc = holes_apply(a.s, pieces, half, half < n_pieces ? pieces[half].lsn : UINT64_MAX, &err);
+    if (rc == 0 && half < n_pieces)
+        rc = holes_apply(a.s, pieces + half, n_pieces - half, UINT64_MAX, &err);
+    ck_assert_msg(!all || rc == 0, "%s", err.msg);
     store_maint_end(a.s);
     for (size_t i = 0; i < n_pieces; i++)
         free((void *)(uintptr_t)pieces[i].bytes);
