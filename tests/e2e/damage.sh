@@ -51,6 +51,17 @@ in_the_middle() {
 }
 check "a record in the middle: no writing; read-only up to it, and no byte is changed" in_the_middle
 
+# Without what a stream begins with nothing is healed in place: refused, with the way out, which is gone to its end.
+beyond() {
+	local seg
+	mkdir p && spare init p/st >/dev/null && mount_it p/st && files 1 20 && exits 0 "$SPARE" sync m "$WORK/p/st2" && spare umount m && seg=$(newest p/st) && rm "$seg" &&
+		exits 13 "$SPARE" mount p/st m && says 'cannot be healed in place' && says 'spare promote STORE' && says "spare sync STORE $WORK/p/st --new" && exits 13 "$SPARE" check p/st &&
+		exits 0 "$SPARE" promote p/st2 && mv p/st p/lost && mount_it p/st2 && whole 1 20 && exits 0 "$SPARE" sync m "$WORK/p/st" --new && spare umount m && exits 0 "$SPARE" check --read-data p/st || return 1
+	seg=$(newest p/st) && rm "$seg" && mount_it p/st2 && ! timeout 60 "$SPARE" sync m "$WORK/p/st" >out 2>err && says "move $WORK/p/st away, then at its primary: spare sync STORE $WORK/p/st --new" && mv p/st p/lost2 &&
+		exits 0 "$SPARE" sync m "$WORK/p/st" --new && spare umount m && rm p/st/super.0 p/st/super.1 && exits 13 "$SPARE" mount p/st m && says 'expected super.0 or super.1, found neither' && says 'spare sync STORE .* --new'
+}
+check "the newest segment is gone, both superblocks are: refused, with the command that makes it whole" beyond
+
 torn() {
 	local seg end
 	rm -f daemon.log
