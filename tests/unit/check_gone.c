@@ -288,6 +288,25 @@ START_TEST(what_is_gone_is_found_and_healed)
 }
 END_TEST
 
+/* All files of the log, the one that is written to as well, or all packs; they are open, so nobody else is needed. */
+START_TEST(what_was_removed_while_it_is_open_is_written_again)
+{
+    filled(_i ? &a : NULL);
+    ck_assert_uint_eq(found(&a), 0);     /* (which opens all of them) */
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+    removed(&a, _i ? 'p' : 'l', 0, 32);
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_eq(found(&a), 0);
+    ts_save(&a, "at last", "x");
+    twosites_ship(&a, &b, NULL);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+    ts_is(&a, "at last", "x");
+    same_records();
+    ck_assert_uint_eq(found(&a), 0);
+}
+END_TEST
+
 /* What the other one lacks, too, stays named, and takes nothing with it: neither packing nor scrub puts anything in the place of what is there. ${_i}: which pack. */
 START_TEST(a_pack_that_is_gone_takes_no_other_with_it)
 {
@@ -544,6 +563,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, both, neither);
     tcase_add_loop_test(t, what_is_gone_is_found_and_healed, 0, 2 * KINDS);
+    tcase_add_loop_test(t, what_was_removed_while_it_is_open_is_written_again, 0, 2);
     tcase_add_loop_test(t, a_pack_that_is_gone_takes_no_other_with_it, 0, 3);
     tcase_add_test(t, what_nobody_has_stays_named);
     tcase_add_loop_test(t, a_segment_of_one_record_is_made_whole, 0, 2);
