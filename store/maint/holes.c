@@ -23,7 +23,7 @@ struct looking {
     void *arg;
     struct named *v;
     size_t n;
-    const struct named *at;          /* whose parts are looked at */
+    struct named at;                 /* whose parts are looked at */
     struct err *err;
 };
 
@@ -42,7 +42,7 @@ static int on_part(void *arg, uint32_t doff, uint32_t len)
 
     for (uint32_t n; len > 0; doff += n, len -= n) {
         n = len < PACK_CHUNK_MAX ? len : PACK_CHUNK_MAX;
-        k->each(k->arg, &(struct wound){ .lsn = k->at->lsn, .dstart = k->at->dstart, .doff = doff, .len = n, .hole = true }, k->at->ino);
+        k->each(k->arg, &(struct wound){ .lsn = k->at.lsn, .dstart = k->at.dstart, .doff = doff, .len = n, .hole = true }, k->at.ino);
     }
     return 0;
 }
@@ -64,7 +64,7 @@ static int look_up(struct looking *k)
         }
         end = p.lsn == lsn && end > stop ? end : stop;
         lsn = p.lsn;
-        k->at = &p;
+        k->at = p;
         if (p.len > 0 && p.lsn < log_first(store_log(k->s)))
             rc = packs_holes(store_packs(k->s), p.lsn, p.doff, p.len, on_part, k, k->err);
     }
@@ -174,7 +174,7 @@ static int blank_at(struct store *s, uint64_t addr, uint64_t behind, struct err 
 {
     uint64_t from = LOG_FIRST_ADDR, held = log_first(store_log(s));
     struct packs_state r;
-    struct pack_head h;
+    struct pack_head h = { 0 };
     uint8_t epoch[16] = { 0 };
     int rc = packs_sound(store_packs(s), addr, &r, err);
 
@@ -202,7 +202,7 @@ static int blank_at(struct store *s, uint64_t addr, uint64_t behind, struct err 
 
 static int64_t put(struct store *s, uint64_t addr, const struct packs_piece *v, size_t n, uint64_t behind, struct err *err)
 {
-    struct pack_head h;
+    struct pack_head h = { 0 };
     int rc = blank_at(s, addr, behind, err);
 
     if (rc == 0)

@@ -487,10 +487,10 @@ static void look_at_data(struct recall *r, const struct gap *g)
 static int log_apply(struct recall *r, struct err *err)
 {
     struct store_info *info = malloc(sizeof *info);
-    int rc = info != NULL ? 0 : nomem(err);
+    int rc;
 
-    if (rc < 0)
-        return rc;
+    if (info == NULL)
+        return nomem(err);
     store_info(r->s, info);
     rc = log_heal_heads(store_log(r->s), &info->super, r->gap[0].from, r->gap[0].p, r->gap[0].len, err);
     free(info);
