@@ -132,7 +132,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-struct manifest { struct paths since; uint64_t files, bytes, conflicts; };
+struct manifest { const struct branch *of; struct paths since; uint64_t files, bytes, conflicts; json_t *total; };
 
 static bool changed_since(const struct paths *p, const json_t *o)
 {
@@ -158,6 +158,8 @@ static int emit_change(void *arg, const char *type, const json_t *o, const void 
     (void)bin, (void)len;
     if (out_interrupted)
         return ERR_INTR;
+    if (strcmp(type, "total") == 0 && !m->total)
+        m->total = json_copy((json_t *)(uintptr_t)o);
     if (strcmp(type, "item") != 0)
         return 0;
     both = changed_since(&m->since, o);
@@ -181,11 +183,30 @@ static int emit_change(void *arg, const char *type, const json_t *o, const void 
     return 0;
 }
 
+/* Behind the list: what it comes to, and how many operations made it, from when to when. */
+static void total(struct manifest *m)
+{
+    char size[32], a[40], b[40];
+
+    if (out_json && m->total) {
+        json_object_set_new(m->total, "what", json_string("total"));
+        json_object_set_new(m->total, "bytes", json_integer((json_int_t)m->bytes));
+        out_object(m->total);
+    }
+    if (out_json)
+        return;
+    if (m->since.known)
+        out_message("%s: %llu changes, %s; %llu of them to what has changed in the store, too (!)", m->of->name, (unsigned long long)m->files, out_size(m->bytes, size), (unsigned long long)m->conflicts);
+    else
+        out_message("%s: %llu changes, %s", m->of->name, (unsigned long long)m->files, out_size(m->bytes, size));
+    if (*item_text(m->total, "first"))
+        out_message("made by %llu operations, from %s to %s", (unsigned long long)item_u64(m->total, "operations"), out_time(item_text(m->total, "first"), a), out_time(item_text(m->total, "last"), b));
+}
+
 static int show(const char *store, const struct branch *b)
 {
-    struct manifest m = { 0 };
+    struct manifest m = { .of = b };
     struct err err = { 0 }, why = { 0 };
-    char size[32];
     int r;
 
     if (b->parted == 0)
@@ -197,11 +218,9 @@ static int show(const char *store, const struct branch *b)
     if (m.since.n > 1)
         qsort(m.since.v, m.since.n, sizeof *m.since.v, by_text);
     r = session_once(b->dir, SESSION_READ, LOCATION_AS_IS, since(b->parted), emit_change, &m, &err);
-    if (r == 0 && !out_json && !m.since.known)
-        out_message("%s: %llu changes, %s", b->name, (unsigned long long)m.files, out_size(m.bytes, size));
-    else if (r == 0 && !out_json)
-        out_message("%s: %llu changes, %s; %llu of them to what has changed in the store, too (!)", b->name, (unsigned long long)m.files, out_size(m.bytes, size),
-                    (unsigned long long)m.conflicts);
+    if (r == 0)
+        total(&m);
+    json_decref(m.total);
     for (size_t i = 0; i < m.since.n; i++)
         free(m.since.v[i]);
     free(m.since.v);

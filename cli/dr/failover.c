@@ -141,6 +141,8 @@ static int resume(const char *site, const char *id, enum run_kind kind, const st
 
     if (rc)
         return rc;
+    if (run_over(*out))
+        return err_set(err, ERR_BUSY, "run %s is over (%s%s), and is not gone on with; without --run this goes on with the one that is not, or begins one", id, run_state_name(*out), (*out)->replaced ? ": a newer one took its place" : "");
     seal_hash(src->text, src->len, hash);
     if (strcmp(hash, (*out)->plan_sha256) != 0)
         out_message("%s is not the plan that run %s began with, %s/plan.yaml: going on with that one; --new begins a run by the plan as it is now", src->from, id, (*out)->dir);
@@ -283,38 +285,51 @@ static int by_its_own_plan(const struct dr_options *o, struct plan_source *src, 
     return rc;
 }
 
-/* What another run of the plan has begun at this site has ended before one of its own begins: the plan's commands do not run twice at the same time. */
-struct others { const char *plan, *site; struct err *err; };
+/*
+ * Of a plan and a site one run is not over. What another one has begun ends before a new one begins, since the plan's commands do not run twice at the same time; then that one is closed, and what it promoted is taken over:
+ * what was lost by it, and since when changes are made here. (Cut off in between, the same command finds it closed, and takes over all the same.)
+ */
+struct others { const char *plan, *site; struct before before; struct err *err; };
 
-static int no_other(void *arg, const char *site, const char *id)
+static int end_other(void *arg, const char *site, const char *id)
 {
-    const struct others *o = arg;
+    struct others *o = arg;
     struct run *r = NULL;
     struct err why = { 0 };
-    bool open;
-    int rc;
+    int rc = 0;
 
     if (strcmp(site, o->site) != 0 || run_open(site, id, false, &r, &why))
         return 0;
-    open = !run_over(r) && strcmp(r->plan->h.name, o->plan) == 0;
-    run_close(r);
-    r = NULL;
-    rc = open ? run_open(site, id, true, &r, o->err) : 0;
+    if (strcmp(r->plan->h.name, o->plan) != 0) {
+        run_close(r);
+        return 0;
+    }
+    if (!run_over(r)) {
+        run_close(r);
+        r = NULL;
+        rc = run_open(site, id, true, &r, o->err);
+    }
+    if (rc == 0 && !run_over(r)) {
+        out_message("run %s, a %s that is %s, is closed: a new one takes its place", id, run_kind_name(r), run_state_name(r));
+        rc = run_note(r, "closed", "", json_pack("{sb}", "replaced", 1), o->err);
+    }
+    if (rc == 0)
+        run_before(r, &o->before);
     run_close(r);
     return rc;
 }
 
 static int begin_anew(enum run_kind kind, const struct plan *p, const struct plan_site *here, const struct plan_source *src, const struct dr_options *o, struct run **out, struct err *err)
 {
-    struct others others = { p->h.name, here->h.name, err };
+    struct others others = { .plan = p->h.name, .site = here->h.name, .err = err };
     const struct plan_site *to, *from;
-    int rc = run_each(no_other, &others);
+    int rc = run_each(end_other, &others);
 
     if (rc)
         return rc;
     memset(err, 0, sizeof *err);
     direction(kind, p, here, &to, &from);
-    rc = run_new(kind, src, o, here, to, from, out, err);
+    rc = run_new(kind, src, o, &others.before, here, to, from, out, err);
     return rc ? rc : begin(*out, err);
 }
 

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -387,21 +386,6 @@ static void beat(struct keeper *k)
 
 /* ---- the process ---- */
 
-/* Whether another process goes through the steps. */
-static bool under_way(const struct run *r)
-{
-    char path[PATH_MAX + 16];
-    int fd;
-    bool taken;
-
-    snprintf(path, sizeof path, "%s/lock", r->dir);
-    fd = open(path, O_RDWR | O_CLOEXEC);
-    taken = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0;
-    if (fd >= 0)
-        close(fd);
-    return taken;
-}
-
 static int keep(struct keeper *k, struct err *err)
 {
     int64_t quiet_since = proc_ms();
@@ -417,7 +401,7 @@ static int keep(struct keeper *k, struct err *err)
             waits |= climb(k, &k->notices[i]);
         beat(k);
         decide(k);
-        if (waits || k->deciding.pid != 0 || decides_later(k) || (k->r->state == RUN_DIRTY && under_way(k->r)))
+        if (waits || k->deciding.pid != 0 || decides_later(k) || (k->r->state == RUN_DIRTY && run_locked(k->r, "lock")))
             quiet_since = proc_ms();
         if (proc_ms() - quiet_since > FINAL_MS)
             break;
@@ -433,7 +417,7 @@ static int only_one(const struct run *r, struct err *err)
 
     snprintf(path, sizeof path, "%s/keeper", r->dir);
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+    if (fd < 0 || fcntl(fd, F_OFD_SETLK, &run_whole))
         return err_set(err, ERR_LOCKED, "%s: another process tells people", r->id);
     return 0;                            /* held until this process ends */
 }

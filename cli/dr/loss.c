@@ -138,41 +138,54 @@ static bool was_back(const struct run *r, const struct plan_store *there)
     return r->was_back >> (there - r->to->stores.v) & 1;
 }
 
+static bool is_total(const json_t *line)
+{
+    return strcmp(item_text(line, "what"), "total") == 0;
+}
+
+/* What the list comes to: of it, files and bytes; by its last line, operations, and when the last of them was made: that the branch was opened again later is none. */
+static void put_total(json_t *lost, const char *text)
+{
+    json_t *all = lines_of(text), *o;
+    int64_t parted = record_parse_ms(item_text(lost, "parted")), ends = -1;
+    uint64_t files = 0, bytes = 0;
+    size_t i;
+
+    json_array_foreach(all, i, o) {
+        if (!is_total(o)) {
+            files++;
+            bytes += item_u64(o, "size_after_bytes");
+            continue;
+        }
+        if (!json_object_get(o, "operations"))
+            continue;                    /* its records are gone */
+        json_object_set(lost, "operations", json_object_get(o, "operations"));
+        if (*item_text(o, "last"))
+            json_object_set(lost, "ends", json_object_get(o, "last"));
+        ends = *item_text(o, "last") ? record_parse_ms(item_text(o, "last")) : parted;
+    }
+    json_object_set_new(lost, "files", json_integer((json_int_t)files));
+    json_object_set_new(lost, "bytes", json_integer((json_int_t)bytes));
+    if (parted >= 0 && ends >= parted)
+        json_object_set_new(lost, "ms", json_integer(ends - parted));
+    json_decref(all);
+}
+
 static int put_manifest(struct run *r, const struct step *s, const struct plan_store *there, const char *branch, json_t *lost, struct err *err)
 {
     const char *const argv[] = { "branch", "show", branch, "--store", there->path, NULL };
     char path[PATH_MAX + 128], hash[SEAL_HASH_TEXT], *text = NULL;
-    json_t *all, *o;
-    uint64_t bytes = 0;
-    size_t i;
     int rc = site_spare_text(&r->view, s->other, argv, ASK_MS, MANIFEST_MAX, &text, err);
 
     path_of(path, r, "lost", there->h.name);
     if (rc == 0)
         rc = record_keep(path, text ? text : "", text ? strlen(text) : 0, err);
     if (rc == 0) {
-        all = lines_of(text);
-        json_array_foreach(all, i, o)
-            bytes += item_u64(o, "size_after_bytes");
-        json_object_set_new(lost, "files", json_integer((json_int_t)json_array_size(all)));
-        json_object_set_new(lost, "bytes", json_integer((json_int_t)bytes));
+        put_total(lost, text);
         seal_hash(text ? text : "", text ? strlen(text) : 0, hash);
         json_object_set_new(lost, "manifest_sha256", json_string(hash));
-        json_decref(all);
     }
     free(text);
-    return rc;
-}
-
-/* When the last change of a branch was made, as its log has it: that it was opened again later is none. "" where it has no say. */
-static int last_change(struct run *r, const struct step *s, const char *dir, char out[40], struct err *err)
-{
-    const char *const argv[] = { "log", "--store", dir, "--limit", "1", "", NULL };
-    json_t *o = NULL;
-    int rc = site_spare(&r->view, s->other, argv, ASK_MS, &o, err);
-
-    snprintf(out, 40, "%s", item_text(o, "time"));
-    json_decref(o);
     return rc;
 }
 
@@ -195,15 +208,8 @@ void loss_after(struct run *r, const struct step *s, const struct plan_store *th
     json_object_set_new(lost, "site", json_string(s->other->h.name));
     json_object_set_new(lost, "branch", b ? json_string(item_text(b, "name")) : json_null());
     if (rc == 0 && b) {
-        const char *parted = item_text(b, "parted");
-        char ends[40];
-
-        rc = last_change(r, s, item_text(b, "directory"), ends, &why);
-        json_object_set_new(lost, "parted", json_string(parted));
-        json_object_set_new(lost, "ends", json_string(ends));
-        if (record_parse_ms(parted) >= 0 && record_parse_ms(ends) >= record_parse_ms(parted))
-            json_object_set_new(lost, "ms", json_integer(record_parse_ms(ends) - record_parse_ms(parted)));
-        rc = rc ? rc : put_manifest(r, s, there, item_text(b, "name"), lost, &why);
+        json_object_set_new(lost, "parted", json_string(item_text(b, "parted")));
+        rc = put_manifest(r, s, there, item_text(b, "name"), lost, &why);
     }
     if (rc == 0 && !b && was_back(r, there))
         rc = err_set(&why, ERR_NOENT, "it had gone back before this run, and no branch of then is there");
@@ -295,7 +301,8 @@ int loss_manifest(const json_t *lost, void (*fn)(void *arg, const json_t *line),
     }
     all = lines_of(text);
     json_array_foreach(all, i, o)
-        fn(arg, o);
+        if (!is_total(o))
+            fn(arg, o);
     json_decref(all);
     free(text);
     return 0;

@@ -1,6 +1,6 @@
 /*
  * loss.h: what was lost by a failover, exactly. It is known once the old primary is back: what it had beyond the moment at which the sites parted is a branch there. A rejoin that makes one writes down
- * from when to when that branch goes, how many files differ at its end and how large they are, and keeps the list in the run's out/lost.STORE, with its hash in the record.
+ * from when to when that branch goes, how many operations made it, how many files differ at its end and how large they are, and keeps the list in the run's out/lost.STORE, with its hash in the record.
  */
 #ifndef CLI_DR_LOSS_H
 #define CLI_DR_LOSS_H
@@ -10,7 +10,7 @@
 /* loss_before(r, s, there, err): before that store goes back: the branches it has, kept in the run's directory, so that a step that was cut off knows them too. Errors: AWAY, IO. */
 int loss_before(struct run *r, const struct step *s, const struct plan_store *there, struct err *err);
 /*
- * loss_after(r, s, there, more): after: "lost", an object, into ${more}: {"store", "site", "branch": null} where nothing was lost; else {"branch", "parted", "ends", "ms", "files", "bytes", "manifest_sha256"};
+ * loss_after(r, s, there, more): after: "lost", an object, into ${more}: {"store", "site", "branch": null} where nothing was lost; else {"branch", "parted", "ends", "ms", "operations", "files", "bytes", "manifest_sha256"}: the last record that both have, the last operation on the branch, the time between;
  * {"unknown": REASON} where it could not be asked, or the store had gone back before this run and no branch tells of it. The run goes on: all that was there is kept.
  */
 void loss_after(struct run *r, const struct step *s, const struct plan_store *there, json_t *more);

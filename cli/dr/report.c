@@ -78,6 +78,15 @@ static const char *step_word(const struct step *s)
 enum { LINES_SHOWN = 20 };
 struct listing { const json_t *lost; unsigned n; };
 
+/* The store itself, as a command there names it. */
+static const char *path_there(const struct run *r, const json_t *lost)
+{
+    const struct plan_site *site = plan_site(r->plan, item_text(lost, "site"));
+    const struct plan_store *st = site ? plan_store(site, item_text(lost, "store")) : NULL;
+
+    return st ? st->path : "STORE";
+}
+
 static void lost_file(void *arg, const json_t *line)
 {
     struct listing *l = arg;
@@ -92,15 +101,30 @@ static void lost_file(void *arg, const json_t *line)
         out_object(o);
         json_decref(o);
     } else if (l->n <= LINES_SHOWN) {
-        out_text("  %-8s  %9s  %s\n", item_text(line, "change"), out_size(item_u64(line, "size_after_bytes"), size), item_name(line, "path"));
+        out_text("  %-10s  %9s  %6llu operations  %s\n", item_text(line, "change"), out_size(item_u64(line, "size_after_bytes"), size), (unsigned long long)item_u64(line, "operations"), item_name(line, "path"));
     }
 }
 
-static int print_lost(const json_t *all, struct err *err)
+/* A branch: what it is, from when to when, and how to get at it. */
+static void lost_branch(const struct run *r, const json_t *o)
+{
+    const char *branch = item_text(o, "branch"), *at = item_text(o, "site"), *path = path_there(r, o);
+    char size[32], ms[32];
+
+    seconds(json_object_get(o, "ms") ? (int64_t)item_u64(o, "ms") : -1, ms);
+    out_text("lost        store %s: ", item_text(o, "store"));
+    if (json_object_get(o, "operations"))
+        out_text("%llu operations in %s, ", (unsigned long long)item_u64(o, "operations"), ms);
+    out_text("changes to %llu files, %s, kept as branch %s at %s\n", (unsigned long long)item_u64(o, "files"), out_size(item_u64(o, "bytes"), size), out_name(branch), at);
+    if (*item_text(o, "ends"))
+        out_text("            both sites have everything up to %s; the last that is lost was made %s\n", item_text(o, "parted"), item_text(o, "ends"));
+    out_text("            at %s: spare branch show %s %s lists it; spare restore PATH --at @%s brings one back where it is mounted\n", at, out_name(branch), path, branch);
+}
+
+static int print_lost(const struct run *r, const json_t *all, struct err *err)
 {
     size_t i;
     json_t *o;
-    char size[32];
     int rc = 0;
 
     json_array_foreach(all, i, o) {
@@ -119,12 +143,11 @@ static int print_lost(const json_t *all, struct err *err)
         } else if (!*branch) {
             out_text("lost        store %s: nothing\n", item_text(o, "store"));
         } else {
-            out_text("lost        store %s: changes of %lld ms to %llu files, %s, kept as branch %s at %s\n", item_text(o, "store"), (long long)item_u64(o, "ms"), (unsigned long long)item_u64(o, "files"),
-                     out_size(item_u64(o, "bytes"), size), out_name(branch), item_text(o, "site"));
+            lost_branch(r, o);
         }
         rc = rc ? rc : loss_manifest(o, lost_file, &l, err);
         if (rc == 0 && !out_json && l.n > LINES_SHOWN)
-            out_text("  and %u more: spare branch show %s, at %s\n", l.n - LINES_SHOWN, out_name(branch), item_text(o, "site"));
+            out_text("  and %u more\n", l.n - LINES_SHOWN);
     }
     return rc;
 }
@@ -147,6 +170,7 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
     json_object_set_new(o, "plan", json_string(r->plan->h.name));
     json_object_set_new(o, "kind", json_string(run_kind_name(r)));
     json_object_set_new(o, "state", json_string(run_state_name(r)));
+    json_object_set_new(o, "after", r->after[0] ? json_string(r->after) : json_null());
     json_object_set_new(o, "up_ms", r->up_wall_ms < 0 ? json_null() : json_integer(r->up_wall_ms - r->began_wall_ms));
     json_object_set_new(o, "own_ms", json_integer(own_time(r)));
     json_object_set_new(o, "loss_at_most_ms", r->loss_ms < 0 || r->loss_ms == INT64_MAX ? json_null() : json_integer(r->loss_ms));
@@ -188,6 +212,8 @@ static void print_text(const struct run *r, const char *key, const json_t *witne
     out_text("RTO         %s, of which spare's own steps %s; objective %s: %s\n", a, c, plan_duration(r->plan->objectives.rto_ms, b), verdict(up, r->plan->objectives.rto_ms));
     seconds(rpo, a);
     out_text("RPO         %s %s; objective %s: %s\n", exact ? "exactly" : "at most", a, plan_duration(r->plan->objectives.rpo_ms, b), rpo < 0 ? "-" : verdict(rpo, r->plan->objectives.rpo_ms));
+    if (r->after[0])
+        out_text("after       run %s, whose place it took; `spare dr report --run` has that one\n", r->after);
     for (unsigned i = 0; i < r->plan->systems.n; i++) {
         const struct plan_system *s = &r->plan->systems.v[i];
 
@@ -243,7 +269,7 @@ int dr_report(const struct dr_options *o)
     if (rc == 0)
         (out_json ? print_json : print_text)(r, witness_key(r), witness, why.msg, lines, lost);
     if (rc == 0)
-        rc = print_lost(lost, &err);
+        rc = print_lost(r, lost, &err);
     json_decref(lost);
     json_decref(witness);
     code = rc ? out_error(&err, rc) : EXIT_OK;

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 enum { POLL_MS = 10, ACK_POLL_MS = 100 };
@@ -31,6 +30,12 @@ static void begin_line(struct run *r, const json_t *o)
     snprintf(r->plan_sha256, sizeof r->plan_sha256, "%s", item_text(o, "plan_sha256"));
     r->to = plan_site(r->plan, item_text(o, "to"));
     r->from = plan_site(r->plan, item_text(o, "from"));
+    snprintf(r->after, sizeof r->after, "%s", item_text(o, "after"));
+    if (json_object_get(o, "promoted_wall_ms")) {
+        r->promoted_wall_ms = (int64_t)item_u64(o, "promoted_wall_ms");
+        r->loss_ms = json_is_integer(json_object_get(o, "loss_at_most_ms")) ? (int64_t)item_u64(o, "loss_at_most_ms") : INT64_MAX;
+        r->held_to_ms = json_object_get(o, "held_to_ms") ? (int64_t)item_u64(o, "held_to_ms") : -1;
+    }
     r->kind = strcmp(item_text(o, "kind"), "failover") == 0 ? RUN_FAILOVER : strcmp(item_text(o, "kind"), "switchover") == 0 ? RUN_SWITCHOVER : RUN_REJOIN;
 }
 
@@ -130,7 +135,7 @@ static void step_line(struct run *r, const char *event, struct step *s, const js
         r->loss_ms = json_is_integer(json_object_get(o, "loss_at_most_ms")) ? (int64_t)item_u64(o, "loss_at_most_ms") : INT64_MAX;
         r->held_to_ms = json_object_get(o, "held_to_ms") ? (int64_t)item_u64(o, "held_to_ms") : -1;
     }
-    if ((s->kind == STEP_PROMOTE || s->kind == STEP_HAND_OVER) && s->state == STEP_DONE && !r->back)
+    if ((s->kind == STEP_PROMOTE || s->kind == STEP_HAND_OVER) && s->state == STEP_DONE && !r->back && r->promoted_wall_ms < 0)
         r->promoted_wall_ms = time_of(o);
 }
 
@@ -173,9 +178,10 @@ int run_line(void *arg, const json_t *o)
             r->up_wall_ms = time_of(o);
     } else if (strcmp(event, "commit") == 0)
         r->state = RUN_COMMITTED;
-    else if (strcmp(event, "closed") == 0)
+    else if (strcmp(event, "closed") == 0) {
         r->state = RUN_CLOSED;
-    else if (strcmp(event, "notice") == 0) {
+        r->replaced = item_true(o, "replaced");
+    } else if (strcmp(event, "notice") == 0) {
         const enum message_event e = message_event(item_text(o, "message"));
 
         r->notices++;
@@ -204,21 +210,14 @@ void run_tell(struct run *r, enum message_event e, const char *step, const char 
 
 void run_keeper(struct run *r)
 {
-    char lock[PATH_MAX + 16], log[PATH_MAX + 32];
+    char log[PATH_MAX + 32];
     char *argv[] = { "/proc/self/exe", "dr", "keep", "--run", r->id, "--site", (char *)(uintptr_t)r->here->h.name, NULL };
-    int fd;
     pid_t pid;
 
     if (r->plan->escalation.n == 0 && r->plan->channels.n == 0 && r->plan->commit.after_ms == 0)
         return;
-    snprintf(lock, sizeof lock, "%s/keeper", r->dir);
-    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB)) {
-        if (fd >= 0)
-            close(fd);
+    if (run_locked(r, "keeper"))
         return;                          /* one is there */
-    }
-    close(fd);
     snprintf(log, sizeof log, "%s/out/keeper", r->dir);
     pid = fork();
     if (pid == 0) {

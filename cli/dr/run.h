@@ -14,6 +14,7 @@
 #include "cli/dr/record.h"
 #include "cli/dr/site.h"
 
+#include <fcntl.h>
 #include <limits.h>
 
 enum run_kind { RUN_FAILOVER, RUN_SWITCHOVER, RUN_REJOIN };
@@ -74,6 +75,8 @@ struct run {
     /* as the first detect of the record saw it, of a rejoin: bit i: store i of ${to} was a standby already that knows of the epoch here: it had gone back before */
     uint32_t was_back;
     bool detected;
+    bool replaced;              /* closed, since another one took its place */
+    char after[80];             /* the run whose place it took; "": none */
     /* as measured */
     int64_t began_wall_ms, up_wall_ms, promoted_wall_ms, held_to_ms, loss_ms;        /* -1: not yet, not known */
     char stop_reason[512], stop_step[160];
@@ -89,13 +92,19 @@ struct run {
 int run_site(const struct plan *p, const struct dr_options *o, const struct plan_site **out, struct err *err);
 /* run_site_dir(site, buf): STATE/sites/SITE, made. */
 int run_site_dir(const char *site, char buf[PATH_MAX], struct err *err);
-/* run_new: a run that begins now, with its lock. run_open: one that is there; with ${work} its lock is taken: LOCKED another process goes on with it; NOENT: there is none,
+/* What a run takes over of one that it replaces. run_before(r, b): if ${r} was replaced; else nothing of what came before it counts any more. */
+struct before { char id[80], to[80]; bool failover; int64_t promoted_wall_ms, held_to_ms, loss_ms; };
+void run_before(const struct run *r, struct before *b);
+/* run_new: a run that begins now, with its lock; its name is behind those of all that were before at this site, also where the clock was set back. run_open: one that is there; with ${work} its lock is taken: LOCKED another process goes on with it; NOENT: there is none,
  * or it was cut off before its first line; DAMAGE: the record, or its copy of the plan, is not what was written. Of both: run_close. */
-int  run_new(enum run_kind kind, const struct plan_source *src, const struct dr_options *o, const struct plan_site *here, const struct plan_site *to, const struct plan_site *from, struct run **out, struct err *err);
+int  run_new(enum run_kind kind, const struct plan_source *src, const struct dr_options *o, const struct before *before, const struct plan_site *here, const struct plan_site *to, const struct plan_site *from, struct run **out, struct err *err);
 int  run_open(const char *site, const char *id, bool work, struct run **out, struct err *err);
 /* run_options(o, into, err): what the command line says, as fields of a line. USAGE. */
 int  run_options(const struct dr_options *o, json_t *into, struct err *err);
 void run_close(struct run *r);
+/* run_locked(r, name): whether another process holds that file of its directory: "lock" whoever goes through the steps, "keeper" whoever tells people. Asked, not tried: nobody is kept from it for an instant. run_whole: what is locked. */
+bool run_locked(const struct run *r, const char *name);
+extern const struct flock run_whole;
 /* run_find(plan, site, open, id, err): the newest run of that plan (NULL: any) at that site; ${open}: that is not over. NOENT. */
 int  run_find(const char *plan, const char *site, bool open, char id[80], struct err *err);
 /* run_each(fn, arg): all of this machine, oldest first; fn gets site and id. */

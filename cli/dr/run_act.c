@@ -20,10 +20,18 @@ static bool is_primary(const struct site_store *s)
     return s->reached && strcmp(s->role, "primary") == 0;
 }
 
-/* A primary that was not told of another one. */
-static bool takes_changes(const struct site_store *s)
+/* By its role, not by its state: that is one word for what is worst, and hides others. One that was told of another primary has the role "fenced". */
+static bool is_promoted(const struct site_store *s)
 {
-    return is_primary(s) && strcmp(s->state, "Fenced") != 0 && strcmp(s->state, "Diverged") != 0;
+    return is_primary(s) && !s->unfinished;
+}
+
+static int may_write(const struct step *s, const struct site_store *now, struct err *err)
+{
+    if (!now->lease_out)
+        return 0;
+    return err_set(err, ERR_FENCED, "site %s: %s is the primary, and takes no change: its lease is out, until its standby answers. `spare config set %s lease=` there does without; see to it that nobody promotes that standby", s->at->h.name,
+                   s->st->path, s->st->path);
 }
 
 /* A failure of a command in words. */
@@ -89,23 +97,24 @@ static int detect(struct run *r, json_t *more, struct err *err)
 
 /* ---- confirm ---- */
 
-/* What may be lost at most: from the last change that is held to the moment the primary went away, or now. */
-static void measure_loss(struct run *r)
+/* What may be lost at most: from the last change that is held to the moment the primary went away, or now. False: it is promoted already, and what it holds is what there is: nothing more can be lost. */
+static bool measure_loss(struct run *r)
 {
     int64_t until = r->since_ms >= 0 ? r->since_ms : r->began_wall_ms, held = INT64_MAX;
 
     for (unsigned i = 0; i < r->to->stores.n && i < 16; i++) {
         if (is_primary(&r->to_seen[i]))
-            continue;                    /* promoted already: what it holds is what there is */
+            continue;
         if (r->to_seen[i].held_to_ms < held)
             held = r->to_seen[i].held_to_ms;
     }
     if (held == INT64_MAX) {
         r->loss_ms = r->loss_ms < 0 ? 0 : r->loss_ms;
-        return;
+        return false;
     }
     r->held_to_ms = held;
     r->loss_ms = held < 0 ? INT64_MAX : until > held ? until - held : 0;
+    return true;
 }
 
 static void loss_text(int64_t ms, char buf[48])
@@ -120,11 +129,11 @@ static int confirm_failover(struct run *r, json_t *more, struct err *err)
 {
     int64_t accepted = r->accept_loss_ms;
     char lost[48];
-    bool alive = false;
+    bool alive = false, more_to_lose;
 
     for (unsigned i = 0; i < r->from->stores.n && i < 16; i++)
         alive |= is_primary(&r->from_seen[i]);
-    measure_loss(r);
+    more_to_lose = measure_loss(r);
     loss_text(r->loss_ms, lost);
     if (accepted < 0)
         accepted = r->prefer == PREFER_RTO && r->plan->objectives.rpo_ms >= 0 && !alive ? r->plan->objectives.rpo_ms : 0;
@@ -135,7 +144,7 @@ static int confirm_failover(struct run *r, json_t *more, struct err *err)
     json_object_set_new(more, "primary_answers", json_boolean(alive));
     if (alive && r->accept_loss_ms < 0)
         return err_set(err, ERR_LOSTDATA, "site %s answers, and is the primary: `spare dr switchover` moves without losing anything. To go on without it say --accept-loss BOUND", r->from->h.name);
-    if (r->loss_ms > accepted)
+    if (more_to_lose && r->loss_ms > accepted)
         return err_set(err, ERR_LOSTDATA, "up to %s of changes would be lost: %s holds everything up to then, and nothing says that %s did nothing since. Accepted are %lld ms%s. --accept-loss BOUND (or any) goes on; "
                        "--since TIME says when %s went away", lost, r->to->h.name, r->from->h.name, (long long)accepted, r->accept_loss_ms < 0 && accepted ? " (the plan's RPO)" : "", r->from->h.name);
     return 0;
@@ -279,13 +288,13 @@ static int promote(struct run *r, const struct step *s, struct err *err)
         argv[n++] = r->at;
     }
     site_look(&r->view, s->at, s->st, &now);
-    if (takes_changes(&now) && !now.unfinished)
-        return r->at[0] && !s->cut_off ? err_set(err, ERR_BUSY, "site %s: %s is the primary already, so its tree stays what it is: `spare restore %s --at %s` brings an older one back", s->at->h.name, s->st->path, s->st->mount, r->at) : 0;
+    if (is_promoted(&now))
+        return r->at[0] && !s->cut_off ? err_set(err, ERR_BUSY, "site %s: %s is the primary already, so its tree stays what it is: `spare restore %s --at %s` brings an older one back", s->at->h.name, s->st->path, s->st->mount, r->at) : may_write(s, &now, err);
     rc = failed(site_spare(&r->view, s->at, argv, r->at[0] ? PROMOTE_AT_MS : PROMOTE_MS, NULL, err), err);
     if (rc == 0)
         return 0;
     site_look(&r->view, s->at, s->st, &now);
-    return takes_changes(&now) && !now.unfinished ? 0 : rc;
+    return is_promoted(&now) ? may_write(s, &now, err) : rc;
 }
 
 static int make_dir(struct run *r, const struct step *s, struct err *err)

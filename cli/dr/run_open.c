@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -213,6 +212,7 @@ static struct run *blank(void)
 }
 
 enum { LOCK_TRIES = 10, LOCK_MS = 20 };
+const struct flock run_whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
 static int take_lock(struct run *r, struct err *err)
 {
@@ -223,12 +223,27 @@ static int take_lock(struct run *r, struct err *err)
     if (r->lock < 0)
         return err_from_errno(err, errno, "%s", path);
     /* A child that was just made by one that was killed holds it until it is what it shall be, and by then has noted that it runs. */
-    for (int i = 0; flock(r->lock, LOCK_EX | LOCK_NB); i++) {
+    for (int i = 0; fcntl(r->lock, F_OFD_SETLK, &run_whole); i++) {
         if (i == LOCK_TRIES)
             return err_set(err, ERR_LOCKED, "run %s is under way: another process goes on with it", r->id);
         (void)poll(NULL, 0, LOCK_MS);
     }
     return 0;
+}
+
+bool run_locked(const struct run *r, const char *name)
+{
+    struct flock is = run_whole;
+    char path[PATH_MAX + 32];
+    bool taken;
+    int fd;
+
+    snprintf(path, sizeof path, "%s/%s", r->dir, name);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    taken = fd >= 0 && fcntl(fd, F_OFD_GETLK, &is) == 0 && is.l_type != F_UNLCK;
+    if (fd >= 0)
+        close(fd);
+    return taken;
 }
 
 static void say_left(const char *what)
@@ -379,7 +394,27 @@ int run_options(const struct dr_options *o, json_t *into, struct err *err)
     return 0;
 }
 
-static json_t *first_line(const struct run *r, const struct plan_source *src, const struct plan_site *to, const struct plan_site *from)
+void run_before(const struct run *r, struct before *b)
+{
+    *b = (struct before){ .failover = r->kind == RUN_FAILOVER && !r->back && r->promoted_wall_ms >= 0, .promoted_wall_ms = r->promoted_wall_ms, .held_to_ms = r->held_to_ms, .loss_ms = r->loss_ms };
+    snprintf(b->id, sizeof b->id, "%s", r->replaced ? r->id : "");
+    snprintf(b->to, sizeof b->to, "%.79s", r->to->h.name);
+}
+
+static void put_before(json_t *o, const struct before *b, const struct plan_site *to, enum run_kind kind)
+{
+    if (!b->id[0])
+        return;
+    json_object_set_new(o, "after", json_string(b->id));
+    if (kind != RUN_FAILOVER || !b->failover || strcmp(b->to, to->h.name) != 0)
+        return;
+    json_object_set_new(o, "promoted_wall_ms", json_integer(b->promoted_wall_ms));
+    json_object_set_new(o, "loss_at_most_ms", b->loss_ms < 0 || b->loss_ms == INT64_MAX ? json_null() : json_integer(b->loss_ms));
+    if (b->held_to_ms >= 0)
+        json_object_set_new(o, "held_to_ms", json_integer(b->held_to_ms));
+}
+
+static json_t *first_line(const struct run *r, const struct plan_source *src, const struct before *before, const struct plan_site *to, const struct plan_site *from)
 {
     char host[256] = "", hash[SEAL_HASH_TEXT];
     const char *user = getenv("SUDO_USER") ? getenv("SUDO_USER") : getenv("LOGNAME");
@@ -398,15 +433,50 @@ static json_t *first_line(const struct run *r, const struct plan_source *src, co
     json_object_set_new(o, "by", json_string(user ? user : ""));
     json_object_set_new(o, "key", json_string(seal_public(r->seal)));
     (void)run_options(r->opt, o, NULL);      /* they were looked at before */
+    put_before(o, before, to, r->kind);
     return o;
 }
 
-int run_new(enum run_kind kind, const struct plan_source *src, const struct dr_options *o, const struct plan_site *here, const struct plan_site *to, const struct plan_site *from, struct run **out, struct err *err)
+/* Of the newest run in that directory; -1: there is none. */
+static int64_t newest_ms(const char *dir)
+{
+    char path[PATH_MAX + 16], **all;
+    struct tm tm = { 0 };
+    int64_t ms = -1;
+    unsigned n;
+    int sub = 0;
+
+    snprintf(path, sizeof path, "%s/runs", dir);
+    n = names(path, &all);
+    if (n > 0 && sscanf(all[n - 1], "%4d%2d%2dT%2d%2d%2d.%3d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &sub) == 7) {
+        tm.tm_year -= 1900;
+        tm.tm_mon -= 1;
+        ms = (int64_t)timegm(&tm) * 1000 + sub;
+    }
+    for (unsigned i = 0; i < n; i++)
+        free(all[i]);
+    free(all);
+    return ms;
+}
+
+/* Names are told in the order of runs by all that look for the newest one. */
+static void name_run(struct run *r, const char *dir, const char *token)
+{
+    int64_t ms = record_wall_ms(), last = newest_ms(dir);
+    time_t now;
+    struct tm tm;
+
+    ms = ms > last ? ms : last + 1;
+    now = (time_t)(ms / 1000);
+    gmtime_r(&now, &tm);
+    strftime(r->id, sizeof r->id, "%Y%m%dT%H%M%S", &tm);
+    snprintf(r->id + strlen(r->id), sizeof r->id - strlen(r->id), ".%03dZ-%s-%.4s", (int)(ms % 1000), kinds[r->kind], token);
+}
+
+int run_new(enum run_kind kind, const struct plan_source *src, const struct dr_options *o, const struct before *before, const struct plan_site *here, const struct plan_site *to, const struct plan_site *from, struct run **out, struct err *err)
 {
     struct run *r = blank();
     char dir[PATH_MAX], token[SEAL_TOKEN_TEXT];
-    time_t now = time(NULL);
-    struct tm tm;
     int rc = r ? run_site_dir(here->h.name, dir, err) : ERR_NOMEM;
 
     if (rc == 0)
@@ -414,9 +484,7 @@ int run_new(enum run_kind kind, const struct plan_source *src, const struct dr_o
     if (rc == 0) {
         r->kind = kind;
         r->opt = o;
-        gmtime_r(&now, &tm);
-        strftime(r->id, sizeof r->id, "%Y%m%dT%H%M%SZ", &tm);
-        snprintf(r->id + strlen(r->id), sizeof r->id - strlen(r->id), "-%s-%.4s", kinds[kind], token);
+        name_run(r, dir, token);
         snprintf(r->dir, sizeof r->dir, "%.*s/runs/%s", PATH_MAX - 128, dir, r->id);
         rc = make_dirs(r->dir, err);
     }
@@ -425,7 +493,7 @@ int run_new(enum run_kind kind, const struct plan_source *src, const struct dr_o
     if (rc == 0)
         rc = open_parts(r, here->h.name, true, err);
     if (rc == 0)
-        rc = run_note(r, "begin", "", first_line(r, src, to, from), err);
+        rc = run_note(r, "begin", "", first_line(r, src, before, to, from), err);
     if (rc)
         run_close(r);
     else

@@ -254,18 +254,6 @@ static void text_of(const json_t *o, const char *key, char *buf, size_t cap)
     snprintf(buf, cap, "%s", item_text(o, key));
 }
 
-/* When the last change was made that it holds: the newest line of the log of its root. */
-static void last_change(const struct site_view *v, const struct plan_site *s, const struct plan_store *st, struct site_store *out, int64_t timeout_ms)
-{
-    const char *const argv[] = { "log", "--store", st->path, "--limit", "1", "", NULL };
-    struct err err = { 0 };
-    json_t *o = NULL;
-
-    if (site_spare(v, s, argv, timeout_ms, &o, &err) == 0 && o)
-        out->held_to_ms = record_parse_ms(item_text(o, "time"));
-    json_decref(o);
-}
-
 void site_look(const struct site_view *v, const struct plan_site *s, const struct plan_store *st, struct site_store *out)
 {
     const char *const argv[] = { "status", st->path, NULL };
@@ -288,11 +276,12 @@ void site_look(const struct site_view *v, const struct plan_site *s, const struc
         out->epoch = item_u64(o, "epoch");
         out->unfinished = item_u64(o, "promote_unfinished_at_lsn") != 0;
         out->uncommitted = *item_text(o, "failed_over_from") != 0;
+        out->lease_out = strcmp(item_text(json_object_get(o, "lease"), "state"), "out") == 0;
         out->durable_lsn = item_u64(o, "durable_lsn");
         out->disk_free = item_u64(o, "disk_free_bytes");
         rpo = json_object_get(o, "rpo_seconds");
         out->lag_ms = json_is_number(rpo) ? (int64_t)(json_number_value(rpo) * 1000) : -1;
-        last_change(v, s, st, out, timeout_ms);
+        out->held_to_ms = record_parse_ms(item_text(o, "last_record"));
     }
     json_decref(o);
 }

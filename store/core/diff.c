@@ -39,68 +39,6 @@ static char *path_at(struct store *s, uint64_t at, uint64_t parent, const char *
 
 /* ---- what records touched ---- */
 
-int diff_touch_name(struct touched *t, uint64_t parent, const struct rec_bytes *name, struct err *err)
-{
-    char *p;
-    if (parent == 0)
-        return 0;
-    if (t->n_names == DIFF_MAX)
-        return err_set(err, ERR_TOOLONG, "diff: more than %d names changed; ask for a shorter time", DIFF_MAX);
-    if (t->n_names == t->cap_names) {
-        size_t cap = t->cap_names == 0 ? 256 : 2 * t->cap_names;
-        struct name *v = realloc(t->name, cap * sizeof *v);
-        if (v == NULL)
-            return nomem(err);
-        t->name = v;
-        t->cap_names = cap;
-    }
-    p = malloc(name->len + 1u);
-    if (p == NULL)
-        return nomem(err);
-    memcpy(p, name->p, name->len);
-    p[name->len] = '\0';
-    t->name[t->n_names++] = (struct name){ parent, name->len, p };
-    return 0;
-}
-
-int diff_touch_object(struct touched *t, uint64_t ino, bool attrs, struct err *err)
-{
-    if (ino == 0 || (t->n_objs > 0 && t->obj[t->n_objs - 1].ino == ino && t->obj[t->n_objs - 1].attrs == attrs))
-        return 0;
-    if (t->n_objs == DIFF_MAX)
-        return err_set(err, ERR_TOOLONG, "diff: more than %d objects changed; ask for a shorter time", DIFF_MAX);
-    if (t->n_objs == t->cap_objs) {
-        size_t cap = t->cap_objs == 0 ? 256 : 2 * t->cap_objs;
-        struct object *v = realloc(t->obj, cap * sizeof *v);
-        if (v == NULL)
-            return nomem(err);
-        t->obj = v;
-        t->cap_objs = cap;
-    }
-    t->obj[t->n_objs++] = (struct object){ ino, attrs };
-    return 0;
-}
-
-static int take(struct touched *t, const struct record *rec, struct err *err)
-{
-    int rc;
-    switch ((enum rec_type)rec->type) {
-    case REC_CREATE:
-        return diff_touch_name(t, rec->u.create.parent, &rec->u.create.name, err);
-    case REC_LINK: case REC_UNLINK:
-        return diff_touch_name(t, rec->u.link.parent, &rec->u.link.name, err);
-    case REC_RENAME:
-        rc = diff_touch_name(t, rec->u.rename.src_parent, &rec->u.rename.src_name, err);
-        return rc < 0 ? rc : diff_touch_name(t, rec->u.rename.dst_parent, &rec->u.rename.dst_name, err);
-    case REC_SETXATTR: case REC_REMOVEXATTR:
-        return diff_touch_object(t, rec->ino, true, err);
-    case REC_SETATTR: case REC_WRITE: case REC_CLONE: case REC_FALLOCATE:
-        return diff_touch_object(t, rec->ino, false, err);
-    default:
-        return 0;
-    }
-}
-
 static int name_cmp(const void *x, const void *y)
 {
     const struct name *a = x, *b = y;
@@ -114,7 +52,132 @@ static int name_cmp(const void *x, const void *y)
 static int object_cmp(const void *x, const void *y)
 {
     const struct object *a = x, *b = y;
-    return a->ino != b->ino ? (a->ino < b->ino ? -1 : 1) : b->attrs - a->attrs;     /* of one inode that with attributes first */
+    return (a->ino > b->ino) - (a->ino < b->ino);
+}
+
+/* Sorted, and each once. */
+static void names_once(struct touched *t)
+{
+    size_t n = 0;
+    if (t->n_names > 1)
+        qsort(t->name, t->n_names, sizeof *t->name, name_cmp);
+    for (size_t i = 0; i < t->n_names; i++)
+        if (n > 0 && name_cmp(&t->name[n - 1], &t->name[i]) == 0)
+            free((char *)(uintptr_t)t->name[i].p);
+        else
+            t->name[n++] = t->name[i];
+    t->n_names = n;
+}
+
+static void objects_once(struct touched *t)
+{
+    size_t n = 0;
+    if (t->n_objs > 1)
+        qsort(t->obj, t->n_objs, sizeof *t->obj, object_cmp);
+    for (size_t i = 0; i < t->n_objs; i++)
+        if (n > 0 && t->obj[n - 1].ino == t->obj[i].ino) {
+            t->obj[n - 1].n += t->obj[i].n;
+            t->obj[n - 1].how |= t->obj[i].how;
+        } else {
+            t->obj[n++] = t->obj[i];
+        }
+    t->n_objs = n;
+}
+
+/* Room for one more of ${n}, by what is there once only, or by twice the room: what is written again and again takes none. */
+static int room(void **v, size_t size, size_t *cap, const size_t *n, void (*once)(struct touched *t), struct touched *t, const char *what, struct err *err)
+{
+    void *more;
+    if (*n < *cap)
+        return 0;
+    once(t);
+    if (*n < *cap - *cap / 4)
+        return 0;
+    if (2 * *cap > DIFF_MAX)
+        return err_set(err, ERR_TOOLONG, "diff: more than %d %s changed; ask for a shorter time", DIFF_MAX, what);
+    more = realloc(*v, (*cap == 0 ? 256 : 2 * *cap) * size);
+    if (more == NULL)
+        return nomem(err);
+    *v = more;
+    *cap = *cap == 0 ? 256 : 2 * *cap;
+    return 0;
+}
+
+int diff_touch_name(struct touched *t, uint64_t parent, const struct rec_bytes *name, struct err *err)
+{
+    void *v = t->name;
+    char *p;
+    int rc = parent == 0 ? 0 : room(&v, sizeof *t->name, &t->cap_names, &t->n_names, names_once, t, "names", err);
+    t->name = v;
+    if (rc < 0 || parent == 0)
+        return rc;
+    p = malloc(name->len + 1u);
+    if (p == NULL)
+        return nomem(err);
+    memcpy(p, name->p, name->len);
+    p[name->len] = '\0';
+    t->name[t->n_names++] = (struct name){ parent, name->len, p };
+    return 0;
+}
+
+int diff_touch_object(struct touched *t, uint64_t ino, enum diff_how how, struct err *err)
+{
+    struct object *last = t->n_objs > 0 ? &t->obj[t->n_objs - 1] : NULL;
+    void *v = t->obj;
+    int rc;
+    if (ino == 0)
+        return 0;
+    if (last != NULL && last->ino == ino) {
+        last->n++;
+        last->how |= how;
+        return 0;
+    }
+    rc = room(&v, sizeof *t->obj, &t->cap_objs, &t->n_objs, objects_once, t, "objects", err);
+    t->obj = v;
+    if (rc == 0)
+        t->obj[t->n_objs++] = (struct object){ ino, 1, how };
+    return rc;
+}
+
+static void count(struct diff_total *all, const struct record *rec)
+{
+    if (all->operations++ == 0) {
+        all->first_lsn = rec->lsn;
+        all->first_ns = rec->wall_ns;
+    }
+    all->last_lsn = rec->lsn;
+    all->last_ns = rec->wall_ns;
+}
+
+static int take(struct touched *t, const struct record *rec, struct err *err)
+{
+    enum diff_how how = DIFF_BY_NAME;
+    int rc = 0;
+    switch ((enum rec_type)rec->type) {
+    case REC_CREATE:
+        rc = diff_touch_name(t, rec->u.create.parent, &rec->u.create.name, err);
+        break;
+    case REC_LINK: case REC_UNLINK:
+        rc = diff_touch_name(t, rec->u.link.parent, &rec->u.link.name, err);
+        break;
+    case REC_RENAME:
+        rc = diff_touch_name(t, rec->u.rename.src_parent, &rec->u.rename.src_name, err);
+        if (rc == 0)
+            rc = diff_touch_name(t, rec->u.rename.dst_parent, &rec->u.rename.dst_name, err);
+        if (rc == 0)
+            rc = diff_touch_object(t, rec->u.rename.dst_ino, how, err);
+        break;
+    case REC_SETXATTR: case REC_REMOVEXATTR:
+        how = DIFF_BY_XATTR;
+        break;
+    case REC_SETATTR: case REC_WRITE: case REC_CLONE: case REC_FALLOCATE:
+        how = DIFF_BY_DATA;
+        break;
+    default:
+        return 0;
+    }
+    count(&t->total, rec);
+    return rc < 0 ? rc : diff_touch_object(t, rec->ino, how, err);
 }
 
 static void touched_free(struct touched *t)
@@ -230,12 +293,12 @@ static int one_object(struct diff *d, const struct object *o)
     char path[PATH_CAP];
     struct row_ino was, is;
     struct diff_entry e = { .ino = o->ino };
-    if (store_getattr(d->s, d->from, o->ino, &was, NULL) < 0 || store_getattr(d->s, d->to, o->ino, &is, NULL) < 0 || is.nlink == 0 ||
+    if (o->how == DIFF_BY_NAME || store_getattr(d->s, d->from, o->ino, &was, NULL) < 0 || store_getattr(d->s, d->to, o->ino, &is, NULL) < 0 || is.nlink == 0 ||
         store_path(d->s, d->to, o->ino, path, sizeof path, NULL) < 0)
         return 0;                        /* it came or went: its name says so */
     if (was.content != is.content && !S_ISDIR(is.mode))
         e.kind = DIFF_CONTENT;
-    else if ((o->attrs && xattrs_sum(d->s, d->from, o->ino, &was) != xattrs_sum(d->s, d->to, o->ino, &is)) || was.mode != is.mode || was.uid != is.uid || was.gid != is.gid)
+    else if (((o->how & DIFF_BY_XATTR) && xattrs_sum(d->s, d->from, o->ino, &was) != xattrs_sum(d->s, d->to, o->ino, &is)) || was.mode != is.mode || was.uid != is.uid || was.gid != is.gid)
         e.kind = DIFF_ATTRS;
     else
         return 0;
@@ -270,15 +333,15 @@ static int pair_up(struct diff *d)
         struct side *g = i < d->gone.n ? &d->gone.v[i] : NULL, *c = k < d->come.n ? &d->come.v[k] : NULL;
         struct diff_entry e = { 0 };
         if (g != NULL && c != NULL && g->ino == c->ino) {
-            e = (struct diff_entry){ DIFF_RENAMED, c->path, g->path, c->ino, c->row.mode, size_of(&g->row), size_of(&c->row) };
+            e = (struct diff_entry){ DIFF_RENAMED, c->path, g->path, c->ino, c->row.mode, size_of(&g->row), size_of(&c->row), 0 };
             g->path = c->path = NULL;
             i++, k++;
         } else if (c == NULL || (g != NULL && g->ino < c->ino)) {
-            e = (struct diff_entry){ DIFF_REMOVED, g->path, NULL, g->ino, g->row.mode, size_of(&g->row), 0 };
+            e = (struct diff_entry){ DIFF_REMOVED, g->path, NULL, g->ino, g->row.mode, size_of(&g->row), 0, 0 };
             g->path = NULL;
             i++;
         } else {
-            e = (struct diff_entry){ DIFF_ADDED, c->path, NULL, c->ino, c->row.mode, 0, size_of(&c->row) };
+            e = (struct diff_entry){ DIFF_ADDED, c->path, NULL, c->ino, c->row.mode, 0, size_of(&c->row), 0 };
             c->path = NULL;
             k++;
         }
@@ -321,6 +384,7 @@ static int read_records(struct store *s, uint64_t from, uint64_t to, struct touc
     while (rc == 0 && (rc = history_next(it, &rec, NULL, err)) == 1)
         rc = rec.lsn > from ? take(t, &rec, err) : 0;
     history_iter_free(it);
+    t->total.known = rc == 0;
     if (rc == ERR_NOENT) {               /* let go of meanwhile */
         touched_free(t);
         rc = diff_touch_rows(s, from, to, t, err);
@@ -328,29 +392,36 @@ static int read_records(struct store *s, uint64_t from, uint64_t to, struct touc
     return rc < 0 ? rc : 0;
 }
 
-int diff_moments(struct store *s, uint64_t from, uint64_t to, int (*fn)(void *arg, const struct diff_entry *e), void *arg, struct err *err)
+/* How many records were about the object of an entry. ${t}: its objects are there once, sorted. */
+static uint64_t operations(const struct touched *t, uint64_t ino)
+{
+    const struct object key = { ino, 0, 0 }, *o = t->total.known && t->n_objs > 0 ? bsearch(&key, t->obj, t->n_objs, sizeof *t->obj, object_cmp) : NULL;
+    return o != NULL ? o->n : 0;
+}
+
+int diff_moments(struct store *s, uint64_t from, uint64_t to, int (*fn)(void *arg, const struct diff_entry *e), void *arg, struct diff_total *total, struct err *err)
 {
     to = to == AT_LIVE ? log_written(s->log) - 1 : to;     /* as a moment: what is hidden is in none */
     struct touched t = { 0 };
     struct diff d = { .s = s, .from = from, .to = to, .err = err };
     int rc = read_records(s, from, to, &t, err);
-    if (t.n_names > 1)
-        qsort(t.name, t.n_names, sizeof *t.name, name_cmp);
-    if (t.n_objs > 1)
-        qsort(t.obj, t.n_objs, sizeof *t.obj, object_cmp);
+    names_once(&t);
+    objects_once(&t);
+    if (total != NULL)
+        *total = t.total;
     for (size_t i = 0; i < t.n_names && rc == 0; i++)
-        if (i == 0 || name_cmp(&t.name[i - 1], &t.name[i]) != 0)
-            rc = one_name(&d, &t.name[i]);
+        rc = one_name(&d, &t.name[i]);
     for (size_t i = 0; i < t.n_objs && rc == 0; i++)
-        if (i == 0 || t.obj[i - 1].ino != t.obj[i].ino)
-            rc = one_object(&d, &t.obj[i]);
+        rc = one_object(&d, &t.obj[i]);
     if (rc == 0)
         rc = pair_up(&d);
     if (d.n > 1)
         qsort(d.v, d.n, sizeof *d.v, entry_cmp);
-    for (size_t i = 0; i < d.n && rc == 0; i++)
+    for (size_t i = 0; i < d.n && rc == 0; i++) {
+        d.v[i].operations = operations(&t, d.v[i].ino);
         if (fn(arg, &d.v[i]) != 0)
             break;
+    }
     for (size_t i = 0; i < d.n; i++) {
         free((char *)(uintptr_t)d.v[i].path);
         free((char *)(uintptr_t)d.v[i].old_path);

@@ -16,13 +16,21 @@ struct diff_entry {
     uint64_t ino;
     uint32_t mode;
     uint64_t size_before, size_after;    /* of regular files; 0 where it was not there */
+    uint64_t operations;                 /* on this object, by any of its names; 0 where the records are gone */
+};
+
+/* All operations between: also those on what is the same again at the end, or came and went. Not of a store's own records (a mount, an epoch, a reap). */
+struct diff_total {
+    uint64_t operations, first_lsn, last_lsn;        /* 0: there was none */
+    int64_t  first_ns, last_ns;
+    bool     known;                      /* false: the records are gone */
 };
 
 /*
- * diff_moments(s, from, to, fn, arg, err): ${from} <= ${to}, both moments that resolve (AT_LIVE for ${to}: the present). By path. Times alone are no change; of what was renamed with a directory
+ * diff_moments(s, from, to, fn, arg, total, err): *${total} (may be NULL) is set before ${fn} is called. ${from} <= ${to}, both moments that resolve (AT_LIVE for ${to}: the present). By path. Times alone are no change; of what was renamed with a directory
  * the directory is told. fn nonzero stops. Errors: TOOLONG more than DIFF_MAX; NOMEM, DAMAGE, IO.
  */
-int diff_moments(struct store *s, uint64_t from, uint64_t to, int (*fn)(void *arg, const struct diff_entry *e), void *arg, struct err *err);
+int diff_moments(struct store *s, uint64_t from, uint64_t to, int (*fn)(void *arg, const struct diff_entry *e), void *arg, struct diff_total *total, struct err *err);
 
 struct find_entry {
     const char *path, *moved_to;         /* moved_to: where it is today, if it only got another name; else NULL */

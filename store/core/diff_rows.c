@@ -33,7 +33,7 @@ static int one_row(const struct scan *c, const struct key_parts *k, const uint8_
         return rc == 0 && of_one(c, den.birth, death) ? diff_touch_name(c->t, k->parent, &name, c->err) : rc;
     }
     rc = row_ino_decode(val, len, &ino, &target, c->err);
-    return rc == 0 && of_one(c, ino.birth, death) ? diff_touch_object(c->t, k->ino, true, c->err) : rc;
+    return rc == 0 && of_one(c, ino.birth, death) ? diff_touch_object(c->t, k->ino, DIFF_BY_XATTR, c->err) : rc;
 }
 
 static int table(const struct scan *c, char tag)

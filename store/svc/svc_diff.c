@@ -4,7 +4,7 @@
 #include "store/core/diff.h"
 #include "store/core/moment.h"
 
-struct diffing { struct svc_req *q; uint64_t to; };
+struct diffing { struct svc_req *q; uint64_t to; struct diff_total total; uint64_t n; };
 
 static int emit_change(void *arg, const struct diff_entry *e)
 {
@@ -20,9 +20,29 @@ static int emit_change(void *arg, const struct diff_entry *e)
     svc_put_text(o, "type", svc_type_word(e->mode));
     svc_put_u64(o, "size_before_bytes", e->size_before);
     svc_put_u64(o, "size_after_bytes", e->size_after);
+    if (d->total.known)
+        svc_put_u64(o, "operations", e->operations);
+    d->n++;
     if (e->kind != DIFF_REMOVED && store_getattr(d->q->s, d->to, e->ino, &row, NULL) == 0)
         svc_put_time(o, "changed", row.ctime.sec * 1000000000 + row.ctime.nsec);
     return svc_emit(d->q, "item", o);
+}
+
+/* Behind them: what they come to. */
+static int emit_total(struct diffing *d)
+{
+    json_t *o = json_object();
+
+    svc_put_u64(o, "changes", d->n);
+    if (d->total.known)
+        svc_put_u64(o, "operations", d->total.operations);
+    if (d->total.known && d->total.operations > 0) {
+        svc_put_u64(o, "first_lsn", d->total.first_lsn);
+        svc_put_time(o, "first", d->total.first_ns);
+        svc_put_u64(o, "last_lsn", d->total.last_lsn);
+        svc_put_time(o, "last", d->total.last_ns);
+    }
+    return svc_emit(d->q, "total", o);
 }
 
 int svc_op_diff(struct svc_req *q, struct err *err)
@@ -42,7 +62,9 @@ int svc_op_diff(struct svc_req *q, struct err *err)
     if (r == 0 && from > to)
         r = err_set(err, ERR_USAGE, "diff: expected --from before --to, found it behind");
     d.to = to;
-    return r < 0 ? r : diff_moments(q->s, from, to, emit_change, &d, err);
+    if (r == 0)
+        r = diff_moments(q->s, from, to, emit_change, &d, &d.total, err);
+    return r < 0 || q->stopped ? r : emit_total(&d);
 }
 
 static int emit_name(void *arg, const struct find_entry *e)

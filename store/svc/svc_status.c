@@ -114,7 +114,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
     bool standby, fenced;
     char forked[24];
     uint8_t before[16];
-    int64_t all;
+    int64_t all, last;
 
     (void)err;
     store_info(q->s, &info);
@@ -159,6 +159,9 @@ int svc_op_status(struct svc_req *q, struct err *err)
         svc_put_time(o, "every_write_from", info.oldest_wall_ns);
     svc_put_u64(o, "earlier_moments", info.points);
     svc_put_time(o, "history_to", io_wall_ns(store_io(q->s)));
+    /* Of a standby: up to then it has everything. */
+    if (moment_wall(q->s, AT_LIVE, &last, NULL) == 0)
+        svc_put_time(o, "last_record", last);
     svc_put_u64(o, "objects", info.n_inodes);
     svc_put_u64(o, "live_bytes", info.n_bytes);
     svc_put_u64(o, "log_bytes", info.log_bytes);

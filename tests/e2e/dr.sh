@@ -1,6 +1,6 @@
 #!/bin/bash
 # dr.sh: the disaster recovery plan with two directories as sites: the order, failover, what refuses, commit and rollback, switchover and the way back, killed at every step and resumed, people
-# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (17), every so many-th line of the record is a kill point, and every
+# told (a mail sink, a webhook server, a link), the record proven, the runbook typed as printed. Environment: tests/lib/tap.sh; SSHD (tests/lib/sshd.sh); KILLS (17; of children 12), every so many-th line of the record is a kill point, and every
 # so many-th child that is begun (scripts/dr-kill takes each); ONLY, a pattern: only checks with such a name.
 set -u
 . "${SPARE_SRC:?}/tests/lib/tap.sh"
@@ -368,6 +368,20 @@ new_beside() { # --new: not beside one that is under way, nor beside what one th
 	[ $rc = 0 ] && serves b && fails grep OVERLAP svc/calls
 }
 check "--new begins when what was begun has ended" new_beside
+replaced() { # an older run is not gone on with when a newer one took its place; that one has what the older one promoted and lost
+	local old new loss
+	fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && old=$(ls state/sites/b/runs) && loss=$("$SPARE" dr report --site b --json | sed -n 's/.*"loss_at_most_ms":\([0-9]*\).*/\1/p' | head -n 1) && [ "$loss" -gt 0 ] && rm svc/web.broken &&
+		exits 0 "$SPARE" dr failover b.st --site b --new && says "run $old, a failover that is stopped, is closed" && serves b && same "$loss" "$("$SPARE" dr report --site b --json | sed -n 's/.*"loss_at_most_ms":\([0-9]*\).*/\1/p' | head -n 1)" || return 1
+	exits 11 "$SPARE" dr failover b.st --site b --run "$old" && says "run $old is over \(closed: a newer one took its place\)" && new=$(ls state/sites/b/runs | tail -n 1) && [ "$new" != "$old" ] && exits 0 "$SPARE" dr report --site b && prints "^after .*$old" || return 1
+	returns && exits 23 "$SPARE" dr rollback && exits 11 "$SPARE" dr rollback --run "$old" --accept-loss any && exits 0 "$SPARE" dr commit && exits 11 "$SPARE" dr failover b.st --site b --run "$new" && says "run $new is over \(committed\)"
+}
+check "--new closes the run before, which is not gone on with any more, and takes over what it promoted" replaced
+out_of_lease() { # its role says that it is promoted, not that it takes changes
+	fresh && exits 0 "$SPARE" dr switchover b.st --site b && exits 0 "$SPARE" dr commit && { "$SPARE" standby add b.m "$WORK/a.st" >/dev/null; "$SPARE" standby resume b.m "$WORK/a.st" >/dev/null; until_true eval '"$SPARE" status --json b.m | grep -q "\"state\":\"Protected\""'; } && exits 0 "$SPARE" config set b.m "lease=5s $WORK/a.st" keep-free=900T &&
+		until_true eval '"$SPARE" status --json b.m | grep -q "\"state\":\"held\""' && exits 0 "$SPARE" standby pause b.m "$WORK/a.st" && "$SPARE" umount b.m && "$SPARE" mount b.st b.m -o "log=$WORK/b.log" && until_true eval '"$SPARE" status --json b.m | grep -q "\"state\":\"out\""' && mv a.st a.gone &&
+		exits 24 "$SPARE" dr failover b.st --site b --accept-loss any && says "promote/data.*its lease is out" && exits 0 "$SPARE" config set b.m lease= && exits 0 "$SPARE" dr failover b.st --site b && serves b
+}
+check "a primary whose lease is out is said to take no change, also where space is low" out_of_lease
 no_line() { # killed before its first line, or with all of its lines taken off
 	local r=state/sites/b/runs/20200101T000000Z-failover-aaaa
 	fresh && lost && mkdir -p $r && cp plan.yaml $r && printf '{"seq":1,' >$r/journal && exits 0 "$SPARE" dr list && same "" "$(cat err)" && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && serves b || return 1
@@ -387,10 +401,10 @@ check "stores that are listed in another order at the other site" two_stores
 # ---- killed at every line of the record, and at every child that is begun, and gone on with
 
 every() { # every LINE|CHILD COMMAND...: killed as the N-th line is made durable, or right behind the birth of the N-th child, which goes on; N is each multiple of KILLS; then once more, to its end
-	local at killed=0 call=fdatasync
-	[ "$1" = LINE ] || call=setpgid
+	local at killed=0 call=fdatasync step=${KILLS:-17}
+	[ "$1" = LINE ] || call=setpgid step=${KILLS:-12}
 	shift
-	for ((at = ${KILLS:-17}; at < 300; at += ${KILLS:-17})); do
+	for ((at = step; at < 300; at += step)); do
 		before || return 1
 		ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 timeout 60 strace -qq -o /dev/null -e trace=$call -e inject=$call:signal=KILL:when=$at "$@" >kill.out 2>&1 </dev/null
 		local rc=$?
@@ -532,6 +546,14 @@ whose() { # of that plan and site, no other of a like name; and a command that w
 	rm -f state/sites/a/witness.shop@b.c@* state/sites/a/witness.shop.b@*
 	return $rc
 }
+golden_note() { # FORMAT.md: one of any earlier version is read, and goes on as it is
+	local run=20261127T113301.123Z-failover-ab12 key=A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg= note hash
+	note=state/sites/a/witness.golden@b@$run hash=$(printf '%064d' 7) && cp "$SPARE_SRC/tests/golden/dr-witness" "$note" && exits 0 "$SPARE" dr countersign --site a --reason "golden b" --json && prints "\"runs\":\[\[\"$run\",4,\"$(tail -n 1 "$note" | cut -d' ' -f2)\"\]\]" &&
+		exits 0 "$SPARE" dr countersign --site a --reason "golden b $run 9 $hash $key" --json && { cat "$SPARE_SRC/tests/golden/dr-witness"; echo "9 $hash $key"; } | cmp - "$note"; local rc=$?
+	rm -f "$note"
+	return $rc
+}
+check "a note of before is read, and goes on as it is" golden_note
 check "what the other site knows is told apart by plan and site; what comes late is no damage" whose
 check "a record of the last run that is not there any more is detected" last_run_removed
 check "a run whose report nobody asked for, again" no_report

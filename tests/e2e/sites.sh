@@ -70,7 +70,7 @@ back() {
 	on "$new" 24 standby add m "$old:$ST" && says 'spare demote' || return 1
 	on "$old" 0 demote st && on "$new" 22 sync m "$old:$ST" && says 'keeps what it has beyond as a branch' && on "$new" 0 standby add m "$old:$ST" && on "$new" 0 sync m "$old:$ST" && { until_true of "$new" "$old:$ST" Protected || { spare "$new" status st; return 1; }; } && same $((before + 1)) "$(branches "$old")" || return 1
 	local b
-	b=$(spare "$old" branch list --json st | tail -n 1 | sed 's/.*"name": *"\([^"]*\)".*/\1/') && on "$old" 0 branch show "$b" st --json && same "$name" "$(python3 -c 'import json, sys; [print(json.loads(l)["path"]) for l in open(sys.argv[1])]' "$WORK/out" | sort -u)" || return 1
+	b=$(spare "$old" branch list --json st | tail -n 1 | sed 's/.*"name": *"\([^"]*\)".*/\1/') && on "$old" 0 branch show "$b" st --json && same "$name" "$(python3 -c 'import json, sys; [print(json.loads(l)["path"]) for l in open(sys.argv[1]) if "\"path\"" in l]' "$WORK/out" | sort -u)" || return 1
 	numbers "$old" "$name" "st/branches/$b" && in_a_row numbers.$old 1 && [ "$(wc -l <numbers.$old)" -ge "$answered" ] && [ "$(wc -l <numbers.$old)" -gt "$held" ] && on "$old" 0 check --read-data st && prints 'No damage' && until_true word "$new" Protected 0
 }
 there() { until_true eval "numbers $S $1 && [ -s numbers.$S ]"; } # there FILE: the first of it have come

@@ -2,6 +2,7 @@
 #include "store/core/diff.h"
 #include "store/core/retain.h"
 #include "store/maint/reclaim.h"
+#include "store/pack/history.h"
 #include "tests/lib/packrig.h"
 
 #include <check.h>
@@ -153,9 +154,14 @@ static void expect(void)
     qsort(expected.v, expected.n, LINE, cmp);
 }
 
+static struct { uint64_t ino, n; } counted[LINES];
+static unsigned n_counted;
+
 static int take_line(void *arg, const struct diff_entry *e)
 {
     (void)arg;
+    counted[n_counted].ino = e->ino;
+    counted[n_counted++].n = e->operations;
     switch (e->kind) {
     case DIFF_ADDED:
         line(&found, "+ %s", e->path, "");
@@ -178,15 +184,51 @@ static int take_line(void *arg, const struct diff_entry *e)
     return 0;
 }
 
+/* Records of operations in between, counted by themselves; of one object, where ${ino} is not 0. */
+static uint64_t records(uint64_t from, uint64_t to, uint64_t ino, int64_t *last_ns)
+{
+    struct history_iter *it = NULL;
+    struct record rec;
+    uint64_t n = 0, until = log_written(store_log(a.s));
+
+    *last_ns = 0;
+    ck_assert_int_eq(history_iter_new(store_history(a.s), history_first(store_history(a.s)), to < until ? to + 1 : until, &it, NULL), 0);
+    while (history_next(it, &rec, NULL, NULL) == 1) {
+        const bool operation = rec.type <= REC_REMOVEXATTR;      /* CREATE is 1 */
+
+        if (rec.lsn <= from || !operation || (ino && rec.ino != ino && !(rec.type == REC_RENAME && rec.u.rename.dst_ino == ino)))
+            continue;
+        n++;
+        *last_ns = rec.wall_ns;
+    }
+    history_iter_free(it);
+    return n;
+}
+
+static void check_counts(uint64_t from, uint64_t to, const struct diff_total *total)
+{
+    int64_t last_ns;
+
+    if (!total->known)
+        return;
+    ck_assert_uint_eq(total->operations, records(from, to, 0, &last_ns));
+    if (total->operations > 0)
+        ck_assert_int_eq(total->last_ns, last_ns);
+    for (unsigned i = 0; i < n_counted && i < 5; i++)
+        ck_assert_uint_eq(counted[i].n, records(from, to, counted[i].ino, &last_ns));
+}
+
 static void compare(uint64_t from, uint64_t to)
 {
     struct err err = { 0 };
+    struct diff_total total;
 
     read_tree(&one, from);
     read_tree(&two, to);
     expect();
-    found.n = 0;
-    ck_assert_msg(diff_moments(a.s, from, to, take_line, NULL, &err) == 0, "%s", err.msg);
+    found.n = n_counted = 0;
+    ck_assert_msg(diff_moments(a.s, from, to, take_line, NULL, &total, &err) == 0, "%s", err.msg);
+    check_counts(from, to, &total);
     qsort(found.v, found.n, LINE, cmp);
     for (unsigned i = 0; i < expected.n || i < found.n; i++)
         ck_assert_msg(i < expected.n && i < found.n && strcmp(expected.v[i], found.v[i]) == 0, "from @%lu to @%lu: expected %s, found %s", (unsigned long)from,

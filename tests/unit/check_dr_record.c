@@ -4,6 +4,7 @@
 #include "cli/dr/env.h"
 #include "cli/dr/proc.h"
 #include "cli/dr/record.h"
+#include "tests/lib/log_fixture.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -213,6 +214,101 @@ START_TEST(keys)
     close(fd);
     ck_assert_int_eq(seal_open(dir, &again, &err), ERR_DAMAGE);
     ck_assert_ptr_nonnull(strstr(err.msg, "expected a key of 32 bytes"));
+}
+END_TEST
+
+/* ---- golden: FORMAT.md, "Records of disaster recovery" ---- */
+
+static const char golden_key[] = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";      /* of the seed 0, 1 ... 31 */
+
+static char *text_of(FILE *f)
+{
+    char *text = calloc(1, 8192);
+
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_lt(fread(text, 1, 8191, f), 8191);
+    fclose(f);
+    return text;
+}
+
+static void put_file(const char *name, const char *text, size_t len)
+{
+    char path[128];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    f = fopen(path, "w");
+    ck_assert_uint_eq(fwrite(text, 1, len, f), len);
+    fclose(f);
+}
+
+static char *get_file(const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return text_of(fopen(path, "r"));
+}
+
+/* What is of the clock, and follows from it, is blotted out. */
+static void blot(char *text)
+{
+    static const char *const keys[] = { "\"time\":\"", "\"prev\":\"", "\"hash\":\"", "\"sig\":\"" };
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        for (char *p = text; (p = strstr(p, keys[i]));)
+            for (p += strlen(keys[i]); *p != '"'; p++)
+                *p = '.';
+}
+
+static char *written_now(void)
+{
+    struct record *r = NULL;
+    unsigned char seed[32];
+    struct seal *s = NULL;
+
+    for (unsigned char i = 0; i < 32; i++)
+        seed[i] = i;
+    put_file("site.key", (const char *)seed, sizeof seed);
+    ck_assert_int_eq(seal_open(dir, &s, NULL), 0);
+    ck_assert_str_eq(seal_public(s), golden_key);
+    ck_assert_int_eq(record_open(dir, s, NULL, NULL, &r, NULL), 0);
+    ck_assert_int_eq(record_append(r, "begin", "", json_pack("{ss,ss,si}", "run", "20261127T113301.123Z-failover-ab12", "kind", "failover", "since_ms", 5), NULL), 0);
+    ck_assert_int_eq(record_append(r, "intent", "start/db", NULL, NULL), 0);
+    ck_assert_int_eq(record_append(r, "done", "start/db", json_pack("{si,ss}", "ms", 12, "reason", "it's \"so\" \\ \n caf\xc3\xa9"), NULL), 0);
+    ck_assert_int_eq(record_append(r, "up", "", json_pack("{si}", "ms", 30), NULL), 0);
+    record_close(r);
+    seal_close(s);
+    return get_file("journal");
+}
+
+/* The golden record is proven, and what is written is like it. SPARE_GOLDEN=write makes it. */
+START_TEST(golden_record_never_changes)
+{
+    char *is = written_now(), *was, *head = get_file("head");
+    uint64_t n;
+
+    if (getenv("SPARE_GOLDEN")) {
+        FILE *j = fix_golden("dr-journal", "w"), *h = fix_golden("dr-head", "w");
+
+        fputs(is, j);
+        fputs(head, h);
+        fclose(j);
+        fclose(h);
+    }
+    free(head);
+    was = text_of(fix_golden("dr-journal", "r"));
+    head = text_of(fix_golden("dr-head", "r"));
+    put_file("journal", was, strlen(was));
+    put_file("head", head, strlen(head));
+    ck_assert_int_eq(record_verify(dir, golden_key, NULL, NULL, &n, NULL), 0);
+    ck_assert_uint_eq(n, 4);
+    blot(is);
+    blot(was);
+    ck_assert_str_eq(is, was);
+    free(is);
+    free(was);
+    free(head);
 }
 END_TEST
 
@@ -446,6 +542,7 @@ int main(void)
     tcase_add_test(t, nothing_stands_behind_the_signature);
     tcase_add_test(t, another_key);
     tcase_add_test(t, keys);
+    tcase_add_test(t, golden_record_never_changes);
     tcase_add_test(plain, times);
     tcase_add_test(plain, bytes_that_are_no_text);
     tcase_add_test(plain, children);

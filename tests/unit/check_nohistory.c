@@ -864,7 +864,7 @@ static int take_found(void *arg, const struct find_entry *e)
 static void differs(uint64_t from, uint64_t to, const char *expect)
 {
     lines[0] = '\0';
-    ck_assert_int_eq(diff_moments(a.s, from, to, take_diff, NULL, NULL), 0);
+    ck_assert_int_eq(diff_moments(a.s, from, to, take_diff, NULL, NULL, NULL), 0);
     ck_assert_str_eq(lines, expect);
 }
 

@@ -188,7 +188,7 @@ static char *diff_text(uint64_t from, uint64_t to)
     struct err err = { 0 };
 
     t.f = open_memstream(&t.p, &t.len);
-    ck_assert_msg(diff_moments(a.s, from, to, add_entry, t.f, &err) == 0, "%s", err.msg);
+    ck_assert_msg(diff_moments(a.s, from, to, add_entry, t.f, NULL, &err) == 0, "%s", err.msg);
     fclose(t.f);
     return t.p;
 }
