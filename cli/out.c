@@ -237,6 +237,8 @@ const char *out_time(const char *rfc3339, char buf[40])
 {
     size_t o = 0;
 
+    if (!*rfc3339)
+        return strcpy(buf, "-");
     /* "2026-11-22T10:15:03.123Z" -> "2026-11-22T101503Z" */
     for (const char *p = rfc3339; *p && *p != '.' && *p != 'Z' && o < 38; p++)
         if (*p != ':')

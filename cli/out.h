@@ -54,7 +54,7 @@ void out_progress_end(void);
 const char *out_name(const char *bytes);
 /* out_size(bytes, buf): "1.5 GiB". */
 const char *out_size(uint64_t bytes, char buf[32]);
-/* out_time(rfc3339, buf): "2026-11-22T101503Z", the form listings and `.snapshots` have. */
+/* out_time(rfc3339, buf): "2026-11-22T101503Z", the form listings and `.snapshots` have; "-" of "". */
 const char *out_time(const char *rfc3339, char buf[40]);
 
 /* Fields of an item: text "" and 0 where absent. */

@@ -1,4 +1,5 @@
 /* failover.c: failover, switchover, rejoin; commit, rollback, ack; list. */
+#include "cli/dr/next.h"
 #include "cli/dr/run.h"
 #include "cli/dr/witness.h"
 #include "cli/locate.h"
@@ -50,7 +51,7 @@ static const char *against(int64_t is, int64_t objective, char buf[64])
 
 static void print_summary(const struct run *r)
 {
-    char a[32], b[32], c[64], d[64];
+    char a[32], b[32], c[64], d[64], next[NEXT_TEXT];
 
     if (out_json) {
         json_t *o = summary(r);
@@ -67,8 +68,11 @@ static void print_summary(const struct run *r)
             seconds(r->loss_ms, b);
             out_text("RPO         at most %s (%s)\n", b, against(r->loss_ms, r->plan->objectives.rpo_ms, d));
         }
-        out_text("Next: spare dr commit, or spare dr rollback\n");
     }
+    if (r->state == RUN_CLOSED && r->kind == RUN_REJOIN && !r->replaced)
+        out_text("Lost        `spare dr report` says what was, if anything\n");
+    if (*next_text(r, next))
+        out_text("Next: %s\n", next);
 }
 
 /* Up: whether what was promised was kept. */
@@ -371,6 +375,7 @@ static int run_command(enum run_kind kind, const struct dr_options *o)
 {
     struct run *r = NULL;
     struct err err = { 0 };
+    char next[NEXT_TEXT];
     int rc = start(kind, o, &r, &err), code;
 
     if (r && out_json)
@@ -380,6 +385,8 @@ static int run_command(enum run_kind kind, const struct dr_options *o)
     if (r && r->lock >= 0)
         witness_end(r);
     code = rc ? out_error(&err, rc) : kept(r);
+    if (rc && r && !out_json && r->lock >= 0 && r->state == RUN_STOPPED)
+        out_message("next: %s", next_text(r, next));
     run_close(r);
     return code;
 }
@@ -419,14 +426,6 @@ static void tell_end(struct run *r, enum message_event e)
         return;
     run_tell(r, e, "", "");
     run_keeper(r);
-}
-
-static bool touched(const struct run *r)
-{
-    for (unsigned i = 0; i < r->n_steps; i++)
-        if ((r->steps[i].kind == STEP_PROMOTE || r->steps[i].kind == STEP_HAND_OVER || r->steps[i].kind == STEP_STOP || r->steps[i].kind == STEP_FENCE) && r->steps[i].intent_wall_ms >= 0)
-            return true;
-    return false;
 }
 
 /* The stores say so, too. What cannot be told now is told by nobody later, and changes nothing but a word of status. */
@@ -483,7 +482,7 @@ static int go_back(struct run *r, const struct dr_options *o, struct err *err)
         tell_end(r, MESSAGE_ROLLED_BACK);
         return 0;
     }
-    if (rc == 0 && !r->back && !touched(r))
+    if (rc == 0 && !r->back && !run_touched(r))
         return run_note(r, "closed", "", how, err);
     if (rc == 0 && run_over(r))
         rc = err_set(err, ERR_BUSY, "run %s is over (%s): `spare dr switchover` goes back without losing anything", r->id, run_state_name(r));
@@ -566,7 +565,7 @@ static int list_one(void *arg, const char *site, const char *id)
     const struct dr_options *o = arg;
     struct run *r = NULL;
     struct err why = { 0 };
-    char a[32];
+    char a[32] = "";
     int rc;
 
     if (o->site && strcmp(o->site, site) != 0)
@@ -584,8 +583,10 @@ static int list_one(void *arg, const char *site, const char *id)
     if (out_json) {
         print_summary(r);
     } else {
-        seconds(r->up_wall_ms >= 0 ? r->up_wall_ms - r->began_wall_ms : 0, a);
-        out_text("%-42s %-12s %s -> %s  %s%s%s\n", r->id, r->plan->h.name, r->from->h.name, r->to->h.name, run_state_name(r), r->up_wall_ms >= 0 ? ", up after " : "", r->up_wall_ms >= 0 ? a : "");
+        if (r->up_wall_ms >= 0)
+            seconds(r->up_wall_ms - r->began_wall_ms, a);
+        out_text("%-42s %-12s %s -> %s  %s%s%s%s%s%s\n", r->id, r->plan->h.name, r->from->h.name, r->to->h.name, run_state_name(r), r->state == RUN_STOPPED ? " at " : "", r->state == RUN_STOPPED ? r->stop_step : "",
+                 r->replaced ? ", a newer one took its place" : "", *a ? r->kind == RUN_REJOIN ? ", took " : ", up after " : "", a);
     }
     run_close(r);
     return 0;

@@ -34,9 +34,8 @@ int64_t record_wall_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-const char *record_now(char buf[40])
+const char *record_time(int64_t ms, char buf[40])
 {
-    int64_t ms = record_wall_ms();
     time_t s = (time_t)(ms / 1000);
     struct tm tm;
 
@@ -44,6 +43,11 @@ const char *record_now(char buf[40])
     strftime(buf, 40, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(buf + strlen(buf), 40 - strlen(buf), ".%03dZ", (int)(ms % 1000));
     return buf;
+}
+
+const char *record_now(char buf[40])
+{
+    return record_time(record_wall_ms(), buf);
 }
 
 int64_t record_parse_ms(const char *text)

@@ -2,6 +2,7 @@
  * report.c: `dr report`: what a run took, against what was promised, from its record, which is proven first, by itself and by what the other site countersigned of it (witness.h).
  */
 #include "cli/dr/loss.h"
+#include "cli/dr/next.h"
 #include "cli/dr/run.h"
 #include "cli/dr/witness.h"
 
@@ -200,26 +201,42 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
     }
 }
 
-static void print_text(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines, const json_t *lost)
+/* Of what was to be up again: how long it took, how much was lost. */
+static void print_promised(const struct run *r, const json_t *lost)
 {
     char a[32], b[32], c[32];
     int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms, rpo = rpo_of(r, lost);
-    const bool exact = r->kind == RUN_FAILOVER && loss_ms(r, lost) >= 0;
 
-    out_text("%s: %s %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, run_state_name(r));
     seconds(up, a);
     seconds(own_time(r), c);
     out_text("RTO         %s, of which spare's own steps %s; objective %s: %s\n", a, c, plan_duration(r->plan->objectives.rto_ms, b), verdict(up, r->plan->objectives.rto_ms));
     seconds(rpo, a);
-    out_text("RPO         %s %s; objective %s: %s\n", exact ? "exactly" : "at most", a, plan_duration(r->plan->objectives.rpo_ms, b), rpo < 0 ? "-" : verdict(rpo, r->plan->objectives.rpo_ms));
-    if (r->after[0])
-        out_text("after       run %s, whose place it took; `spare dr report --run` has that one\n", r->after);
+    if (r->kind == RUN_SWITCHOVER)
+        out_text("RPO         nothing is lost by a switchover\n");
+    else
+        out_text("RPO         %s %s; objective %s: %s\n", loss_ms(r, lost) >= 0 ? "exactly" : "at most", a, plan_duration(r->plan->objectives.rpo_ms, b), rpo < 0 ? "-" : verdict(rpo, r->plan->objectives.rpo_ms));
     for (unsigned i = 0; i < r->plan->systems.n; i++) {
         const struct plan_system *s = &r->plan->systems.v[i];
 
         seconds(system_up(r, s), a);
         out_text("system      %-20s up after %-10s RTO %s: %s; max-outage %s: %s\n", s->h.name, a, plan_duration(plan_rto(r->plan, s), b), verdict(system_up(r, s), plan_rto(r->plan, s)), plan_duration(s->max_outage_ms, c),
                  verdict(system_up(r, s), s->max_outage_ms));
+    }
+}
+
+static void print_text(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines, const json_t *lost)
+{
+    int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms;
+    char a[32];
+
+    out_text("%s: %s %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, run_state_name(r));
+    if (r->after[0])
+        out_text("after       run %s, whose place it took; `spare dr report --run` has that one\n", r->after);
+    if (r->kind == RUN_REJOIN) {
+        seconds(up, a);
+        out_text("took        %s\n", a);
+    } else {
+        print_promised(r, lost);
     }
     for (unsigned i = 0; i < r->n_steps; i++) {
         seconds(r->steps[i].ms, a);
@@ -253,6 +270,7 @@ int dr_report(const struct dr_options *o)
     struct run *r = NULL;
     struct err err = { 0 }, why = { 0 };
     json_t *witness = NULL, *lost = NULL;
+    char next[NEXT_TEXT];
     uint64_t lines = 0;
     int rc, code;
 
@@ -270,6 +288,8 @@ int dr_report(const struct dr_options *o)
         (out_json ? print_json : print_text)(r, witness_key(r), witness, why.msg, lines, lost);
     if (rc == 0)
         rc = print_lost(r, lost, &err);
+    if (rc == 0 && !out_json && !o->run && *next_text(r, next))
+        out_text("Next: %s\n", next);
     json_decref(lost);
     json_decref(witness);
     code = rc ? out_error(&err, rc) : EXIT_OK;

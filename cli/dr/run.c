@@ -236,12 +236,14 @@ void run_keeper(struct run *r)
 
 /* ---- results ---- */
 
-static void say(const struct step *s, const char *word)
+/* What stops the run is said at its end. */
+static void say(const struct run *r, const struct step *s, const char *word)
 {
+    const bool with_reason = s->state != STEP_FAILED || strcmp(r->stop_step, s->name) != 0;
     char buf[32];
 
     if (!out_json)
-        out_message("%-8s %-28s %s%s%s", word, s->name, s->ms >= 0 ? plan_duration(s->ms, buf) : "", s->reason[0] ? "  " : "", s->reason);
+        out_message("%-8s %-28s %s%s%s", word, s->name, s->ms >= 0 ? plan_duration(s->ms, buf) : "", with_reason && s->reason[0] ? "  " : "", with_reason ? s->reason : "");
 }
 
 static int ended(struct run *r, struct step *s, const char *event, json_t *more, const char *reason, struct err *err)
@@ -256,7 +258,7 @@ static int ended(struct run *r, struct step *s, const char *event, json_t *more,
         json_object_set_new(more, "reason", record_text(reason));
     rc = run_note(r, event, s->name, more, err);     /* run_line sets the state */
     if (rc == 0)
-        say(s, event);
+        say(r, s, event);
     return rc;
 }
 
@@ -271,7 +273,7 @@ static int step_failed(struct run *r, struct step *s, json_t *more, const char *
         json_object_set_new(more, "reason", record_text(reason));
         rc = run_note(r, "waiting", s->name, more, err);
         snprintf(s->reason, sizeof s->reason, "%s", reason);
-        say(s, "waiting");
+        say(r, s, "waiting");
         run_tell(r, MESSAGE_WAITING, s->name, reason);
         return rc;
     }

@@ -119,6 +119,8 @@ bool run_over(const struct run *r);
 int run_make_steps(struct run *r, struct err *err);
 void run_free_steps(struct run *r);
 struct step *run_step(struct run *r, const char *name);
+/* run_touched(r): what a failover or switchover would have to take back was begun. */
+bool run_touched(const struct run *r);
 
 /* ---- run_act.c: what spare itself does ---- */
 

@@ -128,7 +128,7 @@ static void loss_text(int64_t ms, char buf[48])
 static int confirm_failover(struct run *r, json_t *more, struct err *err)
 {
     int64_t accepted = r->accept_loss_ms;
-    char lost[48];
+    char lost[48], when[40];
     bool alive = false, more_to_lose;
 
     for (unsigned i = 0; i < r->from->stores.n && i < 16; i++)
@@ -145,8 +145,8 @@ static int confirm_failover(struct run *r, json_t *more, struct err *err)
     if (alive && r->accept_loss_ms < 0)
         return err_set(err, ERR_LOSTDATA, "site %s answers, and is the primary: `spare dr switchover` moves without losing anything. To go on without it say --accept-loss BOUND", r->from->h.name);
     if (more_to_lose && r->loss_ms > accepted)
-        return err_set(err, ERR_LOSTDATA, "up to %s of changes would be lost: %s holds everything up to then, and nothing says that %s did nothing since. Accepted are %lld ms%s. --accept-loss BOUND (or any) goes on; "
-                       "--since TIME says when %s went away", lost, r->to->h.name, r->from->h.name, (long long)accepted, r->accept_loss_ms < 0 && accepted ? " (the plan's RPO)" : "", r->from->h.name);
+        return err_set(err, ERR_LOSTDATA, "up to %s of changes would be lost: %s holds everything up to %s, and nothing says that %s did nothing after that. Accepted are %lld ms%s. --accept-loss BOUND (or any) goes on; "
+                       "--since TIME says when %s went away", lost, r->to->h.name, r->held_to_ms >= 0 ? record_time(r->held_to_ms, when) : "an unknown time", r->from->h.name, (long long)accepted, r->accept_loss_ms < 0 && accepted ? " (the plan's RPO)" : "", r->from->h.name);
     return 0;
 }
 

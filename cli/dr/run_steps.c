@@ -243,3 +243,14 @@ struct step *run_step(struct run *r, const char *name)
             return &r->steps[i];
     return NULL;
 }
+
+bool run_touched(const struct run *r)
+{
+    for (unsigned i = 0; i < r->n_steps; i++) {
+        const enum step_kind k = r->steps[i].kind;
+
+        if ((k == STEP_PROMOTE || k == STEP_HAND_OVER || k == STEP_STOP || k == STEP_FENCE) && r->steps[i].intent_wall_ms >= 0)
+            return true;
+    }
+    return false;
+}
