@@ -134,7 +134,7 @@ const struct command commands[] = {
       "    --since TIME           when the primary went away\n"
       "    --at TIME              (2026-11-22T10:15:03Z) with the tree of that moment, from before the harm; what came after stays in history\n"
       "    --unfenced             go on though nothing confirms that the other site writes no more\n"
-      "    --new                  a run of its own, though one is not over\n"
+      "    --new                  a run of its own; one that is not over is closed\n"
       "  switchover           planned, nothing lost; also the way back\n"
       "  commit, rollback     make it final, or undo it (of a failover: --accept-loss says how much of what was done since may be lost)\n"
       "  rejoin               the other site's store becomes a standby of the one here\n"

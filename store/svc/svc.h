@@ -53,7 +53,7 @@
     X(upgrade,  false, "program layout")
 
 /*
- * Receives what a request yields. ${type}: "item" a line of the answer, "data" bytes in ${bin}, "progress".
+ * Receives what a request yields. ${type}: "item" a line of the answer, "data" bytes in ${bin}, "progress", "total" (of diff) what its lines come to.
  * ${item} is borrowed. Nonzero (a negative err_code, ERR_INTR by habit) ends the request with that code.
  */
 typedef int svc_emit_fn(void *arg, const char *type, const json_t *item, const void *bin, size_t len);
