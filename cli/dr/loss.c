@@ -79,8 +79,8 @@ static bool named(const json_t *list, const char *name)
     return false;
 }
 
-/* The newest failover of the plan before a rejoin; and the branches that earlier rejoins wrote down: what was lost then. */
-struct past { const struct run *rejoin; int64_t held_to_ms; json_t *told; };
+/* The newest failover of the plan before a rejoin; and what earlier rejoins wrote down of what was lost: those behind that failover from ${since} on. */
+struct past { const struct run *rejoin; int64_t held_to_ms; json_t *told; size_t since; };
 
 static int look_back(void *arg, const char *site, const char *id)
 {
@@ -90,8 +90,10 @@ static int look_back(void *arg, const char *site, const char *id)
 
     if (strcmp(site, p->rejoin->here->h.name) != 0 || strcmp(id, p->rejoin->id) >= 0 || run_open(site, id, false, &r, &why))
         return 0;
-    if (strcmp(r->plan->h.name, p->rejoin->plan->h.name) == 0 && r->kind == RUN_FAILOVER && r->promoted_wall_ms >= 0)
+    if (strcmp(r->plan->h.name, p->rejoin->plan->h.name) == 0 && r->kind == RUN_FAILOVER && r->promoted_wall_ms >= 0) {
         p->held_to_ms = r->held_to_ms;
+        p->since = json_array_size(p->told);
+    }
     if (strcmp(r->plan->h.name, p->rejoin->plan->h.name) == 0 && r->kind == RUN_REJOIN) {
         json_t *lost = loss_of(r, &why);
 
@@ -113,8 +115,20 @@ static bool is_told(const json_t *told, const char *store, const char *branch)
     return false;
 }
 
-/* What the failover left: the branch that was not there before; or one that parted behind what was held then, of a store that had gone back before. NULL: none. Borrowed. */
-static const json_t *its_branch(const struct run *r, const char *store, const json_t *before, const json_t *now)
+/* A rejoin behind that failover knows what that store had, a branch or nothing: this one is the same once more. */
+static bool is_known(const struct past *p, const char *store)
+{
+    for (size_t i = p->since; i < json_array_size(p->told); i++) {
+        const json_t *o = json_array_get(p->told, i);
+
+        if (strcmp(item_text(o, "store"), store) == 0 && !json_object_get(o, "unknown"))
+            return true;
+    }
+    return false;
+}
+
+/* What the failover left: the branch that was not there before; or one that parted behind what was held then, of a store that had gone back before. NULL: none; *known: a rejoin before this one has said so, or which. Borrowed. */
+static const json_t *its_branch(const struct run *r, const char *store, const json_t *before, const json_t *now, bool *known)
 {
     struct past past = { .rejoin = r, .held_to_ms = -1, .told = json_array() };
     const json_t *found = NULL;
@@ -129,6 +143,7 @@ static const json_t *its_branch(const struct run *r, const char *store, const js
         if (!found && (behind || !named(before, name)))
             found = o;
     }
+    *known = is_known(&past, store);
     json_decref(past.told);
     return found;
 }
@@ -197,13 +212,14 @@ void loss_after(struct run *r, const struct step *s, const struct plan_store *th
     const json_t *b;
     struct err why = { 0 };
     size_t len = 0;
+    bool known = false;
     int rc = site_spare_text(&r->view, s->other, argv, ASK_MS, LIST_MAX, &text, &why);
 
     path_of(path, r, "branches", there->h.name);
     was = read_all(path, &len);
     before = lines_of(was);
     now = lines_of(text);
-    b = its_branch(r, there->h.name, before, now);
+    b = its_branch(r, there->h.name, before, now, &known);
     json_object_set_new(lost, "store", json_string(there->h.name));
     json_object_set_new(lost, "site", json_string(s->other->h.name));
     json_object_set_new(lost, "branch", b ? json_string(item_text(b, "name")) : json_null());
@@ -211,7 +227,7 @@ void loss_after(struct run *r, const struct step *s, const struct plan_store *th
         json_object_set_new(lost, "parted", json_string(item_text(b, "parted")));
         rc = put_manifest(r, s, there, item_text(b, "name"), lost, &why);
     }
-    if (rc == 0 && !b && was_back(r, there))
+    if (rc == 0 && !b && was_back(r, there) && !known)
         rc = err_set(&why, ERR_NOENT, "it had gone back before this run, and no branch of then is there");
     if (rc) {
         json_object_set_new(lost, "unknown", record_text(why.msg));

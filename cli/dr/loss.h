@@ -11,7 +11,7 @@
 int loss_before(struct run *r, const struct step *s, const struct plan_store *there, struct err *err);
 /*
  * loss_after(r, s, there, more): after: "lost", an object, into ${more}: {"store", "site", "branch": null} where nothing was lost; else {"branch", "parted", "ends", "ms", "operations", "files", "bytes", "manifest_sha256"}: the last record that both have, the last operation on the branch, the time between;
- * {"unknown": REASON} where it could not be asked, or the store had gone back before this run and no branch tells of it. The run goes on: all that was there is kept.
+ * {"unknown": REASON} where it could not be asked, or the store had gone back before this run, and neither a branch nor a rejoin before tells of it. The run goes on: all that was there is kept.
  */
 void loss_after(struct run *r, const struct step *s, const struct plan_store *there, json_t *more);
 

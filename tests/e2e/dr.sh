@@ -145,6 +145,8 @@ rejoins() {
 	returns && exits 0 "$SPARE" dr rejoin b.st --site b && same standby "$("$SPARE" status --json a.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"
 }
 check "the old primary rejoins as a standby" rejoins
+rejoins_again() { exits 0 "$SPARE" dr rejoin b.st --site b && exits 0 "$SPARE" dr report --site b && prints "^lost .*nothing" && exits 0 "$SPARE" dr report --site b --run "$(basename state/sites/b/runs/*-failover-*)" && prints "^RPO +exactly"; }
+check "once more is no news: what was lost is known" rejoins_again
 way_back() { exits 0 "$SPARE" dr switchover b.st --site b && serves a && same standby "$("$SPARE" status --json b.st | sed 's/.*"role":"\([a-z]*\)".*/\1/')"; }
 check "and the way back is a switchover: nothing is lost, all is as before" way_back
 by_hand_before() { # the old primary went back by the runbook's own lines; then once more, with nobody left who knows what it had. Its list is longer than what is kept of what an ordinary command says
