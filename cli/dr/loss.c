@@ -162,7 +162,7 @@ static bool is_total(const json_t *line)
 static void put_total(json_t *lost, const char *text)
 {
     json_t *all = lines_of(text), *o;
-    int64_t parted = record_parse_ms(item_text(lost, "parted")), ends = -1;
+    int64_t parted = record_parse_ns(item_text(lost, "parted")), ends = -1;
     uint64_t files = 0, bytes = 0;
     size_t i;
 
@@ -177,12 +177,12 @@ static void put_total(json_t *lost, const char *text)
         json_object_set(lost, "operations", json_object_get(o, "operations"));
         if (*item_text(o, "last"))
             json_object_set(lost, "ends", json_object_get(o, "last"));
-        ends = *item_text(o, "last") ? record_parse_ms(item_text(o, "last")) : parted;
+        ends = *item_text(o, "last") ? record_parse_ns(item_text(o, "last")) : parted;
     }
     json_object_set_new(lost, "files", json_integer((json_int_t)files));
     json_object_set_new(lost, "bytes", json_integer((json_int_t)bytes));
-    if (parted >= 0 && ends >= parted)
-        json_object_set_new(lost, "ms", json_integer(ends - parted));
+    if (parted >= 0 && ends >= parted)               /* rounded up: where something was lost it is not 0 */
+        json_object_set_new(lost, "ms", json_integer((ends - parted + 999999) / 1000000));
     json_decref(all);
 }
 

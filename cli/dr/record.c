@@ -50,20 +50,27 @@ const char *record_now(char buf[40])
     return record_time(record_wall_ms(), buf);
 }
 
-int64_t record_parse_ms(const char *text)
+int64_t record_parse_ns(const char *text)
 {
     struct tm tm = { 0 };
     const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-    int64_t ms = 0, unit = 100;
+    int64_t ns = 0, unit = 100000000;
 
     if (!rest)
         return -1;
     if (*rest == '.')
         for (rest++; *rest >= '0' && *rest <= '9'; rest++, unit /= 10)
-            ms += (*rest - '0') * unit;
+            ns += (*rest - '0') * unit;
     if (strcmp(rest, "Z") != 0)
         return -1;
-    return (int64_t)timegm(&tm) * 1000 + ms;
+    return (int64_t)timegm(&tm) * 1000000000 + ns;
+}
+
+int64_t record_parse_ms(const char *text)
+{
+    int64_t ns = record_parse_ns(text);
+
+    return ns < 0 ? -1 : ns / 1000000;
 }
 
 /* ---- lines ---- */

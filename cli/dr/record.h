@@ -49,10 +49,11 @@ int record_keep(const char *path, const char *text, size_t len, struct err *err)
 /* record_text(s): what a command said, as a value; where it is no UTF-8 (or was cut within a character), what is not ASCII becomes "?". */
 json_t *record_text(const char *s);
 
-/* record_time(ms, buf): RFC 3339, with milliseconds, UTC; record_now(buf): of now. record_wall_ms(): the same clock. record_parse_ms(text): -1 for what is no such time. */
+/* record_time(ms, buf): RFC 3339, with milliseconds, UTC; record_now(buf): of now. record_wall_ms(): the same clock. record_parse_ms, record_parse_ns(text): -1 for what is no such time. */
 const char *record_time(int64_t ms, char buf[40]);
 const char *record_now(char buf[40]);
 int64_t record_wall_ms(void);
 int64_t record_parse_ms(const char *text);
+int64_t record_parse_ns(const char *text);
 
 #endif

@@ -253,11 +253,11 @@ static char *get_file(const char *name)
 /* What is of the clock, and follows from it, is blotted out. */
 static void blot(char *text)
 {
-    static const char *const keys[] = { "\"time\":\"", "\"prev\":\"", "\"hash\":\"", "\"sig\":\"" };
+    static const char *const of_clock[] = { "\"time\":\"", "\"prev\":\"", "\"hash\":\"", "\"sig\":\"" };
 
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        for (char *p = text; (p = strstr(p, keys[i]));)
-            for (p += strlen(keys[i]); *p != '"'; p++)
+    for (size_t i = 0; i < sizeof of_clock / sizeof of_clock[0]; i++)
+        for (char *p = text; (p = strstr(p, of_clock[i]));)
+            for (p += strlen(of_clock[i]); *p != '"'; p++)
                 *p = '.';
 }
 
@@ -322,6 +322,7 @@ START_TEST(times)
     ck_assert_int_eq(record_parse_ms("1970-01-01T00:00:01Z"), 1000);
     ck_assert_int_eq(record_parse_ms("1970-01-01T00:00:01.25Z"), 1250);
     ck_assert_int_eq(record_parse_ms("1970-01-01T00:00:01.123456789Z"), 1123);
+    ck_assert_int_eq(record_parse_ns("1970-01-01T00:00:01.123456789Z"), 1123456789);
     ck_assert_int_eq(record_parse_ms("1970-01-01 00:00:01"), -1);
     ck_assert_int_eq(record_parse_ms("now"), -1);
 }
