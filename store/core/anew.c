@@ -120,7 +120,7 @@ static int take_super(struct io *io, struct super *sb, struct err *err)
             rc = super_config_set(in, "lacking-from", NULL, err);
     }
     if (rc == 0)
-        *sb = *in;
+        super_copy(sb, in);
     free(in);
     if (rc == 0)
         rc = super_write(io, sb, err);

@@ -24,20 +24,26 @@ static void machine_id(uint8_t out[16])
     fclose(f);
 }
 
-int identity_place(struct io *io, const char *dir, struct super *sb, struct err *err)
+int identity_place(struct io *io, const char *dir, struct store_place *p, struct err *err)
 {
     struct io_stat st;
-    memset(sb->machine, 0, sizeof sb->machine);
-    sb->dev = sb->ino = 0;
+    *p = (struct store_place){ .dev = 0 };
     if (dir == NULL)
         return 0;
     int rc = io_stat_path(io, ".", &st, err);
     if (rc < 0)
         return rc;
-    machine_id(sb->machine);
-    sb->dev = st.dev;
-    sb->ino = st.ino;
+    machine_id(p->machine);
+    p->dev = st.dev;
+    p->ino = st.ino;
     return 0;
+}
+
+void identity_put_place(struct super *sb, const struct store_place *p)
+{
+    memcpy(sb->machine, p->machine, sizeof sb->machine);
+    sb->dev = p->dev;
+    sb->ino = p->ino;
 }
 
 void identity_incarnation(struct record *rec, uint64_t id, struct whereabouts *w)
@@ -76,7 +82,7 @@ uint64_t identity_random(struct io *io)
 
 int identity_check(struct store *s, struct err *err)
 {
-    struct super now;
+    struct store_place now;
     const struct super *sb = &s->sb;
     if (s->dir == NULL || s->opt.location != LOCATION_AS_IS)
         return 0;
@@ -95,9 +101,21 @@ int identity_relocate(struct store *s, struct err *err)
 {
     if (s->opt.location == LOCATION_AS_IS || s->dir == NULL || !s->opt.writable)
         return 0;
+    struct store_place now;
+    int rc = identity_place(s->io, s->dir, &now, err);
+    if (rc < 0)
+        return rc;
     if (s->opt.location == LOCATION_COPIED)
         io_random(s->io, s->sb.site, sizeof s->sb.site);
-    return identity_place(s->io, s->dir, &s->sb, err);
+    identity_put_place(&s->sb, &now);
+    return 0;
+}
+
+int identity_full(const char *name, uint32_t held, struct err *err)
+{
+    return err_set(err, ERR_NOSPC, "%s: expected room for one more epoch, found %" PRIu32 " of %d there (each promotion, switchover, copy and fork took one; the last %d are kept "
+                   "for a promotion here). It goes on as it is, in the role that it has. To change roles again, make a new store (`spare init`), copy the tree into it and ship "
+                   "that one; this one keeps its history, for reading (mount -o ro)", name != NULL ? name : "store", held, SUPER_EPOCHS_MAX, SUPER_EPOCHS_KEPT);
 }
 
 const struct epoch_row *identity_epoch_held(const struct store *s)
@@ -121,7 +139,7 @@ static int begin_epoch(struct store *s, struct err *err)
     if (last_number >= INT32_MAX)
         return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", last_number);
     if (held == SUPER_EPOCHS_MAX)
-        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
+        return identity_full(s->dir, held, err);
     struct epoch_row *e = &sb->epochs[held];
     sb->n_epochs = held + 1;
     *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
@@ -162,7 +180,7 @@ static void take_back(struct store *s, const struct super *before, bool none)
     struct err why = { 0 };
     uint64_t gen = s->sb.gen;
     int current = s->sb.current, rc = none ? 0 : ERR_POISONED;
-    s->sb = *before;
+    super_copy(&s->sb, before);
     s->sb.gen = gen;
     s->sb.current = current;
     if (rc == 0)
@@ -191,7 +209,7 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     int rc;
     if (before == NULL)
         return err_set(err, ERR_NOMEM, "store: out of memory");
-    *before = s->sb;
+    super_copy(before, &s->sb);
     /* It took over from this one; else this one may from it. (A note of this site's own epoch, whose row went, says nothing of another.) */
     bool fenced = role_fence_get(&s->sb, &other) && memcmp(other.site, s->sb.site, 16) != 0;
     if (!fenced)

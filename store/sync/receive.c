@@ -430,8 +430,7 @@ void receive_tick(struct receive *r, uint64_t now_ms)
 
 static void begin_msg(const struct receive *r, struct proto_msg *m, uint16_t type)
 {
-    memset(m, 0, sizeof *m);
-    m->type = type;
+    proto_begin(m, type);
     m->epoch = r->epoch;
     memcpy(m->epoch_id, r->epoch_id, 16);
     m->position = r->received;

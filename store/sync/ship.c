@@ -376,8 +376,7 @@ bool ship_stalled(const struct ship *s)
 
 static void begin_msg(const struct ship *s, struct proto_msg *m, uint16_t type, uint64_t position)
 {
-    memset(m, 0, sizeof *m);
-    m->type = type;
+    proto_begin(m, type);
     m->epoch = newest(s)->number;
     memcpy(m->epoch_id, newest(s)->id, 16);
     m->position = position;
