@@ -154,12 +154,12 @@ enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 48,
        RETAINED_FILE_MAX = RETAINED_FIXED_BYTES + RETAINED_POINTS_MAX * RETAINED_POINT_BYTES + 16 };
 
 /*
- * retained_read(io, lineage, r, warn, err), retained_write(io, lineage, r, err):
- * As super_read and super_write. A file of another lineage is ERR_DAMAGE. After a ${warn} the set may be
+ * retained_read(io, lineage, before, r, warn, err), retained_write(io, lineage, r, err):
+ * As super_read and super_write. A file of another lineage is ERR_DAMAGE, but for ${before} (super_before; may be NULL): a copy takes a lineage of its own in the superblock first. After a ${warn} the set may be
  * the one before the last: larger than what was meant to be kept, or without the point added last.
  * *${r} takes the set; release it with retained_release. Errors: as there, but NOENT where neither file exists.
  */
-int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *warn, struct err *err);
+int retained_read(struct io *io, const uint8_t lineage[16], const uint8_t *before, struct retained *r, struct err *warn, struct err *err);
 int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);
 /* retained_create(io, lineage, r, err): the first one of a new store, of generation r->gen: packs and bases that were taken over name theirs. EXIST there is one. */
 int retained_create(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);

@@ -161,6 +161,8 @@ int  role_may_promote(struct store *s, struct err *err);
 void role_uncommitted_put(struct super *sb, const uint8_t site[16]);
 /* role_alone(sb): of a copy that is to be a store of its own, a fork or a branch: what bound its original to other sites is nothing to it: standbys, leases, fences, what was under way. In memory. */
 void role_alone(struct super *sb);
+/* role_unbound(sb): the same of one that is told it is a copy: what was under way in its own tree goes on. In memory. */
+void role_unbound(struct super *sb);
 void role_followed(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_holds_tree(struct store *s, struct err *err);
 bool role_fence_get(const struct super *sb, struct epoch_row *by);
@@ -169,6 +171,11 @@ void role_fence_clear(struct super *sb);
 int role_fence_keep(struct super *sb, struct err *err);
 void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_settle(struct store *s, bool keep_orphans, struct err *err);
+
+/* ---- fork.c ---- */
+
+/* fork_mark(sb, lsn, err): of a fork, or a copy: a store of its own behind the record ${lsn}; what was under way for another is nothing to it. In memory. Errors: TOOLONG. */
+int fork_mark(struct super *sb, uint64_t lsn, struct err *err);
 
 /* ---- lease.c ---- */
 

@@ -141,14 +141,23 @@ static int write_retained(struct store *s, const char *part, const struct super 
     return rc;
 }
 
+int fork_mark(struct super *sb, uint64_t lsn, struct err *err)
+{
+    static const char *const others[] = { "import", "scrub-at", BRANCH_PARTED, FORK_PARTED };
+    char text[24];
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        (void)super_config_set(sb, others[i], NULL, NULL);
+    snprintf(text, sizeof text, "%" PRIu64, lsn);
+    return super_config_set(sb, FORK_PARTED, text, err);
+}
+
 /* Who it is: a primary with a site and a lineage of its own, from its end on. */
 static int fill_super(struct store *s, const char *part, const struct history_place *p, struct super *sb, struct err *err)
 {
-    static const char *const others[] = { "import", "scrub-at", BRANCH_PARTED, FORK_PARTED };
     struct store_place place;
     struct epoch_row *e;
     struct io_stat st;
-    char text[24];
     int rc;
 
     pthread_mutex_lock(&s->mark_lock);
@@ -182,10 +191,7 @@ static int fill_super(struct store *s, const char *part, const struct history_pl
     sb->segment_gen = log_newest(s->log) + 1;
     sb->created_wall_ns = io_wall_ns(s->io);
     role_alone(sb);
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        (void)super_config_set(sb, others[i], NULL, NULL);
-    snprintf(text, sizeof text, "%" PRIu64, p->lsn);
-    return super_config_set(sb, FORK_PARTED, text, err);
+    return fork_mark(sb, p->lsn, err);
 }
 
 static int write_super(struct io *io, const char *part, const struct super *sb, struct err *err)

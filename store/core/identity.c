@@ -3,6 +3,7 @@
  */
 #include "store/base/bytes.h"
 #include "store/core/core_internal.h"
+#include "store/core/fork.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -93,13 +94,14 @@ int identity_check(struct store *s, struct err *err)
     if (now.ino == sb->ino && memcmp(now.machine, sb->machine, 16) == 0)
         return 0;
     return err_set(err, ERR_MOVED, "%s: the store was made on %s, inode %" PRIu64 ", and is now on %s, inode %" PRIu64
-                   "; say --moved if this is the store itself, --copied if the other one still exists", s->dir,
+                   "; say --moved if this is the store itself (it stays what it was), --copied if the other one still exists (this one becomes a store of its own, with its history, "
+                   "and ships to nobody)", s->dir,
                    memcmp(now.machine, sb->machine, 16) == 0 ? "this machine" : "another machine", sb->ino, "this machine", now.ino);
 }
 
 int identity_relocate(struct store *s, struct err *err)
 {
-    if (s->opt.location == LOCATION_AS_IS || s->dir == NULL || !s->opt.writable)
+    if (s->opt.location == LOCATION_AS_IS || !s->opt.writable)
         return 0;
     struct store_place now;
     int rc = identity_place(s->io, s->dir, &now, err);
@@ -125,10 +127,11 @@ const struct epoch_row *identity_epoch_held(const struct store *s)
 }
 
 /*
- * A copy goes its own way from here, and so does a standby that is promoted: in an epoch of its own, so that whoever meets both sees the
- * fork and where it is. Rows whose record was never made (this was cut off, or copied in that state), or was lost, give way: no record carries them.
+ * A copy of a primary goes its own way from here: as a fork does, in a lineage of its own, so that it is no primary of what its original is, and fences nobody. A standby that is
+ * promoted does, too, in an epoch of its own: whoever meets both sees the fork and where it is. Rows whose record was never made (this was cut off, or copied in that state), or was
+ * lost, give way: no record carries them.
  */
-static int begin_epoch(struct store *s, struct err *err)
+static int begin_epoch(struct store *s, bool copied, struct err *err)
 {
     struct super *sb = &s->sb;
     uint32_t last_number = sb->epochs[sb->n_epochs - 1].number, held = epoch_held(sb->epochs, sb->n_epochs, log_head(s->log));
@@ -143,13 +146,25 @@ static int begin_epoch(struct store *s, struct err *err)
     struct epoch_row *e = &sb->epochs[held];
     sb->n_epochs = held + 1;
     *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
+    if (copied)
+        io_random(s->io, sb->lineage, 16);
     memcpy(e->site, sb->site, 16);
     memcpy(e->lineage, sb->lineage, 16);
     io_random(s->io, e->id, 16);
     log_last(s->log, &last, &e->prev_hash);
     role_fence_clear(sb);
     lease_clear(sb);
-    return 0;
+    if (!copied)
+        return 0;
+    role_unbound(sb);
+    return fork_mark(sb, last, err);
+}
+
+/* What is kept of the past, of that lineage, in both copies. */
+static int put_retained(struct store *s, const uint8_t lineage[16], struct err *err)
+{
+    int rc = retained_write(s->io, lineage, &s->retained, err);
+    return rc < 0 ? rc : retained_write(s->io, lineage, &s->retained, err);
 }
 
 /* The records are the truth about epochs: a table that is behind them is an older copy of the superblock, and what else it says may be old. */
@@ -198,14 +213,16 @@ static void take_back(struct store *s, const struct super *before, bool none)
 /*
  * From here on the log may grow: who writes, and that the end is not known any more. A new row of epochs is durable before its
  * record; where a crash came between, the row points to the end of the log, and the record is made now.
+ *
+ * A lineage of its own is in both superblocks first, then in both retained sets, then in segments and in the record; until that is there a set of the lineage before is taken for the
+ * store's (retained_read), and made its own at the next open.
  */
-int identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err)
+static int become_writer(struct store *s, bool clean, const char *promote, bool copied, struct err *err)
 {
     struct super *before = malloc(sizeof *before);
     struct record rec;
     struct whereabouts w;
     struct epoch_row other = { 0 };
-    bool copied = s->opt.location == LOCATION_COPIED && s->dir != NULL && promote == NULL;
     int rc;
     if (before == NULL)
         return err_set(err, ERR_NOMEM, "store: out of memory");
@@ -215,7 +232,7 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     if (!fenced)
         other = *identity_epoch_held(s);
     s->series = s->ix.meta.series != 0;
-    rc = promote != NULL || copied ? begin_epoch(s, err) : 0;
+    rc = promote != NULL || copied ? begin_epoch(s, copied, err) : 0;
     if (rc < 0) {
         free(before);
         return rc;
@@ -238,6 +255,9 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
         rc = super_write(s->io, &s->sb, err);
     history_epochs(s->history, &s->sb);
     packs_epochs(s->packs, s->sb.epochs, s->sb.n_epochs);
+    if (rc == 0 && forked)
+        rc = put_retained(s, s->sb.lineage, err);
+    log_set_lineage(s->log, s->sb.lineage);
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {
@@ -262,6 +282,28 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     atomic_store(&s->role, ROLE_PRIMARY);    /* from here on others append, too */
     pthread_mutex_unlock(&s->lock);
     return 0;
+}
+
+/* Told to be a copy where a lineage was begun, and cut off: there may be segments of it, so it becomes one of those the store had. */
+static int end_begun(struct store *s, bool clean, struct err *err)
+{
+    uint8_t site[16];
+    int rc;
+    memcpy(site, s->sb.site, 16);
+    memcpy(s->sb.site, s->sb.epochs[s->sb.n_epochs - 1].site, 16);
+    rc = become_writer(s, clean, NULL, false, err);
+    if (rc == 0)
+        rc = store_sync(s, err);
+    memcpy(s->sb.site, site, 16);        /* (nothing was written of it yet) */
+    return rc;
+}
+
+int identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err)
+{
+    bool copied = s->opt.location == LOCATION_COPIED && promote == NULL;
+    bool begun = copied && memcmp(identity_epoch_held(s)->lineage, s->sb.lineage, 16) != 0;
+    int rc = begun ? end_begun(s, clean, err) : 0;
+    return rc < 0 ? rc : become_writer(s, clean && !begun, promote, copied, err);
 }
 
 /* The standby's part: nothing is appended but what comes from the primary; frames name this site's own writer. */

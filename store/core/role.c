@@ -144,13 +144,18 @@ void role_uncommitted_put(struct super *sb, const uint8_t site[16])
     (void)super_config_set(sb, uncommitted_key, site != NULL ? text : NULL, NULL);
 }
 
-void role_alone(struct super *sb)
+void role_unbound(struct super *sb)
 {
     role_fence_clear(sb);
     role_uncommitted_put(sb, NULL);
-    (void)super_config_set(sb, promote_at_key, NULL, NULL);
     lease_none(sb);
     standbys_none(sb);
+}
+
+void role_alone(struct super *sb)
+{
+    role_unbound(sb);
+    (void)super_config_set(sb, promote_at_key, NULL, NULL);
 }
 
 bool store_uncommitted(struct store *s, uint8_t site[16])

@@ -365,7 +365,7 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = identity_relocate(s, err);
     if (rc == 0)
-        rc = retained_read(s->io, s->sb.lineage, &s->retained, &warn, &why);
+        rc = retained_read(s->io, s->sb.lineage, super_before(&s->sb), &s->retained, &warn, &why);
     if (why.code != 0 && rc < 0)
         return rc == ERR_DAMAGE || rc == ERR_NOENT ? beyond_healing(s, &why, err) : err_set(err, rc, "%s", why.msg);
     if (rc == 0)
