@@ -148,6 +148,27 @@ START_TEST(a_store_of_its_own_with_its_history)
 }
 END_TEST
 
+/* Whichever copy of superblock or retained set rots later: it does not become its original again. */
+START_TEST(one_copy_rots)
+{
+    static const char *const names[] = { "super.0", "super.1", "retained.0", "retained.1" };
+    struct super *before = malloc(sizeof *before);
+    struct teststore c;
+    struct err err = { 0 };
+
+    super_copy(before, &twosites_info(a.s)->super);
+    copy(&a, &c, 0);
+    told(&c);
+    store_drop(c.s);
+    simio_cut(c.sim, 1, SIMIO_CUT_DROP_ALL);
+    ck_assert(simio_flip(c.sim, names[_i], 100, 4));
+    ck_assert_msg(open_as(&c, LOCATION_AS_IS, &err) == 0, "%s", err.msg);
+    is_its_own(&c, before);
+    put_away(&c);
+    free(before);
+}
+END_TEST
+
 /* What nobody said stays: the place alone has changed. */
 START_TEST(moved_keeps_everything)
 {
@@ -346,6 +367,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, both, neither);
     tcase_add_test(t, a_store_of_its_own_with_its_history);
+    tcase_add_loop_test(t, one_copy_rots, 0, 4);
     tcase_add_test(t, moved_keeps_everything);
     tcase_add_test(t, fences_nobody_and_is_refused_by_name);
     tcase_add_test(t, a_copy_has_standbys_of_its_own);
