@@ -44,14 +44,16 @@ static int remount(const struct fs_options *fo, const char *store, struct err *e
     return r ? r : fs_remount(fo, err);
 }
 
-/* A mount that is read-only without having been asked to be says why. */
-static void say_role(const char *store)
+/* A mount that is read-only without having been asked to be says why; and one that is a store of its own from now on. */
+static void say_role(const char *store, bool copied)
 {
     struct super *sb = malloc(sizeof *sb);
     struct io *io = NULL;
     uint32_t role = sb && io_posix_new(store, &io, NULL) == 0 && super_read(io, sb, NULL, NULL) == 0 ? sb->role : ROLE_PRIMARY;
 
-    if (role == ROLE_STANDBY)
+    if (role == ROLE_PRIMARY && copied)
+        out_message("%s: is a store of its own from now on, with the history of the one it was copied from; it ships to nobody (`spare standby add`)", store);
+    else if (role == ROLE_STANDBY)
         out_message("%s: is a standby: the mount is read-only, and follows what its primary ships; `spare promote` makes this one the primary", store);
     else if (role == ROLE_FENCED)
         out_message("%s: is fenced, another site became the primary: the mount is read-only; `spare demote` makes this one a standby of that, `spare promote` takes over again", store);
@@ -71,6 +73,7 @@ int cmd_mount(int argc, char **argv)
     struct err err = { 0 };
     char *store = NULL, *dir = NULL;
     const char *resume = NULL;
+    bool copied;
     int code = 0, o, r = 0;
 
     if (!fo)
@@ -109,11 +112,12 @@ int cmd_mount(int argc, char **argv)
     if (r == 0) {
         fo->store = store;
         fo->dir = dir;
+        copied = fo->location == LOCATION_COPIED && !fo->read_only;
         if (fo->foreground && !fo->remount)
-            say_role(store);
+            say_role(store, copied);
         r = fo->remount ? remount(fo, store, &err) : fs_mount(fo, &err);
         if (r == 0 && !fo->foreground && !fo->remount)
-            say_role(store);
+            say_role(store, copied);
     }
     if (r) {
         code = out_error(&err, r);

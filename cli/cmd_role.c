@@ -18,6 +18,11 @@
 
 enum { OPEN_WAIT_MS = 10000, OPEN_POLL_MS = 20, AT_MAX = 40, SERVER_WAIT_MS = 5000, ASK_TRIES = 5, CLOSE_WAIT_MS = 60000, UMOUNT_TRIES = 10, UMOUNT_POLL_MS = 100 };
 
+uint64_t role_epochs_left(const json_t *o)
+{
+    return json_object_get(o, "epochs_left") ? item_u64(o, "epochs_left") : UINT64_MAX;      /* (of a program of before) */
+}
+
 int role_emit(void *arg, const char *type, const json_t *o, const void *bin, size_t len)
 {
     struct role_answer *a = arg;
@@ -37,6 +42,7 @@ int role_emit(void *arg, const char *type, const json_t *o, const void *bin, siz
     snprintf(a->options, sizeof a->options, "%s", item_text(o, "mount_options"));
     snprintf(a->why, sizeof a->why, "%s", item_text(o, why));
     a->lsn = item_u64(o, "lsn");
+    a->epochs_left = role_epochs_left(o);
     a->unfinished = item_u64(o, "promote_unfinished_at_lsn");
     a->restored.known = json_object_get(o, "unchanged") != NULL;
     a->restored.files = item_u64(o, "files");
@@ -323,6 +329,8 @@ int cmd_promote(int argc, char **argv)
         out_progress_end();
         if (r == 0 && !a->fits)
             make_writable(p.store, a);
+        if (r == 0 && role_table_fills(a->epochs_left))
+            out_message(ROLE_TABLE_FILLS, p.store, (unsigned long long)a->epochs_left);
         if (r == 0 && a->restored.blocked)
             out_warn("%llu not restored, since what has the place now keeps no history and could not be brought back", (unsigned long long)a->restored.blocked);
         if (r == 0 && how.final)

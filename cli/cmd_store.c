@@ -1,6 +1,7 @@
 /* Commands about a store as a whole: init, status, wait, check, version. */
 #include "cli/cli.h"
 #include "cli/init.h"
+#include "cli/role.h"
 #include "cli/session.h"
 
 #include <fcntl.h>
@@ -190,6 +191,8 @@ static int emit_status(void *arg, const char *type, const json_t *o, const void 
     if (*item_text(o, "failure"))
         out_text("failure     %s: nothing more is acknowledged; unmount and mount again\n", item_text(o, "failure"));
     out_text("role        %s, epoch %llu\n", item_text(o, "role"), (unsigned long long)item_u64(o, "epoch"));
+    if (role_table_fills(role_epochs_left(o)))
+        out_text("epochs      " ROLE_TABLE_FILLS "\n", item_name(o, "store"), (unsigned long long)role_epochs_left(o));
     if (item_u64(o, "promote_unfinished_at_lsn"))
         out_text("tree        not yet the one of @%llu: a promotion to that moment was cut off; spare promote --at @%llu goes on with it\n",
                  (unsigned long long)item_u64(o, "promote_unfinished_at_lsn"), (unsigned long long)item_u64(o, "promote_unfinished_at_lsn"));

@@ -211,7 +211,7 @@ static int emit_shipped(void *arg, const char *type, const json_t *o, const void
 /* Nothing is mounted: nobody writes while this command has the store. */
 static int hand_over_here(struct switching *w, struct session *ses, struct peer *peer, struct err *err)
 {
-    json_t *req = session_request("ship");
+    json_t *req = session_request("ship"), *demote = role_request("demote");
     char host[256];
     int r = session_call(ses, role_request("show"), role_emit, &w->a, err);
 
@@ -227,8 +227,11 @@ static int hand_over_here(struct switching *w, struct session *ses, struct peer 
     else
         r = session_stream(ses, req, peer->fd, peer->fd, emit_shipped, NULL, err);
     out_progress_end();
+    json_object_set_new(demote, "hands_over", json_true());
     if (r == 0)
-        r = session_call(ses, role_request("demote"), role_emit, &w->a, err);
+        r = session_call(ses, demote, role_emit, &w->a, err);
+    else
+        json_decref(demote);
     w->a.complete = r == 0;
     return r;
 }

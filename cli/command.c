@@ -13,7 +13,7 @@ const struct command commands[] = {
     { "mount", "STORE DIR [-f] [-o OPTIONS]", "mount a store at an empty directory",
       "  -f, --foreground     stay in the foreground\n"
       "  -o OPTIONS           ro, allow_other, past=owner|all|off, snapdir=NAME, writeback, fsync=ordered, memory=SIZE...\n"
-      "  --moved, --copied    the store lies elsewhere now: the same one, or a copy that becomes a store of its own\n", cmd_mount },
+      "  --moved, --copied    the store lies elsewhere now: the same one, as it was; or a copy, which becomes a store of its own and ships to nobody\n", cmd_mount },
     { "umount", "DIR", "unmount; when busy, names the processes that hold it",
       "  --when-free          wait until nobody holds it\n"
       "  --lazy               take it out of the tree at once, even if held\n", cmd_umount },

@@ -4,6 +4,7 @@
 
 #include "cli/out.h"
 #include "fs/mount.h"
+#include "store/base/super.h"
 
 #include <limits.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@ struct role_answer {
     char mounted_at[PATH_MAX], options[FS_OPTIONS_TEXT_MAX];    /* "" where it is not mounted */
     char why[ERR_MSG_MAX];      /* why the mount does not fit; what the standby lacks */
     uint64_t lsn;               /* end of what is durable */
+    uint64_t epochs_left;       /* its table has room for */
     uint64_t held_ms;           /* hand_over: so long changes waited */
     uint64_t unfinished;        /* the moment whose tree it is not yet (promote --at), 0 */
     struct { uint64_t files, dirs, bytes, unchanged, removed, left, blocked; bool known; } restored;
@@ -21,6 +23,13 @@ struct role_answer {
     bool lease_said;            /* promote: why it takes time */
     bool complete;              /* hand_over: the standby has everything */
 };
+
+/* Its table of epochs fills, said in time: format of a name, and of what is left, as an unsigned long long. */
+#define ROLE_TABLE_FILLS "%s: its table of epochs fills: %llu more promotions, switchovers, copies and forks fit, and then it keeps the role that it has. In time make a new store (`spare init`), " \
+                         "copy the tree into it and ship that one; this one keeps its history, for reading"
+static inline bool role_table_fills(uint64_t epochs_left) { return epochs_left <= SUPER_EPOCHS_MAX - SUPER_EPOCHS_SOON; }
+/* role_epochs_left(o): of an answer of "status" or "role". */
+uint64_t role_epochs_left(const json_t *o);
 
 /* role_request(action): promote, demote, show, hand_over. role_emit: takes its answer into the struct role_answer ${arg}; INTR. */
 json_t *role_request(const char *action);

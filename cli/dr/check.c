@@ -3,6 +3,7 @@
 #include "cli/dr/env.h"
 #include "cli/dr/run.h"
 #include "cli/dr/witness.h"
+#include "cli/role.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -65,6 +66,8 @@ static void look_at_store(struct checking *c, unsigned i, unsigned k)
         strcmp(seen->role, primary ? "primary" : "standby") == 0 ? "" : primary ? "; the plan's primary is expected to be the primary" : "; expected a standby");
     if (strcmp(seen->state, "Damaged") == 0 || strcmp(seen->state, "Diverged") == 0 || strcmp(seen->state, "Space low") == 0 || strcmp(seen->state, "Read-only") == 0)
         say(c, LEVEL_PROBLEM, "state", "%s, store %s: %s", s->h.name, s->stores.v[k].h.name, seen->state);
+    if (role_table_fills(seen->epochs_left))
+        say(c, LEVEL_WARNING, "epochs", "%s, store " ROLE_TABLE_FILLS, s->h.name, s->stores.v[k].h.name, (unsigned long long)seen->epochs_left);
 }
 
 static void versions(struct checking *c)

@@ -3,6 +3,7 @@
 #include "cli/dr/env.h"
 #include "cli/dr/record.h"
 #include "cli/out.h"
+#include "cli/role.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -274,6 +275,7 @@ void site_look(const struct site_view *v, const struct plan_site *s, const struc
         text_of(o, "lineage", out->lineage, sizeof out->lineage);
         text_of(o, "mounted_at", out->mounted_at, sizeof out->mounted_at);
         out->epoch = item_u64(o, "epoch");
+        out->epochs_left = role_epochs_left(o);
         out->unfinished = item_u64(o, "promote_unfinished_at_lsn") != 0;
         out->uncommitted = *item_text(o, "failed_over_from") != 0;
         out->lease_out = strcmp(item_text(json_object_get(o, "lease"), "state"), "out") == 0;

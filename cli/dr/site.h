@@ -44,6 +44,7 @@ struct site_store {
     bool lease_out;             /* a primary that takes no change until its standby answers */
     char role[16], state[48], lineage[40], mounted_at[512], why[256];
     uint64_t epoch, durable_lsn;
+    uint64_t epochs_left;       /* cli/role.h */
     int64_t held_to_ms;         /* wall clock of the last record it holds, a standby up to then everything; -1: not known */
     int64_t lag_ms;             /* a primary: how far its nearest standby is behind; -1: none is there */
     uint64_t disk_free;

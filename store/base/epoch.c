@@ -1,7 +1,9 @@
 /* epoch.c: see epoch.h. */
 #include "store/base/epoch.h"
 
+#include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool is_zero(const uint8_t *p)
@@ -79,4 +81,27 @@ uint64_t epoch_fork(const struct epoch_row *a, uint32_t na, uint64_t a_end, cons
     if (n < nb && b[n].first_lsn < b_end)
         b_end = b[n].first_lsn;
     return a_end < b_end ? a_end : b_end;
+}
+
+static bool was_of(const struct epoch_row *e, uint32_t n, const uint8_t lineage[16])
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (memcmp(e[i].lineage, lineage, 16) == 0)
+            return true;
+    return false;
+}
+
+const char *epoch_kin(const struct epoch_row *a, uint32_t na, const uint8_t a_lineage[16], const struct epoch_row *b, uint32_t nb, const uint8_t b_lineage[16], char *buf, size_t cap)
+{
+    uint64_t at = epoch_fork(a, na, UINT64_MAX, b, nb, UINT64_MAX);
+
+    if (at == 0)
+        snprintf(buf, cap, "%s", "");
+    else if (was_of(b, nb, a_lineage))
+        snprintf(buf, cap, ", forked from this one, or copied, @%" PRIu64, at);
+    else if (was_of(a, na, b_lineage))
+        snprintf(buf, cap, ", which this one was forked from, or copied, @%" PRIu64, at);
+    else
+        snprintf(buf, cap, ", forked or copied from one that this one was, too; they part @%" PRIu64 " at the latest", at);
+    return buf;
 }

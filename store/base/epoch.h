@@ -45,4 +45,11 @@ uint32_t epoch_held(const struct epoch_row *e, uint32_t n, uint64_t end);
  */
 uint64_t epoch_fork(const struct epoch_row *a, uint32_t na, uint64_t a_end, const struct epoch_row *b, uint32_t nb, uint64_t b_end);
 
+/*
+ * epoch_kin(a, na, a_lineage, b, nb, b_lineage, buf, cap): of two stores of different lineages, what the one at ${b} is to the one at ${a}, as words that follow "a store of another lineage":
+ * forked from it (spare fork, or a copy that was told so), or the other way round, or both from a third; "" where they have nothing in common. Returns ${buf}; EPOCH_KIN_MAX bytes are enough.
+ */
+enum { EPOCH_KIN_MAX = 128 };
+const char *epoch_kin(const struct epoch_row *a, uint32_t na, const uint8_t a_lineage[16], const struct epoch_row *b, uint32_t nb, const uint8_t b_lineage[16], char *buf, size_t cap);
+
 #endif

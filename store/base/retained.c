@@ -259,7 +259,7 @@ static int check_copy(const uint8_t *buf, size_t len, uint64_t *gen, struct err 
     return rc;
 }
 
-int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *warn,
+int retained_read(struct io *io, const uint8_t lineage[16], const uint8_t *before, struct retained *r, struct err *warn,
                   struct err *err)
 {
     struct retained t;
@@ -273,7 +273,7 @@ int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, 
     rc = i < 0 ? i : retained_decode(p.copy[i].buf, p.copy[i].len, found, &t, err);
     if (rc)
         goto out;
-    if (memcmp(found, lineage, 16) == 0) {
+    if (memcmp(found, lineage, 16) == 0 || (before && memcmp(found, before, 16) == 0)) {
         *r = t;
     } else {
         retained_release(&t);

@@ -5,18 +5,19 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Places of FORMAT.md, "Superblock". */
 enum {
-    AT_FIXED = FILEHEAD_BYTES, AT_RESERVED = 240, AT_EPOCHS = 1024,
-    AT_CONFIG = AT_EPOCHS + SUPER_EPOCHS_MAX * EPOCH_ROW_BYTES,
-    AT_TAIL = AT_CONFIG + SUPER_CONFIG_MAX, AT_HASH = SUPER_FILE_BYTES - FILEHEAD_HASH_BYTES,
+    AT_FIXED = FILEHEAD_BYTES, AT_RESERVED = 240, AT_CONFIG = 1024, AT_EPOCHS = AT_CONFIG + SUPER_CONFIG_MAX, FILE_STEP = 4096,
 };
-static_assert(AT_RESERVED + SUPER_RESERVED_BYTES == AT_EPOCHS, "layout");
-static_assert(AT_CONFIG == 11264 && AT_TAIL == 15360 && AT_HASH == 16368, "layout");
+static_assert(AT_RESERVED + SUPER_RESERVED_BYTES == AT_CONFIG, "layout");
+static_assert(AT_EPOCHS == 5120 && SUPER_FILE_MIN % FILE_STEP == 0 && SUPER_FILE_MAX % FILE_STEP == 0, "layout");
+static_assert(AT_EPOCHS + SUPER_EPOCHS_MAX * EPOCH_ROW_BYTES + FILEHEAD_HASH_BYTES <= SUPER_FILE_MAX &&
+              AT_EPOCHS + SUPER_EPOCHS_MAX * EPOCH_ROW_BYTES + FILEHEAD_HASH_BYTES > SUPER_FILE_MAX - FILE_STEP, "layout");
 
 static const char magic[8] = { 'S', 'P', 'A', 'R', 'E', 'S', 'U', 'P' };
 static const char what[] = "superblock";
@@ -31,13 +32,36 @@ static bool is_zero(const void *p, size_t len)
     return true;
 }
 
-void super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_BYTES])
+void super_copy(struct super *to, const struct super *from)
 {
+    assert(from->n_epochs <= SUPER_EPOCHS_MAX);
+    memcpy(to, from, offsetof(struct super, epochs) + from->n_epochs * sizeof *from->epochs);
+}
+
+size_t super_bytes(uint32_t n_epochs)
+{
+    size_t n = AT_EPOCHS + n_epochs * (size_t)EPOCH_ROW_BYTES + FILEHEAD_HASH_BYTES;
+
+    return n <= SUPER_FILE_MIN ? SUPER_FILE_MIN : (n + FILE_STEP - 1) / FILE_STEP * FILE_STEP;
+}
+
+const uint8_t *super_before(const struct super *sb)
+{
+    uint32_t i = sb->n_epochs;
+
+    while (i > 0 && memcmp(sb->epochs[i - 1].lineage, sb->lineage, 16) == 0)
+        i--;
+    return i > 0 ? sb->epochs[i - 1].lineage : NULL;
+}
+
+size_t super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_MAX])
+{
+    uint32_t n = sb->n_epochs < SUPER_EPOCHS_MAX ? sb->n_epochs : SUPER_EPOCHS_MAX;
+    size_t size = super_bytes(n);
     struct filehead h = { .version = sb->version, .version_min = sb->version_min,
                           .compat = sb->compat, .ro_compat = sb->ro_compat, .incompat = sb->incompat,
-                          .size = SUPER_FILE_BYTES, .hash_alg = sb->hash_alg, .key_id = sb->key_id };
-    struct wr w = wr_init(buf + AT_FIXED, SUPER_FILE_BYTES - AT_FIXED);
-    uint32_t n = sb->n_epochs < SUPER_EPOCHS_MAX ? sb->n_epochs : SUPER_EPOCHS_MAX;
+                          .size = size, .hash_alg = sb->hash_alg, .key_id = sb->key_id };
+    struct wr w = wr_init(buf + AT_FIXED, size - AT_FIXED);
     uint32_t len = sb->config_len < SUPER_CONFIG_MAX ? sb->config_len : SUPER_CONFIG_MAX;
 
     filehead_encode(&h, magic, buf);
@@ -59,14 +83,14 @@ void super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_BYTES])
     wr_u32(&w, n);
     wr_u32(&w, len);
     wr_bytes(&w, sb->reserved, sizeof sb->reserved);
-    for (uint32_t i = 0; i < n; i++)
-        epoch_row_put(&w, &sb->epochs[i]);
-    wr_zero(&w, (SUPER_EPOCHS_MAX - n) * (size_t)EPOCH_ROW_BYTES);
     wr_bytes(&w, sb->config, len);
     wr_zero(&w, SUPER_CONFIG_MAX - len);
-    wr_zero(&w, AT_HASH - AT_TAIL);
-    assert(!w.bad && w.len == AT_HASH - AT_FIXED);
-    filehead_seal(buf, SUPER_FILE_BYTES);
+    for (uint32_t i = 0; i < n; i++)
+        epoch_row_put(&w, &sb->epochs[i]);
+    wr_zero(&w, w.left - FILEHEAD_HASH_BYTES);
+    assert(!w.bad && w.left == FILEHEAD_HASH_BYTES);
+    filehead_seal(buf, size);
+    return size;
 }
 
 static void get_bytes(struct rd *r, void *dst, size_t len)
@@ -211,79 +235,101 @@ static void get_fixed(struct rd *r, struct super *t)
     get_bytes(r, t->reserved, sizeof t->reserved);
 }
 
-/* Tables and the gaps behind them. Lengths were checked; r stands at AT_EPOCHS. */
+/* Settings and epochs, and the gaps behind them. Lengths were checked; r stands at AT_CONFIG. */
 static int get_tables(struct rd *r, struct super *t, struct err *err)
 {
-    for (uint32_t i = 0; i < t->n_epochs; i++)
-        epoch_row_get(r, &t->epochs[i]);
-    rd_zero(r, (SUPER_EPOCHS_MAX - t->n_epochs) * (size_t)EPOCH_ROW_BYTES);
-    if (r->bad)
-        return err_set(err, ERR_DAMAGE, "%s: the epoch table at byte %d has bytes that should be zero", what,
-                       AT_EPOCHS);
     get_bytes(r, t->config, t->config_len);
     rd_zero(r, SUPER_CONFIG_MAX - t->config_len);
-    rd_zero(r, AT_HASH - AT_TAIL);
     if (r->bad)
         return err_set(err, ERR_DAMAGE, "%s: the bytes behind the settings, from %" PRIu32
                        " on, are not all zero", what, (uint32_t)AT_CONFIG + t->config_len);
+    for (uint32_t i = 0; i < t->n_epochs; i++)
+        epoch_row_get(r, &t->epochs[i]);
+    rd_zero(r, r->left - FILEHEAD_HASH_BYTES);
+    if (r->bad)
+        return err_set(err, ERR_DAMAGE, "%s: the bytes behind the epoch rows, from %" PRIu32
+                       " on, are not all zero", what, (uint32_t)AT_EPOCHS + t->n_epochs * EPOCH_ROW_BYTES);
     return 0;
 }
 
-int super_decode(const uint8_t *buf, size_t len, struct super *sb, struct err *err)
+/* Into *t, whatever comes of it. */
+static int decode(const uint8_t *buf, size_t len, struct super *t, struct err *err)
 {
     struct rd r = rd_init(buf, len);
     struct filehead h;
-    struct super t = { 0 };
     int rc = filehead_decode(buf, len, magic, what, &h, err);
 
     if (rc)
         return rc;
-    if (len != SUPER_FILE_BYTES)
-        return err_set(err, ERR_DAMAGE, "%s: %zu bytes long, expected %d", what, len, SUPER_FILE_BYTES);
+    if (len < SUPER_FILE_MIN || len > SUPER_FILE_MAX)
+        return err_set(err, ERR_DAMAGE, "%s: %zu bytes long, expected %d to %d", what, len, SUPER_FILE_MIN, SUPER_FILE_MAX);
     rc = filehead_check(buf, len, what, err);
     if (rc)
         return rc;
-    t.version = h.version;
-    t.version_min = h.version_min;
-    t.compat = h.compat;
-    t.ro_compat = h.ro_compat;
-    t.incompat = h.incompat;
-    t.hash_alg = h.hash_alg;
-    t.key_id = h.key_id;
+    t->version = h.version;
+    t->version_min = h.version_min;
+    t->compat = h.compat;
+    t->ro_compat = h.ro_compat;
+    t->incompat = h.incompat;
+    t->hash_alg = h.hash_alg;
+    t->key_id = h.key_id;
     (void)rd_bytes(&r, AT_FIXED);
-    get_fixed(&r, &t);
-    if (t.n_epochs > SUPER_EPOCHS_MAX)
+    get_fixed(&r, t);
+    if (t->n_epochs > SUPER_EPOCHS_MAX)
         return err_set(err, ERR_DAMAGE, "%s: number of epochs at byte 232 is %" PRIu32 ", at most %d fit",
-                       what, t.n_epochs, SUPER_EPOCHS_MAX);
-    if (t.config_len > SUPER_CONFIG_MAX)
+                       what, t->n_epochs, SUPER_EPOCHS_MAX);
+    if (len != super_bytes(t->n_epochs))
+        return err_set(err, ERR_DAMAGE, "%s: %zu bytes long, expected %zu for the %" PRIu32 " epochs of byte 232", what, len,
+                       super_bytes(t->n_epochs), t->n_epochs);
+    if (t->config_len > SUPER_CONFIG_MAX)
         return err_set(err, ERR_DAMAGE, "%s: length of the settings at byte 236 is %" PRIu32
-                       ", at most %d fit", what, t.config_len, SUPER_CONFIG_MAX);
-    rc = check_fields(&t, err);
+                       ", at most %d fit", what, t->config_len, SUPER_CONFIG_MAX);
+    rc = check_fields(t, err);
     if (!rc)
-        rc = get_tables(&r, &t, err);
+        rc = get_tables(&r, t, err);
     if (!rc)
-        rc = check_epochs(&t, err);
+        rc = check_epochs(t, err);
+    return rc ? rc : check_config(t, err);
+}
+
+/* (Too large for a stack.) */
+static struct super *super_new(struct err *err)
+{
+    struct super *t = malloc(sizeof *t);
+
+    if (t)
+        memset(t, 0, offsetof(struct super, epochs));
+    else
+        err_set(err, ERR_NOMEM, "%s: out of memory", what);
+    return t;
+}
+
+int super_decode(const uint8_t *buf, size_t len, struct super *sb, struct err *err)
+{
+    struct super *t = super_new(err);
+    int rc = t ? decode(buf, len, t, err) : ERR_NOMEM;
+
     if (!rc)
-        rc = check_config(&t, err);
-    if (!rc)
-        *sb = t;
+        super_copy(sb, t);
+    free(t);
     return rc;
 }
 
 static int check_copy(const uint8_t *buf, size_t len, uint64_t *gen, struct err *err)
 {
-    struct super t;
-    int rc = super_decode(buf, len, &t, err);
+    struct super *t = super_new(err);
+    int rc = t ? decode(buf, len, t, err) : ERR_NOMEM;
 
     if (!rc)
-        *gen = t.gen;
+        *gen = t->gen;
+    free(t);
     return rc;
 }
 
 int super_read(struct io *io, struct super *sb, struct err *warn, struct err *err)
 {
     struct pair p;
-    int i, rc = pair_load(io, "super", SUPER_FILE_BYTES, check_copy, &p, err);
+    int i, rc = pair_load(io, "super", SUPER_FILE_MAX, check_copy, &p, err);
 
     if (rc)
         goto out;
@@ -300,13 +346,13 @@ out:
 
 int super_read_file(struct io *io, const char *path, struct super *sb, struct err *err)
 {
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     struct io_file *f = NULL;
     int rc = buf ? io_open(io, path, IO_RDONLY, &f, err) : err_set(err, ERR_NOMEM, "%s: out of memory", what);
     int64_t n;
 
     if (!rc) {
-        n = io_pread(f, buf, SUPER_FILE_BYTES, 0, err);
+        n = io_pread(f, buf, SUPER_FILE_MAX, 0, err);
         rc = n < 0 ? (int)n : super_decode(buf, (size_t)n, sb, err);
         io_close(f);
     }
@@ -326,29 +372,29 @@ int super_write(struct io *io, struct super *sb, struct err *err)
     uint8_t *buf = NULL;
     struct super *t = NULL;
     struct err why = { 0 };
+    size_t len;
     int rc = super_writable(sb, err);
 
     if (rc)
         return rc;
-    buf = malloc(SUPER_FILE_BYTES);
-    t = malloc(sizeof *t);
+    /* What could not be read back must never get to the disk. */
+    if (sb->n_epochs > SUPER_EPOCHS_MAX || sb->config_len > SUPER_CONFIG_MAX)
+        return err_set(err, ERR_INVAL, "not written: %s: a table is too long", what);
+    buf = malloc(SUPER_FILE_MAX);
+    t = super_new(err);
     if (!buf || !t) {
         rc = err_set(err, ERR_NOMEM, "%s: out of memory", what);
         goto out;
     }
-    *t = *sb;
+    super_copy(t, sb);
     t->gen++;
-    super_encode(t, buf);
-    /* What could not be read back must never get to the disk. */
-    rc = sb->n_epochs > SUPER_EPOCHS_MAX || sb->config_len > SUPER_CONFIG_MAX
-        ? err_set(&why, ERR_INVAL, "%s: a table is too long", what)
-        : super_decode(buf, SUPER_FILE_BYTES, t, &why);
+    len = super_encode(t, buf);
+    rc = decode(buf, len, t, &why);
     if (rc) {
         rc = err_set(err, ERR_INVAL, "not written: %s", why.msg);
         goto out;
     }
-    rc = pair_update(io, "super", SUPER_FILE_BYTES, check_copy, sb->gen, &sb->current, buf, SUPER_FILE_BYTES,
-                     err);
+    rc = pair_update(io, "super", SUPER_FILE_MAX, check_copy, sb->gen, &sb->current, buf, len, err);
     if (!rc)
         sb->gen++;
 out:

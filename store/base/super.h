@@ -2,8 +2,7 @@
  * super.h: the superblock (super.0, super.1) and the retained set
  * (retained.0, retained.1). FORMAT.md, "Superblock" and "Retained set".
  *
- * Each is kept in two files of a fixed size, each with a generation and a
- * hash; a write goes to the older copy, is synced, and only then counts. The
+ * Each is kept in two files, each with a generation and a hash; a write goes to the older copy, is synced, and only then counts. The
  * newer valid copy is the current one. Damage of one copy is reported and
  * healed by the next write; damage of both is ERR_DAMAGE.
  *
@@ -22,8 +21,11 @@
 #include <stdint.h>
 
 enum {
-    SUPER_FILE_BYTES   = 16384,
-    SUPER_EPOCHS_MAX   = 128,
+    SUPER_FILE_MIN     = 16384,  /* a file grows with its epoch rows: super_bytes */
+    SUPER_FILE_MAX     = 90112,
+    SUPER_EPOCHS_MAX   = 1024,
+    SUPER_EPOCHS_SOON  = SUPER_EPOCHS_MAX / 8 * 7,  /* from so many on a person is told that the table fills */
+    SUPER_EPOCHS_KEPT  = 16,     /* of the table: what another site says leaves so many to begin here */
     SUPER_CONFIG_MAX   = 4096,
     SUPER_RESERVED_BYTES = 784,
     FORMAT_VERSION     = 1,      /* written by this program */
@@ -58,14 +60,21 @@ struct super {
     struct hash128 last_hash;
     uint64_t incarnation;       /* of the last writer; 0 before the first */
     uint64_t segment_gen;       /* generation of the newest segment known */
-    uint32_t n_epochs;
-    struct epoch_row epochs[SUPER_EPOCHS_MAX];
     /* settings: "name=value\n" lines, UTF-8, see cli `config` */
     uint32_t config_len;
     char     config[SUPER_CONFIG_MAX];
     /* fields of a newer program that this one may ignore, kept as read where a compat or ro_compat bit is set; else zero */
     uint8_t  reserved[SUPER_RESERVED_BYTES];
+    /* last, so that a copy takes the rows that there are: super_copy */
+    uint32_t n_epochs;
+    struct epoch_row epochs[SUPER_EPOCHS_MAX];
 };
+
+/* super_copy(to, from): all of it; of the epochs the rows that there are. super_bytes(n_epochs): of a file with so many. */
+void super_copy(struct super *to, const struct super *from);
+size_t super_bytes(uint32_t n_epochs);
+/* super_before(sb): the lineage that the store was of before its own began: of a fork, a copy, or a standby of one; NULL: it always was of this one. */
+const uint8_t *super_before(const struct super *sb);
 
 /*
  * super_read(io, sb, warn, err):
@@ -103,10 +112,10 @@ int super_write(struct io *io, struct super *sb, struct err *err);
  * super_decode(buf, len, sb, err), super_encode(sb, buf): bytes of one file <-> struct; for tests, dump
  * and the fuzzer. decode validates every field and leaves *${sb} alone on failure; encode validates
  * nothing and reads at most the *_MAX of each table.
- * Errors: DAMAGE what is wrong, at which byte; VERSION.
+ * Returns the bytes of the file. Errors: DAMAGE what is wrong, at which byte; VERSION; NOMEM.
  */
 int super_decode(const uint8_t *buf, size_t len, struct super *sb, struct err *err);
-void super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_BYTES]);
+size_t super_encode(const struct super *sb, uint8_t buf[SUPER_FILE_MAX]);
 
 /*
  * super_config_get(sb, name, buf, cap): the value of a setting into ${buf} (NUL terminated);
@@ -145,12 +154,12 @@ enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 48,
        RETAINED_FILE_MAX = RETAINED_FIXED_BYTES + RETAINED_POINTS_MAX * RETAINED_POINT_BYTES + 16 };
 
 /*
- * retained_read(io, lineage, r, warn, err), retained_write(io, lineage, r, err):
- * As super_read and super_write. A file of another lineage is ERR_DAMAGE. After a ${warn} the set may be
+ * retained_read(io, lineage, before, r, warn, err), retained_write(io, lineage, r, err):
+ * As super_read and super_write. A file of another lineage is ERR_DAMAGE, but for ${before} (super_before; may be NULL): a copy takes a lineage of its own in the superblock first. After a ${warn} the set may be
  * the one before the last: larger than what was meant to be kept, or without the point added last.
  * *${r} takes the set; release it with retained_release. Errors: as there, but NOENT where neither file exists.
  */
-int retained_read(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *warn, struct err *err);
+int retained_read(struct io *io, const uint8_t lineage[16], const uint8_t *before, struct retained *r, struct err *warn, struct err *err);
 int retained_write(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);
 /* retained_create(io, lineage, r, err): the first one of a new store, of generation r->gen: packs and bases that were taken over name theirs. EXIST there is one. */
 int retained_create(struct io *io, const uint8_t lineage[16], struct retained *r, struct err *err);

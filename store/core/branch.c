@@ -105,7 +105,7 @@ static int write_retained(struct io *io, const char *in, const struct super *sb,
     struct retained r = { 0 };
     size_t cap = RETAINED_FILE_MAX, len = 0;
     uint8_t *buf = malloc(cap);
-    int rc = buf != NULL ? retained_read(io, sb->lineage, &r, NULL, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
+    int rc = buf != NULL ? retained_read(io, sb->lineage, super_before(sb), &r, NULL, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
 
     if (rc == 0)
         list_all(&r, parted);
@@ -122,14 +122,14 @@ static int write_retained(struct io *io, const char *in, const struct super *sb,
 static int write_super(struct io *io, const char *in, const char *dir, const struct super *of, uint64_t parted, struct err *err)
 {
     struct super *sb = malloc(sizeof *sb);
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     struct io_stat st;
     char key[24];
     int rc = sb != NULL && buf != NULL ? io_stat_path(io, in, &st, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
 
     if (rc < 0)
         goto out;
-    *sb = *of;
+    super_copy(sb, of);
     io_random(io, sb->site, sizeof sb->site);
     sb->role = ROLE_BRANCH;
     sb->dev = dir != NULL ? st.dev : 0;
@@ -138,9 +138,8 @@ static int write_super(struct io *io, const char *in, const char *dir, const str
     role_alone(sb);
     snprintf(key, sizeof key, "%" PRIu64, parted);
     rc = super_config_set(sb, BRANCH_PARTED, parted != 0 ? key : NULL, err);
-    super_encode(sb, buf);
     if (rc == 0)
-        rc = branch_write_pair(io, in, "super", buf, SUPER_FILE_BYTES, err);
+        rc = branch_write_pair(io, in, "super", buf, super_encode(sb, buf), err);
 out:
     free(sb);
     free(buf);

@@ -119,8 +119,10 @@ struct store {
 /* Who writes from here on; backs the texts of a record of it. */
 struct whereabouts { char host[256], boot[64]; };
 
-/* identity_place(io, dir, sb, err): machine, device and inode of where ${dir} is into *${sb}; none where ${dir} is NULL. */
-int  identity_place(struct io *io, const char *dir, struct super *sb, struct err *err);
+/* Where a store lies. identity_place(io, dir, p, err): machine, device and inode of where ${dir} is; none where ${dir} is NULL. identity_put_place(sb, p). */
+struct store_place { uint8_t machine[16]; uint64_t dev, ino; };
+int  identity_place(struct io *io, const char *dir, struct store_place *p, struct err *err);
+void identity_put_place(struct super *sb, const struct store_place *p);
 /* identity_check(s, err): the store is where it says, or options.location says why not. MOVED. */
 int  identity_check(struct store *s, struct err *err);
 /* identity_relocate(s, err): takes the place, and for a copy a site of its own; in memory: identity_become_writer makes it durable. */
@@ -137,6 +139,8 @@ const struct epoch_row *identity_epoch_held(const struct store *s);
 void identity_incarnation(struct record *rec, uint64_t id, struct whereabouts *w);
 void identity_epoch(struct record *rec, const struct epoch_row *e, const char *reason);
 uint64_t identity_random(struct io *io);
+/* identity_full(name, held, err): of a store, or NULL, whose table has ${held} epochs, and no room for the one that was to come: NOSPC, and what to do. */
+int  identity_full(const char *name, uint32_t held, struct err *err);
 
 static inline struct rec_bytes rec_bytes_of(const void *p, size_t len)
 {
@@ -157,6 +161,8 @@ int  role_may_promote(struct store *s, struct err *err);
 void role_uncommitted_put(struct super *sb, const uint8_t site[16]);
 /* role_alone(sb): of a copy that is to be a store of its own, a fork or a branch: what bound its original to other sites is nothing to it: standbys, leases, fences, what was under way. In memory. */
 void role_alone(struct super *sb);
+/* role_unbound(sb): the same of one that is told it is a copy: what was under way in its own tree goes on. In memory. */
+void role_unbound(struct super *sb);
 void role_followed(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_holds_tree(struct store *s, struct err *err);
 bool role_fence_get(const struct super *sb, struct epoch_row *by);
@@ -165,6 +171,11 @@ void role_fence_clear(struct super *sb);
 int role_fence_keep(struct super *sb, struct err *err);
 void role_expect_back(struct store *s, const uint8_t site[16], uint64_t acked);
 int  role_settle(struct store *s, bool keep_orphans, struct err *err);
+
+/* ---- fork.c ---- */
+
+/* fork_mark(sb, lsn, err): of a fork, or a copy: a store of its own behind the record ${lsn}; what was under way for another is nothing to it. In memory. Errors: TOOLONG. */
+int fork_mark(struct super *sb, uint64_t lsn, struct err *err);
 
 /* ---- lease.c ---- */
 

@@ -18,9 +18,6 @@ static int bad_record(struct err *err, uint64_t lsn, const char *expected)
     return err_set(err, ERR_BADREC, "record @%" PRIu64 " of the primary: expected %s", lsn, expected);
 }
 
-/* What a primary may say, however wrong it is, leaves this site able to go on by itself: epochs to begin, numbers to count on. */
-enum { ROWS_OWN = 16 };
-
 /* Whether it is the next record: asked before anything is done about it. */
 static int is_next(struct store *s, const struct record *rec, struct err *err)
 {
@@ -39,15 +36,18 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
     struct super *sb = &s->sb;
     uint32_t n = epoch_held(sb->epochs, sb->n_epochs, rec->lsn);     /* those behind: their records never came, or were lost */
     struct epoch_row e = { .number = rec->u.epoch.number, .first_lsn = rec->lsn, .prev_hash = rec->prev_hash };
-    if (n >= SUPER_EPOCHS_MAX - ROWS_OWN)
-        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%u, some are kept for a promotion here)", n);
+    if (n >= SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT)       /* what a primary may say, however wrong it is, leaves this site able to go on by itself */
+        return identity_full(s->dir, n, err);
     memcpy(e.site, rec->u.epoch.site, 16);
     memcpy(e.id, rec->u.epoch.id, 16);
     memcpy(e.lineage, rec->u.epoch.lineage, 16);
     const char *wrong = epoch_row_wrong(&e, &sb->epochs[n - 1]);
     if (wrong != NULL || e.number - sb->epochs[n - 1].number > NUMBERS_SKIPPED_MAX)
         return bad_record(err, rec->lsn, "an epoch that follows the one before");
-    struct super before = *sb;
+    struct super *before = malloc(sizeof *before);
+    if (before == NULL)
+        return err_set(err, ERR_NOMEM, "store: out of memory");
+    super_copy(before, sb);
     if (n < sb->n_epochs)
         (void)role_fence_keep(sb, NULL);
     sb->epochs[n] = e;
@@ -56,10 +56,11 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
     if (rc == 0)
         rc = super_write(s->io, sb, err);
     if (rc < 0) {                        /* on disk or not: a row without its record does no harm */
-        before.gen = sb->gen;
-        before.current = sb->current;
-        *sb = before;
+        before->gen = sb->gen;
+        before->current = sb->current;
+        super_copy(sb, before);
     }
+    free(before);
     history_epochs(s->history, sb);
     packs_epochs(s->packs, sb->epochs, sb->n_epochs);
     return rc;

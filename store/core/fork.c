@@ -141,30 +141,41 @@ static int write_retained(struct store *s, const char *part, const struct super 
     return rc;
 }
 
+int fork_mark(struct super *sb, uint64_t lsn, struct err *err)
+{
+    static const char *const others[] = { "import", "scrub-at", BRANCH_PARTED, FORK_PARTED };
+    char text[24];
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        (void)super_config_set(sb, others[i], NULL, NULL);
+    snprintf(text, sizeof text, "%" PRIu64, lsn);
+    return super_config_set(sb, FORK_PARTED, text, err);
+}
+
 /* Who it is: a primary with a site and a lineage of its own, from its end on. */
 static int fill_super(struct store *s, const char *part, const struct history_place *p, struct super *sb, struct err *err)
 {
-    static const char *const others[] = { "import", "scrub-at", BRANCH_PARTED, FORK_PARTED };
-    struct super place;
+    struct store_place place;
     struct epoch_row *e;
     struct io_stat st;
-    char text[24];
     int rc;
 
     pthread_mutex_lock(&s->mark_lock);
-    *sb = s->sb;
+    super_copy(sb, &s->sb);
     pthread_mutex_unlock(&s->mark_lock);
     sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, p->end);
-    if (sb->n_epochs == SUPER_EPOCHS_MAX || sb->epochs[sb->n_epochs - 1].number >= INT32_MAX)
-        return err_set(err, ERR_NOSPC, "%s: expected room for one epoch more, found its table full (%d)", s->dir != NULL ? s->dir : "store", SUPER_EPOCHS_MAX);
+    if (sb->n_epochs == SUPER_EPOCHS_MAX)
+        return identity_full(s->dir, sb->n_epochs, err);
+    if (sb->epochs[sb->n_epochs - 1].number >= INT32_MAX)
+        return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", sb->epochs[sb->n_epochs - 1].number);
     rc = identity_place(s->io, s->dir, &place, err);
     if (rc == 0)
         rc = io_stat_path(s->io, part, &st, err);
     if (rc < 0)
         return rc;
-    memcpy(sb->machine, place.machine, 16);
-    sb->dev = s->dir != NULL ? st.dev : 0;
-    sb->ino = s->dir != NULL ? st.ino : 0;
+    place.dev = s->dir != NULL ? st.dev : 0;
+    place.ino = s->dir != NULL ? st.ino : 0;
+    identity_put_place(sb, &place);
     io_random(s->io, sb->site, 16);
     io_random(s->io, sb->lineage, 16);
     e = &sb->epochs[sb->n_epochs++];
@@ -180,21 +191,17 @@ static int fill_super(struct store *s, const char *part, const struct history_pl
     sb->segment_gen = log_newest(s->log) + 1;
     sb->created_wall_ns = io_wall_ns(s->io);
     role_alone(sb);
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        (void)super_config_set(sb, others[i], NULL, NULL);
-    snprintf(text, sizeof text, "%" PRIu64, p->lsn);
-    return super_config_set(sb, FORK_PARTED, text, err);
+    return fork_mark(sb, p->lsn, err);
 }
 
 static int write_super(struct io *io, const char *part, const struct super *sb, struct err *err)
 {
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     int rc;
 
     if (buf == NULL)
         return err_set(err, ERR_NOMEM, "fork: out of memory");
-    super_encode(sb, buf);
-    rc = branch_write_pair(io, part, "super", buf, SUPER_FILE_BYTES, err);
+    rc = branch_write_pair(io, part, "super", buf, super_encode(sb, buf), err);
     free(buf);
     return rc;
 }

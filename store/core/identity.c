@@ -3,6 +3,7 @@
  */
 #include "store/base/bytes.h"
 #include "store/core/core_internal.h"
+#include "store/core/fork.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,20 +25,26 @@ static void machine_id(uint8_t out[16])
     fclose(f);
 }
 
-int identity_place(struct io *io, const char *dir, struct super *sb, struct err *err)
+int identity_place(struct io *io, const char *dir, struct store_place *p, struct err *err)
 {
     struct io_stat st;
-    memset(sb->machine, 0, sizeof sb->machine);
-    sb->dev = sb->ino = 0;
+    *p = (struct store_place){ .dev = 0 };
     if (dir == NULL)
         return 0;
     int rc = io_stat_path(io, ".", &st, err);
     if (rc < 0)
         return rc;
-    machine_id(sb->machine);
-    sb->dev = st.dev;
-    sb->ino = st.ino;
+    machine_id(p->machine);
+    p->dev = st.dev;
+    p->ino = st.ino;
     return 0;
+}
+
+void identity_put_place(struct super *sb, const struct store_place *p)
+{
+    memcpy(sb->machine, p->machine, sizeof sb->machine);
+    sb->dev = p->dev;
+    sb->ino = p->ino;
 }
 
 void identity_incarnation(struct record *rec, uint64_t id, struct whereabouts *w)
@@ -76,7 +83,7 @@ uint64_t identity_random(struct io *io)
 
 int identity_check(struct store *s, struct err *err)
 {
-    struct super now;
+    struct store_place now;
     const struct super *sb = &s->sb;
     if (s->dir == NULL || s->opt.location != LOCATION_AS_IS)
         return 0;
@@ -87,17 +94,30 @@ int identity_check(struct store *s, struct err *err)
     if (now.ino == sb->ino && memcmp(now.machine, sb->machine, 16) == 0)
         return 0;
     return err_set(err, ERR_MOVED, "%s: the store was made on %s, inode %" PRIu64 ", and is now on %s, inode %" PRIu64
-                   "; say --moved if this is the store itself, --copied if the other one still exists", s->dir,
+                   "; say --moved if this is the store itself (it stays what it was), --copied if the other one still exists (this one becomes a store of its own, with its history, "
+                   "and ships to nobody)", s->dir,
                    memcmp(now.machine, sb->machine, 16) == 0 ? "this machine" : "another machine", sb->ino, "this machine", now.ino);
 }
 
 int identity_relocate(struct store *s, struct err *err)
 {
-    if (s->opt.location == LOCATION_AS_IS || s->dir == NULL || !s->opt.writable)
+    if (s->opt.location == LOCATION_AS_IS || !s->opt.writable)
         return 0;
+    struct store_place now;
+    int rc = identity_place(s->io, s->dir, &now, err);
+    if (rc < 0)
+        return rc;
     if (s->opt.location == LOCATION_COPIED)
         io_random(s->io, s->sb.site, sizeof s->sb.site);
-    return identity_place(s->io, s->dir, &s->sb, err);
+    identity_put_place(&s->sb, &now);
+    return 0;
+}
+
+int identity_full(const char *name, uint32_t held, struct err *err)
+{
+    return err_set(err, ERR_NOSPC, "%s: expected room for one more epoch, found %" PRIu32 " of %d there (each promotion, switchover, copy and fork took one; the last %d are kept "
+                   "for a promotion here). It goes on as it is, in the role that it has. To change roles again, make a new store (`spare init`), copy the tree into it and ship "
+                   "that one; this one keeps its history, for reading (mount -o ro)", name != NULL ? name : "store", held, SUPER_EPOCHS_MAX, SUPER_EPOCHS_KEPT);
 }
 
 const struct epoch_row *identity_epoch_held(const struct store *s)
@@ -107,10 +127,11 @@ const struct epoch_row *identity_epoch_held(const struct store *s)
 }
 
 /*
- * A copy goes its own way from here, and so does a standby that is promoted: in an epoch of its own, so that whoever meets both sees the
- * fork and where it is. Rows whose record was never made (this was cut off, or copied in that state), or was lost, give way: no record carries them.
+ * A copy of a primary goes its own way from here: as a fork does, in a lineage of its own, so that it is no primary of what its original is, and fences nobody. A standby that is
+ * promoted does, too, in an epoch of its own: whoever meets both sees the fork and where it is. Rows whose record was never made (this was cut off, or copied in that state), or was
+ * lost, give way: no record carries them.
  */
-static int begin_epoch(struct store *s, struct err *err)
+static int begin_epoch(struct store *s, bool copied, struct err *err)
 {
     struct super *sb = &s->sb;
     uint32_t last_number = sb->epochs[sb->n_epochs - 1].number, held = epoch_held(sb->epochs, sb->n_epochs, log_head(s->log));
@@ -121,17 +142,29 @@ static int begin_epoch(struct store *s, struct err *err)
     if (last_number >= INT32_MAX)
         return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", last_number);
     if (held == SUPER_EPOCHS_MAX)
-        return err_set(err, ERR_NOSPC, "store: its table of epochs is full (%d)", SUPER_EPOCHS_MAX);
+        return identity_full(s->dir, held, err);
     struct epoch_row *e = &sb->epochs[held];
     sb->n_epochs = held + 1;
     *e = (struct epoch_row){ .number = last_number + 1, .first_lsn = log_head(s->log) };
+    if (copied)
+        io_random(s->io, sb->lineage, 16);
     memcpy(e->site, sb->site, 16);
     memcpy(e->lineage, sb->lineage, 16);
     io_random(s->io, e->id, 16);
     log_last(s->log, &last, &e->prev_hash);
     role_fence_clear(sb);
     lease_clear(sb);
-    return 0;
+    if (!copied)
+        return 0;
+    role_unbound(sb);
+    return fork_mark(sb, last, err);
+}
+
+/* What is kept of the past, of that lineage, in both copies. */
+static int put_retained(struct store *s, const uint8_t lineage[16], struct err *err)
+{
+    int rc = retained_write(s->io, lineage, &s->retained, err);
+    return rc < 0 ? rc : retained_write(s->io, lineage, &s->retained, err);
 }
 
 /* The records are the truth about epochs: a table that is behind them is an older copy of the superblock, and what else it says may be old. */
@@ -162,7 +195,7 @@ static void take_back(struct store *s, const struct super *before, bool none)
     struct err why = { 0 };
     uint64_t gen = s->sb.gen;
     int current = s->sb.current, rc = none ? 0 : ERR_POISONED;
-    s->sb = *before;
+    super_copy(&s->sb, before);
     s->sb.gen = gen;
     s->sb.current = current;
     if (rc == 0)
@@ -180,24 +213,26 @@ static void take_back(struct store *s, const struct super *before, bool none)
 /*
  * From here on the log may grow: who writes, and that the end is not known any more. A new row of epochs is durable before its
  * record; where a crash came between, the row points to the end of the log, and the record is made now.
+ *
+ * A lineage of its own is in both superblocks first, then in both retained sets, then in segments and in the record; until that is there a set of the lineage before is taken for the
+ * store's (retained_read), and made its own at the next open.
  */
-int identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err)
+static int become_writer(struct store *s, bool clean, const char *promote, bool copied, struct err *err)
 {
     struct super *before = malloc(sizeof *before);
     struct record rec;
     struct whereabouts w;
     struct epoch_row other = { 0 };
-    bool copied = s->opt.location == LOCATION_COPIED && s->dir != NULL && promote == NULL;
     int rc;
     if (before == NULL)
         return err_set(err, ERR_NOMEM, "store: out of memory");
-    *before = s->sb;
+    super_copy(before, &s->sb);
     /* It took over from this one; else this one may from it. (A note of this site's own epoch, whose row went, says nothing of another.) */
     bool fenced = role_fence_get(&s->sb, &other) && memcmp(other.site, s->sb.site, 16) != 0;
     if (!fenced)
         other = *identity_epoch_held(s);
     s->series = s->ix.meta.series != 0;
-    rc = promote != NULL || copied ? begin_epoch(s, err) : 0;
+    rc = promote != NULL || copied ? begin_epoch(s, copied, err) : 0;
     if (rc < 0) {
         free(before);
         return rc;
@@ -220,6 +255,9 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
         rc = super_write(s->io, &s->sb, err);
     history_epochs(s->history, &s->sb);
     packs_epochs(s->packs, s->sb.epochs, s->sb.n_epochs);
+    if (rc == 0 && forked)
+        rc = put_retained(s, s->sb.lineage, err);
+    log_set_lineage(s->log, s->sb.lineage);
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
     if (rc == 0 && new_epoch) {
@@ -244,6 +282,28 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
     atomic_store(&s->role, ROLE_PRIMARY);    /* from here on others append, too */
     pthread_mutex_unlock(&s->lock);
     return 0;
+}
+
+/* Told to be a copy where a lineage was begun, and cut off: there may be segments of it, so it becomes one of those the store had. */
+static int end_begun(struct store *s, bool clean, struct err *err)
+{
+    uint8_t site[16];
+    int rc;
+    memcpy(site, s->sb.site, 16);
+    memcpy(s->sb.site, s->sb.epochs[s->sb.n_epochs - 1].site, 16);
+    rc = become_writer(s, clean, NULL, false, err);
+    if (rc == 0)
+        rc = store_sync(s, err);
+    memcpy(s->sb.site, site, 16);        /* (nothing was written of it yet) */
+    return rc;
+}
+
+int identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err)
+{
+    bool copied = s->opt.location == LOCATION_COPIED && promote == NULL;
+    bool begun = copied && memcmp(identity_epoch_held(s)->lineage, s->sb.lineage, 16) != 0;
+    int rc = begun ? end_begun(s, clean, err) : 0;
+    return rc < 0 ? rc : become_writer(s, clean && !begun, promote, copied, err);
 }
 
 /* The standby's part: nothing is appended but what comes from the primary; frames name this site's own writer. */

@@ -285,7 +285,10 @@ static int make_rest(struct io *io, const char *dir, struct super *sb, const str
     sb->created_wall_ns = io_wall_ns(io);
     if (sb->n_epochs == 0)
         sb->n_epochs = 1;
-    int rc = identity_place(io, dir, sb, err);
+    struct store_place at;
+    int rc = identity_place(io, dir, &at, err);
+
+    identity_put_place(sb, &at);
     if (rc == 0)
         rc = default_config(io, sb, init, err);
     if (rc == 0)

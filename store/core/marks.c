@@ -170,12 +170,12 @@ int store_config_set(struct store *s, const char *name, const char *value, struc
     struct super *old = malloc(sizeof *old);
     int rc = old != NULL ? 0 : err_set(err, ERR_NOMEM, "config %s: out of memory", name);
     if (rc == 0) {
-        *old = s->sb;
+        super_copy(old, &s->sb);
         rc = super_config_set(&s->sb, name, value, err);
         if (rc == 0 && value == NULL && strcmp(name, "lease") == 0)
             lease_unset(&s->sb);
         if (rc == 0 && (rc = super_write(s->io, &s->sb, err)) < 0)
-            s->sb = *old;
+            super_copy(&s->sb, old);
     }
     if (rc >= 0 && lease_is_in(name))
         lease_take(s);
@@ -201,7 +201,7 @@ static int look_at_copies_locked(struct store *s, struct err *super, struct err 
     }
     free(sb);
     if (rc == 0)
-        rc = retained_read(s->io, s->sb.lineage, &r, set, err);
+        rc = retained_read(s->io, s->sb.lineage, super_before(&s->sb), &r, set, err);
     if (rc == ERR_DAMAGE && err != NULL) {
         *set = *err;
         rc = 0;

@@ -144,13 +144,18 @@ void role_uncommitted_put(struct super *sb, const uint8_t site[16])
     (void)super_config_set(sb, uncommitted_key, site != NULL ? text : NULL, NULL);
 }
 
-void role_alone(struct super *sb)
+void role_unbound(struct super *sb)
 {
     role_fence_clear(sb);
     role_uncommitted_put(sb, NULL);
-    (void)super_config_set(sb, promote_at_key, NULL, NULL);
     lease_none(sb);
     standbys_none(sb);
+}
+
+void role_alone(struct super *sb)
+{
+    role_unbound(sb);
+    (void)super_config_set(sb, promote_at_key, NULL, NULL);
 }
 
 bool store_uncommitted(struct store *s, uint8_t site[16])
@@ -216,7 +221,7 @@ static int write_both(struct store *s, const struct super *before, struct err *e
         uint64_t gen = s->sb.gen;
         int current = s->sb.current;
 
-        s->sb = *before;
+        super_copy(&s->sb, before);
         s->sb.gen = gen;
         s->sb.current = current;
     }
@@ -231,7 +236,7 @@ static int write_role(struct store *s, uint32_t role, const struct epoch_row *by
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&s->mark_lock);
-    *before = s->sb;
+    super_copy(before, &s->sb);
     if (by != NULL)
         rc = fence_put(&s->sb, by, err);
     (void)super_config_set(&s->sb, promote_at_key, NULL, NULL);      /* what was under way ends with the role */
@@ -268,7 +273,7 @@ static int note_fence(struct store *s, const struct epoch_row *by, struct err *e
 
     pthread_mutex_lock(&s->mark_lock);
     if (rc == 0 && (!role_fence_get(&s->sb, &noted) || noted.number < by->number)) {
-        *before = s->sb;
+        super_copy(before, &s->sb);
         rc = fence_put(&s->sb, by, err);
         if (rc == 0)
             rc = write_both(s, before, err);
@@ -331,6 +336,22 @@ int store_fence(struct store *s, const struct epoch_row *by, struct err *err)
     return rc;
 }
 
+/* Of a primary: what ends its role now would end it for ever. */
+static int has_room(struct store *s, uint32_t most, struct err *err)
+{
+    uint32_t n;
+
+    pthread_mutex_lock(&s->mark_lock);
+    n = s->sb.n_epochs;
+    pthread_mutex_unlock(&s->mark_lock);
+    return n < most ? 0 : identity_full(s->dir, n, err);
+}
+
+int store_may_hand_over(struct store *s, struct err *err)
+{
+    return has_room(s, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT, err);
+}
+
 int store_demote(struct store *s, struct err *err)
 {
     int rc = 0;
@@ -338,7 +359,9 @@ int store_demote(struct store *s, struct err *err)
     pthread_mutex_lock(&s->role_lock);
     if (store_role(s) == ROLE_BRANCH)
         rc = err_set(err, ERR_ROFS, "%s: expected a store that has a role, found a branch, which is for reading", s->dir != NULL ? s->dir : "store");
-    else if (store_role(s) != ROLE_STANDBY || s->sb.role != ROLE_STANDBY)
+    else if (store_role(s) == ROLE_PRIMARY)
+        rc = has_room(s, SUPER_EPOCHS_MAX, err);
+    if (rc == 0 && (store_role(s) != ROLE_STANDBY || s->sb.role != ROLE_STANDBY))
         rc = leave(s, ROLE_STANDBY, NULL, err);
     role_unlock(s);
     return rc;

@@ -365,7 +365,7 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
     if (rc == 0)
         rc = identity_relocate(s, err);
     if (rc == 0)
-        rc = retained_read(s->io, s->sb.lineage, &s->retained, &warn, &why);
+        rc = retained_read(s->io, s->sb.lineage, super_before(&s->sb), &s->retained, &warn, &why);
     if (why.code != 0 && rc < 0)
         return rc == ERR_DAMAGE || rc == ERR_NOENT ? beyond_healing(s, &why, err) : err_set(err, rc, "%s", why.msg);
     if (rc == 0)
@@ -484,9 +484,9 @@ int store_close(struct store *s, struct err *err)
 
 void store_info(struct store *s, struct store_info *info)
 {
-    memset(info, 0, sizeof *info);
+    memset(info, 0, offsetof(struct store_info, super));
     pthread_mutex_lock(&s->mark_lock);
-    info->super = s->sb;
+    super_copy(&info->super, &s->sb);
     pthread_mutex_unlock(&s->mark_lock);
     info->head = log_head(s->log);
     info->written = log_written(s->log);

@@ -152,7 +152,6 @@ int store_close(struct store *s, struct err *err);
 void store_drop(struct store *s);
 
 struct store_info {
-    struct super super;       /* as last written */
     uint64_t head, written, durable, applied, persisted, first;
     uint64_t shown;           /* a standby's: end of what everybody sees, through a mount too */
     uint64_t n_inodes, n_bytes;
@@ -169,6 +168,7 @@ struct store_info {
     bool     short_of;        /* less of the past is kept than keep-all says */
     bool     writable;
     uint64_t cache_rows, cache_hits, cache_misses;
+    struct super super;       /* as last written; last: only the rows that there are are copied */
 };
 void store_info(struct store *s, struct store_info *info);
 struct io *store_io(struct store *s);

@@ -93,6 +93,8 @@ int log_open(struct io *io, const struct super *sb, const struct log_options *op
  * what follows cannot be read. Before other threads use it. */
 void log_end_here(struct log *log, uint64_t addr, uint64_t lsn, const struct hash128 *hash);
 
+/* log_set_lineage(log, lineage): of the segments made from here on; those that are there stay this store's. By who writes, before log_set_writer. */
+void log_set_lineage(struct log *log, const uint8_t lineage[16]);
 /* log_set_writer(log, epoch, epoch_id, incarnation): identity of the records and frames from here on;
  * starts a new segment if the current one carries another incarnation, or has a second link (a branch's). An empty one is replaced. */
 int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], uint64_t incarnation,

@@ -267,6 +267,13 @@ int log_prepare(struct log *log, struct err *err)
     return rc;
 }
 
+void log_set_lineage(struct log *log, const uint8_t lineage[16])
+{
+    pthread_mutex_lock(&log->mutex);
+    memcpy(log->lineage, lineage, 16);   /* (that of before is one of of_epoch) */
+    pthread_mutex_unlock(&log->mutex);
+}
+
 int log_set_writer(struct log *log, uint32_t epoch, const uint8_t epoch_id[16], uint64_t incarnation,
                    struct err *err)
 {

@@ -45,7 +45,7 @@
     X(ship,     false, "target follow make probe compress")                                          \
     X(receive,  false, "source once probe")                                                    \
     X(standby,  true,  "action target ssh remote")                                             \
-    X(role,     true,  "action reason target timeout_ms unfenced at")                          \
+    X(role,     true,  "action reason target timeout_ms unfenced at hands_over")               \
     X(fork,     false, "name at")                                                              \
     X(sync,     false, "target follow hold")                                                   \
     X(yield,    false, "")                                                                     \

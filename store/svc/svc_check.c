@@ -130,10 +130,10 @@ int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct
         if (is_super) {
             good++;
             if (good == 1 || one->gen > sb->gen)
-                *sb = *one;
+                super_copy(sb, one);
         } else {
             good_ret++;
-            if (good && memcmp(lineage, sb->lineage, sizeof lineage) != 0)
+            if (good && memcmp(lineage, sb->lineage, sizeof lineage) != 0 && !(super_before(sb) && memcmp(lineage, super_before(sb), sizeof lineage) == 0))
                 r = svc_finding(c, name, "%s: expected the lineage of the superblock, found another one", name);
         }
     }

@@ -48,6 +48,7 @@ static int tell(struct svc_req *q, const struct restore_stats *st)
     store_info(q->s, &info);
     svc_put_text(o, "role", role_name(store_role(q->s)));
     svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
+    svc_put_u64(o, "epochs_left", SUPER_EPOCHS_MAX - info.super.n_epochs);
     svc_put_u64(o, "lsn", info.durable);
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     json_object_set_new(o, "mount_fits", json_boolean(fits));
@@ -244,6 +245,8 @@ static int hand_over(struct svc_req *q, struct err *err)
         r = err_set(err, ERR_FENCED, "%s: expected the primary, found a store that is %s", store_dir(q->s), role_name(store_role(q->s)));
     h.until_ms = begun + timeout;
     if (r == 0)
+        r = store_may_hand_over(q->s, err);
+    if (r == 0)
         r = come_near(&h, err);
     if (r == 0)
         r = store_hold(q->s, err);
@@ -292,6 +295,7 @@ int svc_op_leave_branch(struct svc_req *q, struct err *err)
 int svc_op_role(struct svc_req *q, struct err *err)
 {
     const char *action;
+    bool hands_over = false;
     int r = svc_arg_text(q, "action", &action, err);
 
     if (r)
@@ -300,6 +304,12 @@ int svc_op_role(struct svc_req *q, struct err *err)
         return promote(q, err);
     if (action && strcmp(action, "hand_over") == 0)
         return hand_over(q, err);
+    if (action && strcmp(action, "demote") == 0)
+        r = svc_arg_bool(q, "hands_over", &hands_over, err);
+    if (r == 0 && hands_over)
+        r = store_may_hand_over(q->s, err);
+    if (r)
+        return r;
     if (action && strcmp(action, "demote") == 0)
         r = store_demote(q->s, err);
     else if (action && strcmp(action, "commit") == 0)

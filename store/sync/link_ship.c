@@ -641,7 +641,7 @@ static void fill_own(struct shipping *h)
     if (info == NULL)
         return;
     store_info(h->l.s, info);
-    h->super = info->super;
+    super_copy(&h->super, &info->super);
     free(info);
     memcpy(o->lineage, h->super.lineage, 16);
     memcpy(o->site, h->super.site, 16);

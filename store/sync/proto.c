@@ -4,6 +4,7 @@
 #include "store/log/frame.h"
 #include "store/log/record.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@ static const uint32_t magic = 0x4d575053;      /* "SPWM" */
 /* The fixed parts of bodies. */
 enum { HELLO_FIXED = 104, MAKE_FIXED = 52 + EPOCH_ROW_BYTES + 4, RECORDS_FIXED = 24, ACK_BYTES = 24, BEAT_BYTES = 44, TELL_BYTES = 32, DATA_FIXED = 8, RECALL_BYTES = 8, HEADS_FIXED = 16, REFUSE_FIXED = 8 };
 enum { LIST_FIXED = 16 + 32 + 4 + 8 + 16 + 4 + 4 + 4, LIST_FILE_FIXED = 4 + 8 + 16, WANT_FIXED = 4, FILE_FIXED = 8, RETAINED_FIXED = 4 };
-enum { RECORDS_ZSTD = 1, EPOCHS_LEFT = 16 };      /* rows that are left to a standby: follow.c */
+enum { RECORDS_ZSTD = 1 };
 
 const char *proto_name(unsigned type)
 {
@@ -270,7 +271,7 @@ static int get_list(struct rd *r, uint64_t position, struct proto_list *k, struc
     k->last_lsn = rd_u64(r);
     get_bytes(r, k->last_hash.b, 16);
     k->n_epochs = rd_u32(r);
-    if (k->n_epochs == 0 || k->n_epochs > SUPER_EPOCHS_MAX - EPOCHS_LEFT)
+    if (k->n_epochs == 0 || k->n_epochs > SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT)
         return bad(err, PROTO_LIST, "no epochs, or so many that a store could not go on");
     for (uint32_t i = 0; i < k->n_epochs; i++)
         epoch_row_get(r, &k->epochs[i]);
@@ -500,17 +501,45 @@ static int get_refuse(struct rd *r, struct proto_refuse *f, struct err *err)
     return 0;
 }
 
+/* Of the bodies without rows. */
+enum { SMALL_BYTES = sizeof(struct proto_make) > sizeof(struct proto_refuse) ? sizeof(struct proto_make) : sizeof(struct proto_refuse) };
+static_assert(sizeof(struct proto_records) <= SMALL_BYTES && sizeof(struct proto_want) <= SMALL_BYTES && sizeof(struct proto_file) <= SMALL_BYTES &&
+              sizeof(struct proto_retained) <= SMALL_BYTES && sizeof(struct proto_ack) <= SMALL_BYTES && sizeof(struct proto_beat) <= SMALL_BYTES &&
+              sizeof(struct proto_tell) <= SMALL_BYTES && sizeof(struct proto_fetch) <= SMALL_BYTES && sizeof(struct proto_data) <= SMALL_BYTES &&
+              sizeof(struct proto_recall) <= SMALL_BYTES && sizeof(struct proto_heads) <= SMALL_BYTES, "small");
+
+/* What a message takes of its struct, up to its rows: room for all that a table may have is 80 KiB, and an ACK comes for each fsync. */
+static size_t fixed_bytes(uint16_t type)
+{
+    if (type == PROTO_HELLO)
+        return offsetof(struct proto_msg, u.hello.epochs);
+    return type == PROTO_LIST ? offsetof(struct proto_msg, u.list.epochs) : offsetof(struct proto_msg, u) + SMALL_BYTES;
+}
+
+static size_t rows_bytes(const struct proto_msg *m)
+{
+    return (m->type == PROTO_HELLO ? m->u.hello.n_epochs : m->type == PROTO_LIST ? m->u.list.n_epochs : 0) * sizeof(struct epoch_row);
+}
+
+void proto_begin(struct proto_msg *m, uint16_t type)
+{
+    memset(m, 0, fixed_bytes(type));
+    m->type = type;
+}
+
 int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_msg *m, struct err *err)
 {
     struct rd r = rd_init(body, h->body);
     struct proto_msg *o;
+    size_t size = fixed_bytes(h->type);
     int rc;
 
     if (hash32(body, h->body) != h->body_sum)
         return bad(err, h->type, "expected its body as it was sent, found another checksum");
-    o = calloc(1, sizeof *o);
+    o = malloc(sizeof *o);
     if (o == NULL)
         return err_set(err, ERR_NOMEM, "message %s: out of memory", proto_name(h->type));
+    memset(o, 0, size);
     o->type = h->type;
     o->epoch = h->epoch;
     memcpy(o->epoch_id, h->epoch_id, 16);
@@ -538,7 +567,7 @@ int proto_decode(const struct proto_head *h, const uint8_t *body, struct proto_m
         rc = err_set(err, ERR_PEERVER, "expected a message of protocol %d, found type %u", PROTO_HIGHEST, h->type);
     }
     if (rc == 0)
-        *m = *o;
+        memcpy(m, o, size + rows_bytes(o));
     free(o);
     return rc;
 }

@@ -84,7 +84,7 @@ struct proto_hello {
     uint64_t last_lsn;         /* the record that ends there; 0: none */
     struct hash128 last_hash;
     uint32_t n_epochs;
-    struct epoch_row epochs[SUPER_EPOCHS_MAX];
+    struct epoch_row epochs[SUPER_EPOCHS_MAX];  /* last: no more than there are is looked at, or copied */
 };
 
 /* What a new standby is made with. */
@@ -106,12 +106,12 @@ struct proto_list {
     uint32_t key_id;
     uint64_t last_lsn;         /* the last record below position, and its hash */
     struct hash128 last_hash;
-    uint32_t n_epochs;         /* those of which there are records below position */
-    struct epoch_row epochs[SUPER_EPOCHS_MAX];
     char     timezone[PROTO_ZONE_MAX + 1];
     uint32_t n;
     const uint8_t *p;          /* in the body */
     uint32_t len;
+    uint32_t n_epochs;         /* those of which there are records below position */
+    struct epoch_row epochs[SUPER_EPOCHS_MAX];  /* last, as in proto_hello */
 };
 struct proto_list_file { char name[PROTO_FILE_NAME_MAX + 1]; uint64_t size; struct hash128 hash; };
 
@@ -233,6 +233,8 @@ void proto_data_put(uint8_t *p, const struct proto_data_part *k);
 /* proto_answers(f, d): the answer has the parts that were asked for, in their order. */
 bool proto_answers(const struct proto_fetch *f, const struct proto_data *d);
 
+/* proto_begin(m, type): all of it zero but the type; rows of epochs are as they were. */
+void proto_begin(struct proto_msg *m, uint16_t type);
 /* proto_bound(m): bytes proto_encode may need. proto_encode(m, buf, cap): writes head and body; returns the bytes, 0 if ${cap} is too small. */
 size_t proto_bound(const struct proto_msg *m);
 size_t proto_encode(const struct proto_msg *m, uint8_t *buf, size_t cap);

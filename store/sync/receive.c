@@ -164,6 +164,7 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
     const struct receive_own *o = &r->own;
     const struct epoch_row *newest = &h->epochs[h->n_epochs - 1];
     uint32_t known = o->n_epochs > 0 ? o->epochs[o->n_epochs - 1].number : 0;
+    char kin[EPOCH_KIN_MAX];
     uint64_t fork;
 
     r->fenced = o->role != 0 && memcmp(h->lineage, o->lineage, 16) == 0 && h->known > o->known;
@@ -180,8 +181,9 @@ static void hear_hello(struct receive *r, const struct proto_msg *m)
     } else if (h->part != PROTO_SENDER) {
         end(r, true, ERR_USAGE, "expected a side that sends, found another that receives");
     } else if (o->role != 0 && memcmp(h->lineage, o->lineage, 16) != 0) {
-        end(r, true, ERR_NOSTORE, "here is a store of lineage %02x%02x%02x%02x..., the sender's is %02x%02x%02x%02x...", o->lineage[0], o->lineage[1],
-            o->lineage[2], o->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3]);
+        end(r, true, ERR_NOSTORE, "expected the primary of the store here (lineage %02x%02x%02x%02x...), found a store of another lineage (%02x%02x%02x%02x...)%s", o->lineage[0],
+            o->lineage[1], o->lineage[2], o->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3],
+            epoch_kin(o->epochs, o->n_epochs, o->lineage, h->epochs, h->n_epochs, h->lineage, kin, sizeof kin));
     } else if (o->role != 0 && o->role != ROLE_STANDBY) {
         end(r, true, ERR_FENCED, "expected a standby here, found a store that %s (epoch %" PRIu32 ", the sender's %" PRIu32 ")",
             o->role == ROLE_FENCED ? "was primary, and follows nobody yet (`spare demote` here)" : "is itself writable", known, newest->number);
@@ -430,8 +432,7 @@ void receive_tick(struct receive *r, uint64_t now_ms)
 
 static void begin_msg(const struct receive *r, struct proto_msg *m, uint16_t type)
 {
-    memset(m, 0, sizeof *m);
-    m->type = type;
+    proto_begin(m, type);
     m->epoch = r->epoch;
     memcpy(m->epoch_id, r->epoch_id, 16);
     m->position = r->received;

@@ -75,6 +75,8 @@ static void look_for_fence(struct ship *s, const struct proto_hello *h)
 /* What the other side is, whether or not it has a store. */
 static bool peer_fits(struct ship *s, const struct proto_hello *h)
 {
+    char kin[EPOCH_KIN_MAX];
+
     look_for_fence(s, h);
     if (h->lowest > PROTO_HIGHEST || h->highest < PROTO_LOWEST) {
         end(s, true, ERR_PEERVER, "the standby speaks protocol %" PRIu32 " to %" PRIu32 ", this side %d to %d; bring the older one up to date",
@@ -84,10 +86,9 @@ static bool peer_fits(struct ship *s, const struct proto_hello *h)
     } else if (h->role == 0) {
         return true;
     } else if (memcmp(h->lineage, s->own->lineage, 16) != 0) {
-        end(s, true, ERR_NOSTORE, "expected a standby of this store (lineage %02x%02x%02x%02x...), found a store of another (lineage "
-            "%02x%02x%02x%02x...); name the right one, or an empty place",
-            s->own->lineage[0], s->own->lineage[1], s->own->lineage[2], s->own->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2],
-            h->lineage[3]);
+        end(s, true, ERR_NOSTORE, "expected a standby of this store (lineage %02x%02x%02x%02x...), found a store of another lineage (%02x%02x%02x%02x...)%s; name the right one, or an "
+            "empty place", s->own->lineage[0], s->own->lineage[1], s->own->lineage[2], s->own->lineage[3], h->lineage[0], h->lineage[1], h->lineage[2], h->lineage[3],
+            epoch_kin(s->own->epochs, s->own->n_epochs, s->own->lineage, h->epochs, h->n_epochs, h->lineage, kin, sizeof kin));
     } else if (memcmp(h->site, s->own->site, 16) == 0) {
         end(s, true, ERR_USAGE, "expected a standby, found this store itself, or a copy of it that was not told so (mount it with --copied)");
     } else if (h->role == ROLE_FENCED) {
@@ -376,8 +377,7 @@ bool ship_stalled(const struct ship *s)
 
 static void begin_msg(const struct ship *s, struct proto_msg *m, uint16_t type, uint64_t position)
 {
-    memset(m, 0, sizeof *m);
-    m->type = type;
+    proto_begin(m, type);
     m->epoch = newest(s)->number;
     memcpy(m->epoch_id, newest(s)->id, 16);
     m->position = position;

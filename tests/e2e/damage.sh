@@ -77,7 +77,7 @@ elsewhere() {
 	# The copy has a name and an epoch of its own, keeps what it was copied with, and survives what any store does.
 	local site
 	site=$(sed 's/.*"site":"\([0-9a-f]*\)".*/\1/' out) && files 61 70 && whole 1 70 && spare umount m && mount_it copied && files 71 80 && die && mount_it copied && whole 1 80 &&
-		exits 0 "$SPARE" status --json m && grep -q "\"site\":\"$site\"" out && grep -q '"epoch":2' out && spare umount m && exits 0 "$SPARE" check --read-data copied &&
+		exits 0 "$SPARE" status --json m && grep -q "\"site\":\"$site\"" out && grep -q '"epoch":2' out && grep -q '"forked_lsn":' out && spare umount m && exits 0 "$SPARE" check --read-data copied &&
 		exits 0 "$SPARE" status --json moved && ! grep -q "$site" out && grep -q '"epoch":1' out
 }
 check "moved or copied: asked; the same store, or one of its own" elsewhere

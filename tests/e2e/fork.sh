@@ -62,6 +62,14 @@ standby() {
 		same on "$(cat ms/on)" && same shipped "$(cat ms/shipped)" && exits 0 "$SPARE" check --read-data s/forks/drill && prints 'No damage'
 }
 check "of a standby that goes on following" standby
+copied() { # behind its back, in use, and told so
+	cp -a a c && rm -f c/control && exits 10 "$SPARE" mount c mf && says '--copied if the other one still exists' && exits 0 "$SPARE" mount --copied c mf && says 'a store of its own from now on' && same on "$(cat mf/on)" && echo copy >mf/on || return 1
+	exits 11 "$SPARE" sync mf "$WORK/s" && says 'one sender at a time' && exits 0 "$SPARE" standby pause m "$WORK/s" && until_true eval '"$SPARE" sync mf "$WORK/s" 2>err; [ $? = 10 ]' && says 'of another lineage \(.*which this one was forked from, or copied, @[0-9]' && exits 10 "$SPARE" sync m "$WORK/c" && says 'of another lineage \(.*forked from this one, or copied, @[0-9]' || return 1
+	echo original >m/on && exits 0 "$SPARE" standby resume m "$WORK/s" && exits 0 "$SPARE" wait m/on --on "$WORK/s" --timeout 20 && same original "$(cat ms/on)" && same copy "$(cat mf/on)" && exits 0 "$SPARE" status --json m && prints '"role": *"primary"' && prints '"epoch": *1,' || return 1
+	exits 0 "$SPARE" standby list c && [ ! -s out ] && exits 0 "$SPARE" status c && prints '^fork  *a store of its own since @[0-9]' && exits 0 "$SPARE" undo mf/on && same on "$(cat mf/on)" && "$SPARE" umount mf && "$SPARE" mount c mf && "$SPARE" umount mf &&
+		exits 0 "$SPARE" sync c "$WORK/cs" && same on "$("$SPARE" cat on --at now --store cs)" && exits 0 "$SPARE" check --read-data c && prints 'No damage' && exits 0 "$SPARE" rebuild-index c && exits 0 "$SPARE" check c
+}
+check "a copy is as a fork is: while it is mounted the original stays the primary of its standby, and each is refused by name" copied
 space() { exits 0 "$SPARE" space a && prints 'beside these: forks' && prints 'of these: .* fork' && exits 0 "$SPARE" --json space a/forks/old && prints '"linked_bytes": *[1-9]'; }
 check "what forks hold is said" space
 part() {

@@ -15,36 +15,36 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void try(const uint8_t *buf, size_t len)
 {
-    static uint8_t out[SUPER_FILE_BYTES];
+    static uint8_t out[SUPER_FILE_MAX];
     static struct super sb, again;
     struct err err;
     char value[16];
 
     if (super_decode(buf, len, &sb, &err))
         return;
-    super_encode(&sb, out);
-    if (len != SUPER_FILE_BYTES || memcmp(buf, out, len) != 0)
+    if (super_encode(&sb, out) != len || memcmp(buf, out, len) != 0)
         abort();
     if (super_config_set(&sb, "fuzz", "1", &err) == 0) {
-        super_encode(&sb, out);
-        if (super_decode(out, sizeof out, &again, &err) || super_config_get(&again, "fuzz", value, sizeof value) != 1)
+        if (super_decode(out, super_encode(&sb, out), &again, &err) || super_config_get(&again, "fuzz", value, sizeof value) != 1)
             abort();
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static uint8_t buf[SUPER_FILE_BYTES];
+    static uint8_t buf[SUPER_FILE_MAX];
+    size_t len;
 
     try(data, size);
     if (size < FILEHEAD_BYTES)
         return 0;
     memset(buf, 0, sizeof buf);
     memcpy(buf, data, size < sizeof buf ? size : sizeof buf);
+    len = super_bytes(get_u32(buf + 232) % (SUPER_EPOCHS_MAX + 1));
     memcpy(buf, "SPARESUP", 8);
-    put_u64(buf + 40, sizeof buf);
+    put_u64(buf + 40, len);
     put_u32(buf + 60, hash32(buf, 60));
-    filehead_seal(buf, sizeof buf);
-    try(buf, sizeof buf);
+    filehead_seal(buf, len);
+    try(buf, len);
     return 0;
 }

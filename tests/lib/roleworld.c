@@ -173,15 +173,21 @@ static bool follows(const struct world *w, int i, int one)
     return a->n == b->n && rw_common(a, a->n, b, b->n) == a->n && b->role == ROLE_STANDBY;
 }
 
-static void decide(struct world *w)
+/* Who shall be its standby: those of its lineage, and those that are nothing yet. */
+static bool of_it(const struct world *w, int i, int one)
+{
+    return w->site[i].d.role == 0 || w->site[i].d.lineage == w->site[one].d.lineage;
+}
+
+static void decide(struct world *w, uint8_t lineage)
 {
     int one = any(w);
     unsigned rounds = 0;
     bool all = false;
 
-    for (int k = 0; k < w->n_sites && w->site[one].d.n == 0; k++)
+    for (int k = 0; k < w->n_sites && (w->site[one].d.n == 0 || w->site[one].d.lineage != lineage); k++)
         one = (one + 1) % w->n_sites;
-    if (w->site[one].d.n == 0)           /* an empty standby was copied over the only one that held anything */
+    if (w->site[one].d.n == 0 || w->site[one].d.lineage != lineage)      /* (an empty standby was copied over the only one that held anything) */
         return;
     promote_it(w, one);
     while (!all && !w->failed) {
@@ -193,7 +199,7 @@ static void decide(struct world *w)
         for (int i = 0; i < w->n_sites && !w->failed; i++) {
             struct line *l = NULL;
 
-            if (i == one || follows(w, i, one))
+            if (i == one || !of_it(w, i, one) || follows(w, i, one))
                 continue;
             all = false;
             rw_demote(w, i);
@@ -210,6 +216,22 @@ static void decide(struct world *w)
     }
 }
 
+/* Each meets each that is of another lineage: the primaries stay what they are. */
+static void strangers(struct world *w)
+{
+    for (int i = 0; i < w->n_sites; i++)
+        for (int k = 0; k < w->n_sites && !w->failed; k++) {
+            uint32_t was = w->site[i].d.role, is = w->site[k].d.role;
+
+            if (was == 0 || is == 0 || w->site[i].d.lineage == w->site[k].d.lineage)
+                continue;
+            (void)rw_connect(w, i, k, true);
+            run_all(w);
+            if (w->site[i].d.role != was || w->site[k].d.role != is)
+                rw_wrong(w, "sites %d and %d, of two lineages, met, and one is not what it was", i, k);
+        }
+}
+
 static void settle(struct world *w)
 {
     w->calm = true;
@@ -222,8 +244,10 @@ static void settle(struct world *w)
     }
     memset(w->blocked, 0, sizeof w->blocked);
     run_all(w);
+    for (unsigned k = 0; k <= w->n_lineages && !w->failed; k++)
+        decide(w, (uint8_t)(FIRST_LINEAGE + k));
     if (!w->failed)
-        decide(w);
+        strangers(w);
     for (int i = 0; i < w->n_sites && !w->failed; i++)
         rw_proofs(w, i, false);
 }

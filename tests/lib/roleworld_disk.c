@@ -117,7 +117,7 @@ static void epoch_row(struct world *w, int i, uint32_t number, struct epoch_row 
     *e = (struct epoch_row){ .number = number, .first_lsn = rw_end(d, d->n) };
     memcpy(e->site, d->site, 16);
     put_u32(e->id, ++w->n_epochs);
-    e->lineage[0] = 7;
+    e->lineage[0] = d->lineage;
     if (d->n > 0)
         e->prev_hash = d->rec[d->n - 1].hash;
     w->epoch[w->n_epochs].owner = i;
@@ -137,6 +137,7 @@ static void lengthen(struct world *w, int i, enum rec_kind kind)
     r->end = r->lsn + frame_span(r->len);
     memcpy(r->id, e->id, 16);
     memcpy(r->site, e->site, 16);
+    r->lineage = e->lineage[0];
     mix[0] = r->lsn;
     mix[1] = d->n > 0 ? get_u64(d->rec[d->n - 1].hash.b) : 0;
     mix[2] = w->salt++;                  /* what is written again after a loss is something else */
@@ -155,6 +156,7 @@ void rw_create(struct world *w, int i)
 
     d->role = ROLE_PRIMARY;
     d->site[0] = (uint8_t)++w->n_sites_made;
+    d->lineage = FIRST_LINEAGE;
     epoch_row(w, i, 1, &d->rows[0]);
     d->n_rows = 1;
     lengthen(w, i, KIND_EPOCH);
@@ -333,6 +335,8 @@ void rw_fence(struct world *w, int i, const struct epoch_row *by)
     struct site *s = &w->site[i];
     struct disk *d = &s->d;
 
+    if (w->epoch[uid_of(by->id)].copy_of == d->lineage)
+        rw_wrong(w, "site %d is fenced by a copy of what it is", i);
     if (d->role == 0 || by->number <= d->rows[d->n_rows - 1].number)
         return;
     if (d->role == ROLE_PRIMARY) {
@@ -366,6 +370,7 @@ void rw_put_record(const struct disk *d, unsigned k, uint8_t *p)
     memcpy(p + 52, r->site, 16);
     if (k > 0)
         memcpy(p + 68, d->rec[k - 1].hash.b, 16);
+    p[84] = r->lineage;
 }
 
 /* Rows go: the highest number that is known stays known. */
@@ -384,7 +389,9 @@ static int enter_epoch(struct world *w, struct disk *d, const struct rec *r, con
 
     memcpy(e.id, r->id, 16);
     memcpy(e.site, r->site, 16);
-    e.lineage[0] = 7;
+    e.lineage[0] = r->lineage;
+    if (r->lineage != d->lineage && d->rows[held - 1].lineage[0] == d->lineage)
+        return err_set(err, ERR_BADREC, "record @%" PRIu64 ": an epoch of another lineage", r->lsn);
     if (w->plant == ROLE_PLANT_ROWS_STAY && held + 1 < d->n_rows)
         held = d->n_rows - 1;
     for (uint32_t k = w->plant == ROLE_PLANT_ROWS_STAY ? d->n_rows - 1 : 0; k < d->n_rows; k++)
@@ -410,6 +417,7 @@ static int take(struct world *w, int i, const uint8_t *p, struct err *err)
     memcpy(r.hash.b, p + 8, 16);
     memcpy(r.id, p + 36, 16);
     memcpy(r.site, p + 52, 16);
+    r.lineage = p[84];
     r.end = r.lsn + frame_span(r.len);
     if (d->n > 0)
         before = d->rec[d->n - 1].hash;

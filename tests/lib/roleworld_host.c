@@ -55,7 +55,23 @@ void rw_copy(struct world *w, int from, int to)
     rw_kill(w, to);                      /* its first open */
 }
 
-/* Told so, at its next open: a site of its own, and where it writes an epoch of its own. */
+/* Where it writes: as a fork does, in an epoch of a lineage of its own, which nothing binds to the one before. */
+static void own_lineage(struct world *w, int i)
+{
+    struct disk *d = &w->site[i].d;
+    uint8_t of = d->lineage;
+
+    if (w->plant != ROLE_PLANT_COPY_KEEPS_LINEAGE)
+        d->lineage = (uint8_t)(FIRST_LINEAGE + ++w->n_lineages);
+    if (rw_begin_epoch(w, i)) {
+        w->epoch[w->n_epochs].copy_of = of;
+        return;
+    }
+    d->role = ROLE_STANDBY;              /* (no room for one) */
+    d->lineage = of;
+}
+
+/* Told so, at its next open: a site of its own. */
 void rw_told(struct world *w, int i)
 {
     struct site *s = &w->site[i];
@@ -66,11 +82,14 @@ void rw_told(struct world *w, int i)
     rw_down(w, i);
     rw_sync(w, i);
     d->site[0] = (uint8_t)++w->n_sites_made;
-    if (d->role == ROLE_PRIMARY && w->plant != ROLE_PLANT_COPY_KEEPS_EPOCH && !rw_begin_epoch(w, i))
-        d->role = ROLE_STANDBY;          /* (no room for one) */
+    if (d->role == ROLE_PRIMARY && w->plant != ROLE_PLANT_COPY_KEEPS_EPOCH)
+        own_lineage(w, i);
     s->copied = false;
     w->seen->told++;
-    rw_kill(w, i);
+    do
+        rw_kill(w, i);                   /* opened, which makes the record of its epoch, or cut off there */
+    while (rw_one_in(w, 4));
+    rw_sync(w, i);                       /* an open ends so, before anybody meets it */
 }
 
 void rw_image(struct world *w, int i)

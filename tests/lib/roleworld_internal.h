@@ -4,13 +4,13 @@
 
 #include "tests/lib/roleworld.h"
 
-enum { BEGINS = 4096, SITES_MAX = 5, LINES_MAX = 6, RECS_MAX = 1500, DATA_MAX = 1200, BRANCHES_MAX = 96, ROWS_MAX = 100, EPOCHS_MAX = 400, PROOFS_MAX = 1024, WAITS = 8,
+enum { FIRST_LINEAGE = 7, BEGINS = 4096, SITES_MAX = 5, LINES_MAX = 6, RECS_MAX = 1500, DATA_MAX = 1200, BRANCHES_MAX = 96, ROWS_MAX = 100, EPOCHS_MAX = 400, PROOFS_MAX = 1024, WAITS = 8,
        WIRE_BYTES = 256 << 10, WIRE_ENOUGH = 64 << 10, REC_MIN = 128, BATCH = 8 };
 
 enum rec_kind { KIND_DATA, KIND_EPOCH, KIND_MARK };
 
 /* A record of the model. Its hash covers the one before it, so that a chain is one thing. */
-struct rec { uint64_t lsn, end; struct hash128 hash; uint32_t len; enum rec_kind kind; uint32_t number; uint8_t id[16], site[16]; };
+struct rec { uint64_t lsn, end; struct hash128 hash; uint32_t len; enum rec_kind kind; uint32_t number; uint8_t id[16], site[16], lineage; };
 
 struct disk {
     struct rec rec[RECS_MAX];
@@ -19,7 +19,7 @@ struct disk {
     uint32_t n_rows;
     uint32_t role;                       /* 0: nothing is there */
     struct epoch_row fence;              /* number 0: none */
-    uint8_t site[16];
+    uint8_t site[16], lineage;           /* (the first byte, the rest is zero) */
     unsigned n_branches;
     struct lease lease_told;
     uint32_t lease_epoch;                /* a primary's: the lease has begun in that epoch, given by lease_site */
@@ -56,7 +56,7 @@ struct line {
     struct receive receive;
     struct wire to_b, to_a;
     bool clean;                          /* nothing came between the two */
-    bool parted, same_site;              /* at the beginning: each holds what the other does not; they say they are one site */
+    bool parted, same_site, kin;         /* at the beginning: each holds what the other does not; they say they are one site; they are of two lineages, one forked from the other or both from a third */
     uint32_t knows_a, knows_b;           /* the highest epochs */
     bool a_heard, b_heard;               /* the other's first words */
     bool done;
@@ -65,7 +65,7 @@ struct line {
 /* The site holds, in its log or in a branch, at that place of its chain, that record. */
 struct proof { int site; unsigned i; struct hash128 hash; const char *what; bool off; };
 
-struct epoch_seen { int owner; bool twice; };
+struct epoch_seen { int owner; bool twice; uint8_t copy_of; };     /* copy_of: begun by a copy that was told so: the lineage of its original */
 
 struct world {
     uint64_t seed, now_ms, salt;
@@ -76,7 +76,7 @@ struct world {
     bool blocked[SITES_MAX][SITES_MAX];
     struct line line[LINES_MAX];
     struct epoch_seen epoch[EPOCHS_MAX];
-    unsigned n_epochs, n_sites_made;
+    unsigned n_epochs, n_sites_made, n_lineages;
     struct proof proof[PROOFS_MAX];
     unsigned n_proofs;
     unsigned copies, images;

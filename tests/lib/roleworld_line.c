@@ -114,7 +114,7 @@ static void own_of_sender(struct world *w, struct line *l)
 
     memset(o, 0, sizeof *o);
     memcpy(l->rows, d->rows, sizeof l->rows);
-    o->lineage[0] = 7;
+    o->lineage[0] = d->lineage;
     memcpy(o->site, d->site, 16);
     o->role = d->role;
     o->begins = o->first = BEGINS;
@@ -231,7 +231,7 @@ static void own_of_receiver(struct world *w, int i, struct receive_own *o)
         return;
     if (d->role == ROLE_STANDBY)
         rw_sync(w, i);
-    o->lineage[0] = 7;
+    o->lineage[0] = d->lineage;
     memcpy(o->site, d->site, 16);
     if (w->plant == ROLE_PLANT_COPY_UNNOTICED)
         o->site[1] = (uint8_t)(i + 1);
@@ -259,6 +259,7 @@ static void make_store(struct world *w, struct line *l)
     d->role = ROLE_STANDBY;
     memset(d->site, 0, sizeof d->site);
     d->site[0] = (uint8_t)++w->n_sites_made;
+    d->lineage = l->receive.make.lineage[0];
     d->rows[0] = l->receive.make.epoch;
     d->n_rows = 1;
     own_of_receiver(w, l->to, &own);
@@ -388,18 +389,25 @@ bool rw_connect(struct world *w, int from, int to, bool until_now)
     k = rw_common(a, a->durable, b, b->durable);
     l->parted = b->role != 0 && k < a->durable && k < b->durable;
     l->same_site = b->role != 0 && memcmp(a->site, b->site, 16) == 0;
-    l->knows_a = l->rows[l->own.n_epochs - 1].number;
-    l->knows_b = rw_known(b);
+    l->kin = b->role != 0 && a->lineage != b->lineage;
+    l->knows_a = l->kin ? 0 : l->rows[l->own.n_epochs - 1].number;      /* epochs of another lineage are nothing to it */
+    l->knows_b = l->kin ? 0 : rw_known(b);
     if (l->parted && memcmp(a->rec[k].id, b->rec[k].id, 16) == 0 && !w->epoch[get_u32(a->rec[k].id)].twice)
         rw_wrong(w, "sites %d and %d hold different records @%" PRIu64 ", both of epoch %" PRIu32, from, to, a->rec[k].lsn, a->rec[k].number);
     w->seen->lines++;
     w->seen->forks += l->parted;
+    w->seen->kin += l->kin;
     return true;
 }
 
 static bool says_so(int code)
 {
     return code == ERR_DIVERGED || code == ERR_FENCED || code == ERR_USAGE || code == ERR_AWAY;
+}
+
+static bool says_kin(const struct err *err)
+{
+    return err->code == ERR_NOSTORE && strstr(err->msg, "forked") != NULL;
 }
 
 /* A stream holds at the receiver what the sender holds. */
@@ -412,6 +420,8 @@ static void check_stream(struct world *w, const struct line *l)
         return;
     if (memcmp(a->site, b->site, 16) == 0)
         rw_wrong(w, "sites %d and %d say they are one, and a stream runs between them", l->from, l->to);
+    if (a->lineage != b->lineage)
+        rw_wrong(w, "sites %d and %d are of two lineages, and a stream runs between them", l->from, l->to);
     if (rw_end(b, n) != l->receive.received || n > a->n || (n > 0 && !hash128_eq(&a->rec[n - 1].hash, &b->rec[n - 1].hash)))
         rw_wrong(w, "site %d receives from site %d, and its %u records are not the first of the %u there", l->to, l->from, n, a->n);
 }
@@ -421,11 +431,14 @@ static void retire(struct world *w, struct line *l)
     const struct disk *a = &w->site[l->from].d, *b = &w->site[l->to].d;
 
     l->used = false;
-    w->seen->reported += l->clean && (l->parted || l->same_site);
+    w->seen->reported += l->clean && (l->parted || l->same_site || l->kin);
     if (w->trace)
         fprintf(stderr, "%d (role %" PRIu32 ", epoch %" PRIu32 ", %u records) -> %d (role %" PRIu32 ", epoch %" PRIu32 ", %u): %s, %s / %s, %s\n", l->from, a->role, l->knows_a, a->n,
                 l->to, b->role, l->knows_b, b->n, ship_state_name(l->ship.state), l->ship.err.msg, receive_state_name(l->receive.state), l->receive.err.msg);
-    if (l->clean && (l->parted || l->same_site) && !(says_so(l->ship.err.code) && says_so(l->receive.err.code)))
+    if (l->clean && l->kin && !(says_kin(&l->ship.err) && says_kin(&l->receive.err)))
+        rw_wrong(w, "sites %d and %d are a store and a fork of it, and the conversation ended with: %s / %s", l->from, l->to, l->ship.err.code == 0 ? "nothing" : l->ship.err.msg,
+                 l->receive.err.code == 0 ? "nothing" : l->receive.err.msg);
+    if (l->clean && !l->kin && (l->parted || l->same_site) && !(says_so(l->ship.err.code) && says_so(l->receive.err.code)))
         rw_wrong(w, "sites %d and %d %s, and the conversation ended with: %s / %s", l->from, l->to, l->parted ? "have parted" : "are one",
                  l->ship.err.code == 0 ? "nothing" : l->ship.err.msg, l->receive.err.code == 0 ? "nothing" : l->receive.err.msg);
 }

@@ -151,7 +151,7 @@ static void parted_there(struct io *io)
     struct err err = { 0 };
 
     ck_assert_msg(super_read(io, sb, NULL, &err) == 0, "%s", err.msg);
-    ck_assert_int_eq(retained_read(io, sb->lineage, &r, NULL, &err), 0);
+    ck_assert_int_eq(retained_read(io, sb->lineage, NULL, &r, NULL, &err), 0);
     lsn = super_config_get(sb, BRANCH_PARTED, text, sizeof text) > 0 ? strtoull(text, NULL, 10) : 0;
     to = r.horizon < both_end ? both_end : 0;
     for (uint32_t i = 0; i < r.n; i++)

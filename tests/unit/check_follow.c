@@ -195,15 +195,15 @@ START_TEST(rows_are_left_for_a_promotion_here)
     int rc = 0;
 
     ck_assert_int_eq(send_all(&err), 0);
-    while (rc == 0 && n < 1000) {
+    while (rc == 0 && n < 2000) {
         rec = epoch(n++, 0);
         rc = send_one(&rec, 0, &err);
     }
     ck_assert_int_eq(rc, ERR_NOSPC);
-    ck_assert_uint_eq(n_epochs(), SUPER_EPOCHS_MAX - 16);
+    ck_assert_uint_eq(n_epochs(), SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
     ck_assert_int_eq(store_close(b, &err), 0);
     b = open_b(true);
-    ck_assert_uint_eq(n_epochs(), SUPER_EPOCHS_MAX - 15);
+    ck_assert_uint_eq(n_epochs(), SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT + 1);
     content_is(b, "one", "one");
 }
 END_TEST

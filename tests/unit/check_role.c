@@ -55,6 +55,32 @@ START_TEST(promoted_in_place)
 }
 END_TEST
 
+/* Nobody is left without a primary: the last row that there is room for may be taken, and not given up. */
+START_TEST(a_table_that_is_full_keeps_its_role)
+{
+    struct err err = { 0 };
+    uint32_t n = twosites_info(a.s)->super.n_epochs;
+
+    for (; n < SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT; n++) {
+        ck_assert_msg(store_may_hand_over(a.s, &err) == 0 && store_demote(a.s, &err) == 0 && store_promote(a.s, "again", false, &err) == 0, "%u: %s", n, err.msg);
+        if (n == 140)                    /* the files have grown */
+            ts_reopen(&a, true);
+    }
+    ck_assert_int_eq(store_may_hand_over(a.s, &err), ERR_NOSPC);
+    ck_assert_msg(strstr(err.msg, "expected room for one more epoch, found 1008 of 1024 there") && strstr(err.msg, "spare init"), "%s", err.msg);
+    for (; n < SUPER_EPOCHS_MAX; n++)
+        ck_assert_msg(store_demote(a.s, &err) == 0 && store_promote(a.s, "again", false, &err) == 0, "%u: %s", n, err.msg);
+    ck_assert_int_eq(store_demote(a.s, &err), ERR_NOSPC);
+    ck_assert_uint_eq(store_role(a.s), ROLE_PRIMARY);
+    ts_reopen(&a, true);
+    ck_assert_int_eq(ts_try_create(&a, "two"), 0);
+    ck_assert_int_eq(twosites_send(&a, &b, &err), ERR_NOSPC);      /* it leaves room for itself */
+    ck_assert_uint_eq(twosites_info(b.s)->super.n_epochs, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
+    ck_assert_msg(store_promote(b.s, "here", false, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(ts_try_create(&b, "three"), 0);
+}
+END_TEST
+
 static unsigned standbys_of(struct teststore *t, const uint8_t site[16], struct standby *last)
 {
     struct standby one;
@@ -525,6 +551,7 @@ int main(void)
     tcase_set_timeout(c, 120);
     tcase_add_checked_fixture(t, both, neither);
     tcase_add_test(t, promoted_in_place);
+    tcase_add_test(t, a_table_that_is_full_keeps_its_role);
     tcase_add_test(t, who_is_expected_back_is_one_standby);
     tcase_add_test(t, a_standby_of_before_is_expected_back_by_its_name);
     tcase_add_test(t, the_primary_before_is_expected_back_where_what_is_noted_is_its_own);

@@ -49,12 +49,13 @@ START_TEST(nothing_is_lost_and_every_fork_is_noticed)
            " full disks; %" PRIu64 " appended, %" PRIu64 " fsyncs, %" PRIu64 " under rpo=0; ", to - from + 1, seen.steps, seen.lines, seen.calm_lines, seen.cuts, seen.blocks, seen.kills,
            seen.full, seen.appends, seen.fsyncs, seen.rpo);
     printf("%" PRIu64 " promotions (%" PRIu64 " two at once), %" PRIu64 " demotions, %" PRIu64 " fenced at contact, %" PRIu64 " met past a fork (%" PRIu64
-           " with nothing in the way), %" PRIu64 " went back, %" PRIu64 " branches, %" PRIu64 " refused while mounted; ", seen.promotions, seen.twice, seen.demotions, seen.fences,
-           seen.forks, seen.reported, seen.rewinds, seen.branches, seen.diverged);
-    printf("%" PRIu64 " copies, %" PRIu64 " set back; %" PRIu64 " leases begun, %" PRIu64 " times one had run out, %" PRIu64 " promoted behind one, %" PRIu64 " suspended\n", seen.copies, seen.images,
+           " with nothing in the way), %" PRIu64 " of two lineages, %" PRIu64 " went back, %" PRIu64 " branches, %" PRIu64 " refused while mounted; ", seen.promotions, seen.twice, seen.demotions, seen.fences,
+           seen.forks, seen.reported, seen.kin, seen.rewinds, seen.branches, seen.diverged);
+    printf("%" PRIu64 " copies (%" PRIu64 " told so), %" PRIu64 " set back; %" PRIu64 " leases begun, %" PRIu64 " times one had run out, %" PRIu64 " promoted behind one, %" PRIu64 " suspended\n", seen.copies, seen.told, seen.images,
            seen.leased, seen.lapsed, seen.lease_promotions, seen.suspends);
     if (range != NULL)
         return;
+    ck_assert(seen.told > 0 && seen.kin > 0);
     ck_assert(seen.leased > 0 && seen.lapsed > 0 && seen.lease_promotions > 0);
     for (unsigned role = ROLE_PRIMARY; role <= ROLE_FENCED; role++)
         for (size_t i = 0; i < sizeof sender_hears / sizeof sender_hears[0]; i++)

@@ -82,17 +82,17 @@ static size_t golden(const char *name, uint8_t *buf, size_t cap)
 
 START_TEST(golden_superblock_is_read_and_written_the_same)
 {
-    uint8_t *a = malloc(SUPER_FILE_BYTES + 1), *b = malloc(SUPER_FILE_BYTES);
+    uint8_t *a = malloc(SUPER_FILE_MAX), *b = malloc(SUPER_FILE_MAX);
     struct super want, got;
     struct err err = { 0 };
 
-    ck_assert_uint_eq(golden("super.bin", a, SUPER_FILE_BYTES + 1), SUPER_FILE_BYTES);
-    ck_assert_msg(super_decode(a, SUPER_FILE_BYTES, &got, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(golden("super.bin", a, SUPER_FILE_MIN + 1), SUPER_FILE_MIN);
+    ck_assert_msg(super_decode(a, SUPER_FILE_MIN, &got, &err) == 0, "%s", err.msg);
     super_encode(&got, b);
-    ck_assert(memcmp(a, b, SUPER_FILE_BYTES) == 0);
+    ck_assert(memcmp(a, b, SUPER_FILE_MIN) == 0);
     sample(&want);
     super_encode(&want, b);
-    ck_assert_msg(memcmp(a, b, SUPER_FILE_BYTES) == 0, "the encoding changed");
+    ck_assert_msg(memcmp(a, b, SUPER_FILE_MIN) == 0, "the encoding changed");
     ck_assert_uint_eq(got.epochs[1].first_lsn, 5096);
     ck_assert_int_eq(got.created_wall_ns, -12345);
     ck_assert_uint_eq(got.incarnation, want.incarnation);
@@ -152,25 +152,28 @@ static const struct damage super_damage[] = {
     { 140, 4, 2, ERR_DAMAGE, "superblock: clean at byte 140 is 2, expected 0 or 1" },
     { 184, 8, 123000, ERR_DAMAGE, "superblock: last record at byte 192 is LSN 123000, which does not fit durable 123000 or its hash" },
     { 192, 8, 0, ERR_DAMAGE, "superblock: last record at byte 192 is LSN 0, which does not fit durable 123456 or its hash" },
-    { 232, 4, 129, ERR_DAMAGE, "superblock: number of epochs at byte 232 is 129, at most 128 fit" },
-    { 232, 4, 1, ERR_DAMAGE, "superblock: the epoch table at byte 1024 has bytes that should be zero" },
-    { 72, 16, 1, ERR_DAMAGE, "superblock: epoch row 1 at byte 1104, the last, is of another lineage than that at byte 72" },
+    { 232, 4, 1025, ERR_DAMAGE, "superblock: number of epochs at byte 232 is 1025, at most 1024 fit" },
+    { 232, 4, 141, ERR_DAMAGE, "superblock: 16384 bytes long, expected 20480 for the 141 epochs of byte 232" },
+    { 232, 4, 1, ERR_DAMAGE, "superblock: the bytes behind the epoch rows, from 5200 on, are not all zero" },
+    { 72, 16, 1, ERR_DAMAGE, "superblock: epoch row 1 at byte 5200, the last, is of another lineage than that at byte 72" },
     { 236, 4, 4097, ERR_DAMAGE, "superblock: length of the settings at byte 236 is 4097, at most 4096 fit" },
-    { 236, 4, 3, ERR_DAMAGE, "superblock: the bytes behind the settings, from 11267 on, are not all zero" },
-    { 236, 4, 64, ERR_DAMAGE, "superblock: settings at byte 11296 are not a line of name=value" },
+    { 236, 4, 3, ERR_DAMAGE, "superblock: the bytes behind the settings, from 1027 on, are not all zero" },
+    { 236, 4, 64, ERR_DAMAGE, "superblock: settings at byte 1056 are not a line of name=value" },
     { 1023, 1, 1, ERR_DAMAGE, "superblock: reserved bytes from 240 on are not zero" },
-    { 1028, 1, 1, ERR_DAMAGE, "superblock: epoch row 0 at byte 1024: reserved bytes are not zero" },
-    { 1024, 4, 0, ERR_DAMAGE, "superblock: epoch row 0 at byte 1024 (number 0, LSN 4096): its number does not rise" },
-    { 1024, 4, 4, ERR_DAMAGE, "superblock: epoch row 1 at byte 1104 (number 4, LSN 5096): its number does not rise" },
-    { 1032, 16, 0, ERR_DAMAGE, "superblock: epoch row 0 at byte 1024 (number 1, LSN 4096): it has no site, no id or no lineage" },
-    { 1128, 16, 0, ERR_DAMAGE, "superblock: epoch row 1 at byte 1104 (number 4, LSN 5096): it has no site, no id or no lineage" },
-    { 1088, 16, 0, ERR_DAMAGE, "superblock: epoch row 0 at byte 1024 (number 1, LSN 4096): it has no site, no id or no lineage" },
-    { 1144, 8, 4096, ERR_DAMAGE, "superblock: epoch row 1 at byte 1104 (number 4, LSN 4096): its LSN does not rise" },
-    { 11264, 1, '=', ERR_DAMAGE, "superblock: settings at byte 11264 are not a line of name=value" },
-    { 11264, 1, 0xff, ERR_DAMAGE, "superblock: settings at byte 11264 are not a line of name=value" },
-    { 11268, 1, '\n', ERR_DAMAGE, "superblock: settings at byte 11264 are not a line of name=value" },
-    { 11448, 1, 1, ERR_DAMAGE, "superblock: the bytes behind the settings, from 11296 on, are not all zero" },
-    { 15360, 1, 1, ERR_DAMAGE, "superblock: the bytes behind the settings, from 11296 on, are not all zero" },
+    { 5124, 1, 1, ERR_DAMAGE, "superblock: epoch row 0 at byte 5120: reserved bytes are not zero" },
+    { 5120, 4, 0, ERR_DAMAGE, "superblock: epoch row 0 at byte 5120 (number 0, LSN 4096): its number does not rise" },
+    { 5120, 4, 4, ERR_DAMAGE, "superblock: epoch row 1 at byte 5200 (number 4, LSN 5096): its number does not rise" },
+    { 5128, 16, 0, ERR_DAMAGE, "superblock: epoch row 0 at byte 5120 (number 1, LSN 4096): it has no site, no id or no lineage" },
+    { 5224, 16, 0, ERR_DAMAGE, "superblock: epoch row 1 at byte 5200 (number 4, LSN 5096): it has no site, no id or no lineage" },
+    { 5184, 16, 0, ERR_DAMAGE, "superblock: epoch row 0 at byte 5120 (number 1, LSN 4096): it has no site, no id or no lineage" },
+    { 5240, 8, 4096, ERR_DAMAGE, "superblock: epoch row 1 at byte 5200 (number 4, LSN 4096): its LSN does not rise" },
+    { 1024, 1, '=', ERR_DAMAGE, "superblock: settings at byte 1024 are not a line of name=value" },
+    { 1024, 1, 0xff, ERR_DAMAGE, "superblock: settings at byte 1024 are not a line of name=value" },
+    { 1028, 1, '\n', ERR_DAMAGE, "superblock: settings at byte 1024 are not a line of name=value" },
+    { 1208, 1, 1, ERR_DAMAGE, "superblock: the bytes behind the settings, from 1056 on, are not all zero" },
+    { 5119, 1, 1, ERR_DAMAGE, "superblock: the bytes behind the settings, from 1056 on, are not all zero" },
+    { 5280, 1, 1, ERR_DAMAGE, "superblock: the bytes behind the epoch rows, from 5280 on, are not all zero" },
+    { 16367, 1, 1, ERR_DAMAGE, "superblock: the bytes behind the epoch rows, from 5280 on, are not all zero" },
 };
 
 static void poke(uint8_t *buf, const struct damage *d)
@@ -179,10 +182,53 @@ static void poke(uint8_t *buf, const struct damage *d)
         buf[d->at + i] = (uint8_t)(i < 8 ? d->value >> (8 * i) : 0);
 }
 
+/* So many epochs, each another one for another ${n}. */
+static void fill_epochs(struct super *sb, uint32_t n)
+{
+    sb->n_epochs = n;
+    for (uint32_t i = 0; i < n; i++) {
+        sb->epochs[i] = (struct epoch_row){ .number = i + 1, .first_lsn = 4096 + 8 * i };
+        memset(sb->epochs[i].site, 0x51, 16);
+        put_u32(sb->epochs[i].id, n);
+        memcpy(sb->epochs[i].lineage, lineage, 16);
+    }
+}
+
+static bool same_epochs(const struct super *a, const struct super *b)
+{
+    bool same = a->n_epochs == b->n_epochs;
+
+    for (uint32_t i = 0; same && i < a->n_epochs; i++)
+        same = a->epochs[i].number == b->epochs[i].number && a->epochs[i].first_lsn == b->epochs[i].first_lsn && memcmp(a->epochs[i].id, b->epochs[i].id, 16) == 0;
+    return same;
+}
+
+START_TEST(a_file_grows_with_its_epochs)
+{
+    static const struct { uint32_t n; size_t bytes; } cases[] = { { 0, 16384 }, { 1, 16384 }, { 140, 16384 }, { 141, 20480 }, { 191, 20480 }, { 192, 24576 }, { SUPER_EPOCHS_MAX, SUPER_FILE_MAX } };
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
+    struct super *sb = malloc(sizeof *sb), *got = malloc(sizeof *got);
+    struct err err = { 0 };
+
+    sample(sb);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fill_epochs(sb, cases[i].n);
+        ck_assert_uint_eq(super_bytes(cases[i].n), cases[i].bytes);
+        ck_assert_uint_eq(super_encode(sb, buf), cases[i].bytes);
+        ck_assert_msg(super_decode(buf, cases[i].bytes, got, &err) == 0, "%s", err.msg);
+        ck_assert(same_epochs(got, sb));
+        ck_assert_int_eq(super_decode(buf, cases[i].bytes - 4096, got, &err), ERR_DAMAGE);
+    }
+    free(sb);
+    free(got);
+    free(buf);
+}
+END_TEST
+
 START_TEST(each_wrong_field_of_the_superblock_is_named)
 {
     const struct damage *d = &super_damage[_i];
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     struct super sb, before;
     struct err err = { 0 };
 
@@ -190,8 +236,8 @@ START_TEST(each_wrong_field_of_the_superblock_is_named)
     before = sb;
     super_encode(&sb, buf);
     poke(buf, d);
-    filehead_seal(buf, SUPER_FILE_BYTES);
-    ck_assert_int_eq(super_decode(buf, SUPER_FILE_BYTES, &sb, &err), d->code);
+    filehead_seal(buf, SUPER_FILE_MIN);
+    ck_assert_int_eq(super_decode(buf, SUPER_FILE_MIN, &sb, &err), d->code);
     if (d->msg)
         ck_assert_str_eq(err.msg, d->msg);
     else
@@ -203,22 +249,22 @@ END_TEST
 
 START_TEST(one_flipped_bit_anywhere_is_found)
 {
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     struct super sb, got;
     struct err err;
 
     sample(&sb);
     super_encode(&sb, buf);
-    for (unsigned at = 0; at < SUPER_FILE_BYTES; at += at < 1200 ? 1 : 61) {
+    for (unsigned at = 0; at < SUPER_FILE_MIN; at += at < 1200 ? 1 : 61) {
         buf[at] ^= (uint8_t)(1u << (at % 8));
-        if (super_decode(buf, SUPER_FILE_BYTES, &got, &err) != ERR_DAMAGE)
+        if (super_decode(buf, SUPER_FILE_MIN, &got, &err) != ERR_DAMAGE)
             ck_abort_msg("a flipped bit in byte %u went unnoticed", at);
         if (at >= 64 && !strstr(err.msg, "superblock: hash at byte 16368 is "))
             ck_abort_msg("byte %u: %s", at, err.msg);
         buf[at] ^= (uint8_t)(1u << (at % 8));
     }
-    OK(super_decode(buf, SUPER_FILE_BYTES, &got, &err));
-    for (unsigned len = 0; len < SUPER_FILE_BYTES; len += len < 200 ? 1 : 511)
+    OK(super_decode(buf, SUPER_FILE_MIN, &got, &err));
+    for (unsigned len = 0; len < SUPER_FILE_MIN; len += len < 200 ? 1 : 511)
         if (super_decode(buf, len, &got, &err) != ERR_DAMAGE)
             ck_abort_msg("cut to %u bytes it was read", len);
     free(buf);
@@ -231,9 +277,9 @@ static void head_with(struct filehead h, uint8_t *buf)
 
     sample(&sb);
     super_encode(&sb, buf);
-    h.size = SUPER_FILE_BYTES;
+    h.size = SUPER_FILE_MIN;
     filehead_encode(&h, "SPARESUP", buf);
-    filehead_seal(buf, SUPER_FILE_BYTES);
+    filehead_seal(buf, SUPER_FILE_MIN);
 }
 
 START_TEST(newer_versions_and_features_are_named_with_both_numbers)
@@ -250,12 +296,12 @@ START_TEST(newer_versions_and_features_are_named_with_both_numbers)
           "superblock: hash algorithm 2 is in use; this program, of format version 1, knows 1: use a newer program" },
         { { .compat = 1, .ro_compat = 2 }, 0, "" },
     };
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     struct super sb;
     struct err err = { 0 };
 
     head_with(cases[_i].h, buf);
-    ck_assert_int_eq(super_decode(buf, SUPER_FILE_BYTES, &sb, &err), cases[_i].code);
+    ck_assert_int_eq(super_decode(buf, SUPER_FILE_MIN, &sb, &err), cases[_i].code);
     ck_assert_str_eq(err.msg, cases[_i].msg);
     free(buf);
 }
@@ -305,7 +351,7 @@ END_TEST
 /* What a newer program put where this one knows nothing: read, and written back as it was. */
 START_TEST(bytes_that_a_compat_bit_explains_are_kept)
 {
-    uint8_t *a = malloc(SUPER_FILE_BYTES), *b = malloc(SUPER_FILE_BYTES), c[384], d[384], id[16];
+    uint8_t *a = malloc(SUPER_FILE_MAX), *b = malloc(SUPER_FILE_MAX), c[384], d[384], id[16];
     struct super sb;
     struct retained r, got;
     struct err err = { 0 };
@@ -316,9 +362,9 @@ START_TEST(bytes_that_a_compat_bit_explains_are_kept)
     memset(sb.reserved, 0x77, sizeof sb.reserved);
     sb.epochs[1].reserved = 0x12345678;
     super_encode(&sb, a);
-    ck_assert_int_eq(super_decode(a, SUPER_FILE_BYTES, &sb, &err), _i < 2 ? 0 : ERR_DAMAGE);
+    ck_assert_int_eq(super_decode(a, SUPER_FILE_MIN, &sb, &err), _i < 2 ? 0 : ERR_DAMAGE);
     super_encode(&sb, b);
-    ck_assert(memcmp(a, b, SUPER_FILE_BYTES) == 0);
+    ck_assert(memcmp(a, b, SUPER_FILE_MIN) == 0);
 
     sample_retained(&r);
     r.ro_compat = _i == 0 ? 2 : 0;
@@ -433,16 +479,16 @@ static void overwrite(const char *path, const uint8_t *buf, size_t len)
 
 START_TEST(newer_copy_is_never_passed_over_for_an_older_one)
 {
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     struct super sb;
     struct err err = { 0 };
 
     head_with((struct filehead){ .version = 7, .version_min = 7 }, buf);
-    overwrite("super.0", buf, SUPER_FILE_BYTES);
+    overwrite("super.0", buf, SUPER_FILE_MIN);
     ck_assert_int_eq(super_read(io, &sb, NULL, &err), ERR_VERSION);
     ck_assert_ptr_eq(strstr(err.msg, "super.0: superblock: format version 7, "), err.msg);
     head_with((struct filehead){ .ro_compat = 2 }, buf);
-    overwrite("super.0", buf, SUPER_FILE_BYTES);
+    overwrite("super.0", buf, SUPER_FILE_MIN);
     OK(super_read(io, &sb, NULL, NULL));
     ck_assert_uint_eq(sb.gen, 5);
     ck_assert_int_eq(super_write(io, &sb, &err), ERR_VERSION);
@@ -454,7 +500,7 @@ END_TEST
 
 START_TEST(compatible_fields_of_a_newer_program_are_kept)
 {
-    uint8_t *buf = malloc(SUPER_FILE_BYTES);
+    uint8_t *buf = malloc(SUPER_FILE_MAX);
     struct super sb;
 
     sample(&sb);
@@ -463,7 +509,7 @@ START_TEST(compatible_fields_of_a_newer_program_are_kept)
     sb.compat = 4;
     sb.reserved[783] = 0x5a;
     super_encode(&sb, buf);
-    overwrite("super.0", buf, SUPER_FILE_BYTES);
+    overwrite("super.0", buf, SUPER_FILE_MIN);
     OK(super_read(io, &sb, NULL, NULL));
     OK(super_write(io, &sb, NULL));
     OK(super_read(io, &sb, NULL, NULL));
@@ -538,9 +584,45 @@ START_TEST(torn_at_every_call_the_store_stays_readable)
 }
 END_TEST
 
+START_TEST(grown_and_shrunk_at_every_call_one_of_both_is_there)
+{
+    static const uint32_t n_epochs[] = { 140, 141, 2, SUPER_EPOCHS_MAX, 700, 1 };
+    struct super *sb = malloc(sizeof *sb), *got = malloc(sizeof *got);
+    unsigned old = 0, new = 0;
+
+    for (size_t k = 0; k < sizeof n_epochs / sizeof *n_epochs; k++) {
+        for (uint64_t n = 1; n <= 6; n++)
+            for (uint64_t seed = 0; seed < 4 * SIMIO_N_CUT_MODES; seed++) {
+                struct simio *s = simio_clone(sim);
+                uint32_t before;
+
+                OK(super_read(simio_io(s), sb, NULL, NULL));
+                before = sb->n_epochs;
+                fill_epochs(sb, n_epochs[k]);
+                simio_cut_at(s, n);
+                (void)super_write(simio_io(s), sb, NULL);
+                simio_cut(s, seed / SIMIO_N_CUT_MODES, (enum simio_cut_mode)(seed % SIMIO_N_CUT_MODES));
+                OK(super_read(simio_io(s), got, NULL, NULL));
+                ck_assert(got->n_epochs == before || same_epochs(got, sb));
+                old += got->n_epochs == before;
+                new += got->n_epochs == n_epochs[k];
+                simio_free(s);
+            }
+        OK(super_read(io, sb, NULL, NULL));
+        fill_epochs(sb, n_epochs[k]);
+        OK(super_write(io, sb, NULL));
+    }
+    ck_assert(old > 100 && new > 100);
+    sb->n_epochs = SUPER_EPOCHS_MAX + 1;
+    ck_assert_int_eq(super_write(io, sb, NULL), ERR_INVAL);
+    free(sb);
+    free(got);
+}
+END_TEST
+
 START_TEST(torn_at_every_sector_the_older_copy_counts)
 {
-    uint8_t *old = malloc(SUPER_FILE_BYTES), *new = malloc(SUPER_FILE_BYTES);
+    uint8_t *old = malloc(SUPER_FILE_MAX), *new = malloc(SUPER_FILE_MAX);
     struct super sb;
 
     OK(super_read(io, &sb, NULL, NULL));
@@ -548,12 +630,12 @@ START_TEST(torn_at_every_sector_the_older_copy_counts)
     sb.gen = 3;
     sb.durable += 8;
     super_encode(&sb, new);
-    for (size_t len = 0; len < SUPER_FILE_BYTES; len += 512) {
+    for (size_t len = 0; len < SUPER_FILE_MIN; len += 512) {
         struct simio *s = simio_clone(sim);
 
         memcpy(old, new, len);
         io = simio_io(s);
-        overwrite("super.0", old, SUPER_FILE_BYTES);
+        overwrite("super.0", old, SUPER_FILE_MIN);
         ck_assert_uint_eq(expect_between(s, 2, 2), 2);
         io = simio_io(sim);
         simio_free(s);
@@ -722,7 +804,7 @@ START_TEST(retained_set_grows_shrinks_and_survives_cuts)
     uint8_t other[16] = "another";
     struct err err = { 0 };
 
-    ck_assert_int_eq(retained_read(io, lineage, &got, NULL, NULL), ERR_NOENT);
+    ck_assert_int_eq(retained_read(io, lineage, NULL, &got, NULL, NULL), ERR_NOENT);
     for (uint64_t round = 1; round <= 12; round++) {
         struct simio *s = simio_clone(sim);
 
@@ -733,12 +815,12 @@ START_TEST(retained_set_grows_shrinks_and_survives_cuts)
             struct simio *c = simio_clone(s);
             struct retained w;
 
-            OK(retained_read(simio_io(c), lineage, &w, NULL, NULL));
+            OK(retained_read(simio_io(c), lineage, NULL, &w, NULL, NULL));
             simio_cut_at(c, 1 + seed % 8);
             round_of(&w, round);
             (void)retained_write(simio_io(c), lineage, &w, NULL);
             simio_cut(c, seed, SIMIO_CUT_RANDOM);
-            OK(retained_read(simio_io(c), lineage, &got, NULL, &err));
+            OK(retained_read(simio_io(c), lineage, NULL, &got, NULL, &err));
             if (got.horizon != 100000 * got.gen || got.gen < round - 1)
                 ck_abort_msg("generation %llu: horizon %llu", (unsigned long long)got.gen,
                              (unsigned long long)got.horizon);
@@ -748,13 +830,15 @@ START_TEST(retained_set_grows_shrinks_and_survives_cuts)
         }
         simio_free(s);
         simio_cut(sim, round, SIMIO_CUT_DROP_ALL);
-        OK(retained_read(io, lineage, &got, NULL, NULL));
+        OK(retained_read(io, lineage, NULL, &got, NULL, NULL));
         ck_assert_uint_eq(got.n, r.n);
         ck_assert(r.n == 0 || memcmp(got.point, r.point, r.n * sizeof r.point[0]) == 0);
         retained_release(&got);
     }
-    ck_assert_int_eq(retained_read(io, other, &got, NULL, &err), ERR_DAMAGE);
+    ck_assert_int_eq(retained_read(io, other, NULL, &got, NULL, &err), ERR_DAMAGE);
     ck_assert_ptr_nonnull(strstr(err.msg, "it belongs to another store"));
+    OK(retained_read(io, other, lineage, &got, NULL, NULL));       /* which it was of before */
+    retained_release(&got);
     r.n = RETAINED_POINTS_MAX + 1;
     ck_assert_int_eq(retained_write(io, lineage, &r, &err), ERR_TOOLONG);
     ck_assert_str_eq(err.msg, "not written: retained set: 65537 points, at most 65536 fit");
@@ -815,6 +899,7 @@ int main(void)
     tcase_add_test(f, golden_retained_set_is_read_and_written_the_same);
     tcase_add_loop_test(f, each_wrong_field_of_the_superblock_is_named, 0,
                         sizeof super_damage / sizeof super_damage[0]);
+    tcase_add_test(f, a_file_grows_with_its_epochs);
     tcase_add_test(f, one_flipped_bit_anywhere_is_found);
     tcase_add_loop_test(f, newer_versions_and_features_are_named_with_both_numbers, 0, 6);
     tcase_add_loop_test(f, bytes_that_a_compat_bit_explains_are_kept, 0, 3);
@@ -831,6 +916,7 @@ int main(void)
     tcase_add_test(t, compatible_fields_of_a_newer_program_are_kept);
     tcase_add_test(t, what_could_not_be_read_is_not_written);
     tcase_add_test(t, torn_at_every_call_the_store_stays_readable);
+    tcase_add_test(t, grown_and_shrunk_at_every_call_one_of_both_is_there);
     tcase_add_test(t, torn_at_every_sector_the_older_copy_counts);
     tcase_add_test(t, after_a_failed_sync_the_next_process_never_loses_both_copies);
     tcase_add_test(t, every_failing_call_leaves_the_current_copy_and_a_retry_works);

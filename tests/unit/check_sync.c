@@ -155,6 +155,44 @@ START_TEST(a_message_comes_back_as_it_was)
 }
 END_TEST
 
+/* As many epochs as a table may have, and an ACK behind it, which must not be of that size. */
+START_TEST(a_full_table_is_said_and_heard)
+{
+    struct proto_msg *m = malloc(sizeof *m), *got = malloc(sizeof *got);
+    uint32_t most = _i == 0 ? SUPER_EPOCHS_MAX : SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT;
+    struct epoch_row *rows = _i == 0 ? m->u.hello.epochs : m->u.list.epochs;
+    uint8_t *a = malloc(SUPER_FILE_MAX), *b = malloc(SUPER_FILE_MAX);
+    struct err err = { 0 };
+    size_t n;
+
+    sample(_i == 0 ? PROTO_HELLO : PROTO_LIST, m);
+    m->position = BEGINS + 8 * most;
+    for (uint32_t i = 0; i < most; i++) {
+        row(&rows[i], i + 1, BEGINS + 8 * i);
+        memset(rows[i].id, 1, 16);
+        memset(rows[i].site, 1, 16);
+    }
+    if (_i == 0)
+        m->u.hello.n_epochs = m->u.hello.known = most;
+    else
+        m->u.list.n_epochs = most;
+    n = proto_encode(m, a, SUPER_FILE_MAX);
+    ck_assert_uint_gt(n, most * EPOCH_ROW_BYTES);
+    ck_assert_msg(take(a, n, got, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(proto_encode(got, b, SUPER_FILE_MAX), n);
+    ck_assert_mem_eq(a, b, n);
+    sample(PROTO_ACK, m);
+    n = proto_encode(m, a, SUPER_FILE_MAX);
+    memset(got, 0xee, sizeof *got);
+    ck_assert_int_eq(take(a, n, got, &err), 0);
+    ck_assert_uint_eq(((const uint8_t *)got)[sizeof *got - 1], 0xee);
+    free(m);
+    free(got);
+    free(a);
+    free(b);
+}
+END_TEST
+
 START_TEST(golden_messages_are_read_and_written_the_same)
 {
     struct proto_msg *m = malloc(sizeof *m);
@@ -193,7 +231,7 @@ static const struct wrong wrongs[] = {
     { PROTO_HELLO, 40, 4, 4, "an unknown role" },
     { PROTO_HELLO, 40, 4, 0, "no store, and fields of one" },
     { PROTO_HELLO, 44, 4, 1, "its length" },
-    { PROTO_HELLO, 44, 4, 129, "more epochs than a store has" },
+    { PROTO_HELLO, 44, 4, SUPER_EPOCHS_MAX + 1, "more epochs than a store has" },
     { PROTO_HELLO, 64, 8, 99999, "a last record that is not below the end" },
     { PROTO_HELLO, 88, 4, 3, "neither sender nor receiver" },
     { PROTO_HELLO, 92, 4, 1, "held and not known" },
@@ -695,6 +733,7 @@ int main(void)
     tcase_add_test(t, two_find_out_where_they_part);
     tcase_add_test(t, whoever_meets_a_higher_epoch_is_primary_no_more);
     tcase_add_loop_test(t, a_message_comes_back_as_it_was, PROTO_HELLO, PROTO_HEADS + 1);
+    tcase_add_loop_test(t, a_full_table_is_said_and_heard, 0, 2);
     tcase_add_loop_test(t, golden_messages_are_read_and_written_the_same, PROTO_HELLO, PROTO_HEADS + 1);
     tcase_add_loop_test(t, each_field_is_checked, 0, sizeof wrongs / sizeof wrongs[0]);
     tcase_add_test(t, an_unknown_type_is_of_another_protocol);
