@@ -799,7 +799,7 @@ START_TEST(rocks_settles_when_it_is_told)
 {
     enum { ROUNDS = 3, FLUSHES = 3 };
     struct env e = env_new(ROCKS);
-    char key[16];
+    char key[32];
 
     for (int r = 0; r < ROUNDS; r++) {
         uint64_t until = now_ns() + DEADLINE_MS * 1000000ull;
