@@ -116,3 +116,10 @@ configure_tree() {
 		printf '%s\n' "$want" >"$dir/.host"
 	fi
 }
+
+# in_own_mounts COMMAND...: in a mount name space of its own, into which nobody copies mounts, and which holds none that others made by FUSE: such a mount ends only when no name space has it.
+in_own_mounts() {
+	unshare -m --propagation private bash -c '
+		awk "/ - fuse/ { print \$5 }" /proc/self/mountinfo | tac | while read -r m; do umount -l "$m"; done
+		exec "$@"' - "$@"
+}

@@ -543,6 +543,7 @@ class Circle:
             rig.spare("umount", m)
         rig.check(place)
         items = [json.loads(x) for x in rig.spare("branch", "show", name, a.store, "--json", ok=(0, 3))[1].splitlines()]
+        items = [i for i in items if i.get("what") != "total"]
         for w in WRITERS:
             found = [(i["change"], os.path.relpath(i["path"], w), os.path.relpath(i["old_path"], w) if "old_path" in i else "", i["size_before_bytes"], i["size_after_bytes"])
                      for i in items if i["path"].startswith(w + "/")]
@@ -617,8 +618,8 @@ class Circle:
 
         def once_more():
             """None is the primary: one command makes it so; both never are."""
-            # what a command that was killed had begun at A goes on there, as behind a line that was lost: to promote B beside it would be two persons' word for two primaries
-            until("nothing promotes A any more", lambda: not processes(lambda x: "promote" in x and a.store in x))
+            # what a command that was killed had begun at A goes on there, as behind a line that was lost (also where the line is still being made, with the command as one of its words): to promote B beside it would be two persons' word for two primaries
+            until("nothing promotes A any more", lambda: not processes(lambda x: any("promote" in y for y in x) and any(a.store in y for y in x)))
             roles = (a.role(), b.role())
             if roles == ("primary", "primary"):
                 raise Violation("two primaries")
