@@ -110,11 +110,7 @@ int upkeep_pack(struct store *s, const struct needed *needed, int (*stop)(void *
         if (rc == 0)                     /* hints count among what a restart would lose, of which there is only so much room */
             rc = store_flush(s, err);
     }
-    if (rc == 0)
-        rc = store_flush(s, err);        /* hints: nothing else would make them durable in a store at rest */
-    if (rc == 0)
-        store_settle(s);
-    return rc;
+    return rc == 0 ? store_flush(s, err) : rc;       /* hints: nothing else would make them durable in a store at rest */
 }
 
 static void told(struct upkeep *u, int rc, const struct err *err)
@@ -207,14 +203,19 @@ static void look(struct upkeep *u)
 {
     uint64_t head = log_head(store_log(u->s)), unpacked;
     struct err err = { 0 };
+    int rc;
 
     u->still_ms = head == u->head ? u->still_ms + LOOK_MS : 0;
     u->head = head;
     u->wait_ms = u->wait_ms > LOOK_MS ? u->wait_ms - LOOK_MS : 0;
     unpacked = packs_end(store_packs(u->s));
     unpacked = head - (unpacked > 0 ? unpacked : LOG_FIRST_ADDR);
-    if (u->wait_ms == 0 && ((u->still_ms >= QUIET_MS && unpacked >= WORTH_BYTES) || unpacked >= LONG_BYTES))
-        told(u, upkeep_pack(u->s, NULL, pause_or_stop, u, NULL, &err), &err);
+    if (u->wait_ms == 0 && ((u->still_ms >= QUIET_MS && unpacked >= WORTH_BYTES) || unpacked >= LONG_BYTES)) {
+        rc = upkeep_pack(u->s, NULL, pause_or_stop, u, NULL, &err);
+        told(u, rc, &err);
+        if (rc == 0 && u->still_ms >= QUIET_MS && u->pressure.level == 0)
+            store_settle(u->s);          /* (it takes space before it gives some) */
+    }
     u->reclaim_ms = u->reclaim_ms > LOOK_MS ? u->reclaim_ms - LOOK_MS : 0;
     if (pressure_look(&u->pressure, u->s, LOOK_MS))
         make_room(u);
