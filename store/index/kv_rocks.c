@@ -56,8 +56,9 @@ struct kv_rocks {
     rocksdb_writeoptions_t *write;
     rocksdb_flushoptions_t *flush_begin;
     bool read_only;
-    /* the applier's thread only */
-    bool flushing, settling;
+    /* by who flushes only */
+    bool flushing;
+    bool settling;                /* every table of a flush is merged at once, until the next flush */
     uint64_t errors_before;       /* RocksDB's count of background errors when the flush began */
     int flush_failed;
 };
