@@ -24,6 +24,28 @@ struct store_info *twosites_info(struct store *s)
     return &info;
 }
 
+unsigned twosites_same_records(struct teststore *a, struct teststore *b)
+{
+    struct history_iter *x = NULL, *y = NULL;
+    struct record p, q;
+    struct err err = { 0 };
+    unsigned n = 0;
+
+    ck_assert_int_eq(history_iter_new(store_history(a->s), LOG_FIRST_ADDR, log_durable(store_log(b->s)), &x, NULL), 0);
+    ck_assert_int_eq(history_iter_new(store_history(b->s), LOG_FIRST_ADDR, UINT64_MAX, &y, NULL), 0);
+    for (;; n++) {
+        int rx = history_next(x, &p, NULL, &err), ry = history_next(y, &q, NULL, &err);
+
+        ck_assert_msg(rx == ry && rx >= 0, "%d %d %s", rx, ry, err.msg);
+        if (rx == 0)
+            break;
+        ck_assert(p.lsn == q.lsn && hash128_eq(&p.hash, &q.hash));
+    }
+    history_iter_free(x);
+    history_iter_free(y);
+    return n;
+}
+
 void twosites_standby(struct teststore *of, struct teststore *t)
 {
     static uint64_t luck = 9;

@@ -24,6 +24,9 @@ struct twosites_end { int ship, receive; struct err ship_err, receive_err; struc
 /* twosites_ship(from, to, end): everything durable goes, over two descriptors, each side in a thread; 0 where both sides say so. ${end} may be NULL: then it must. */
 int twosites_ship(struct teststore *from, struct teststore *to, struct twosites_end *end);
 
+/* twosites_same_records(a, b): all records that ${b} has durable are the same in both, and can be read; how many. */
+unsigned twosites_same_records(struct teststore *a, struct teststore *b);
+
 struct store_info *twosites_info(struct store *s);      /* in a static buffer */
 
 #endif

@@ -392,29 +392,6 @@ static void flip(struct teststore *t, uint64_t at, bool header)
     ck_assert_int_eq(log_segments(store_log(t->s), flip_there, &p), 0);
 }
 
-/* All that both have is the same, and can be read. */
-static unsigned same_records(void)
-{
-    struct history_iter *x = NULL, *y = NULL;
-    struct record p, q;
-    struct err err = { 0 };
-    unsigned n = 0;
-
-    ck_assert_int_eq(history_iter_new(store_history(a.s), LOG_FIRST_ADDR, log_durable(store_log(b.s)), &x, NULL), 0);
-    ck_assert_int_eq(history_iter_new(store_history(b.s), LOG_FIRST_ADDR, UINT64_MAX, &y, NULL), 0);
-    for (;; n++) {
-        int rx = history_next(x, &p, NULL, &err), ry = history_next(y, &q, NULL, &err);
-
-        ck_assert_msg(rx == ry && rx >= 0, "%d %d %s", rx, ry, err.msg);
-        if (rx == 0)
-            break;
-        ck_assert(p.lsn == q.lsn && hash128_eq(&p.hash, &q.hash));
-    }
-    history_iter_free(x);
-    history_iter_free(y);
-    return n;
-}
-
 static unsigned healed(struct teststore *t)
 {
     struct scrubbed n;
@@ -483,12 +460,12 @@ START_TEST(records_that_cannot_be_read_are_healed)
     ck_assert_uint_gt(n.records, 0);
     ck_assert_uint_eq(healed(t), 0);
     ck_assert_uint_eq(whole(t), FILES);
-    ck_assert_uint_gt(same_records(), 20);
+    ck_assert_uint_gt(twosites_same_records(&a, &b), 20);
     ts_reopen(t, true);                  /* the power is cut: it can be opened, and written to */
     ck_assert_uint_eq(whole(t), FILES);
     ts_save(&a, "at last", "x");
     twosites_ship(&a, &b, NULL);
-    ck_assert_uint_gt(same_records(), 20);
+    ck_assert_uint_gt(twosites_same_records(&a, &b), 20);
     read_all(t, &n);
     ck_assert_uint_eq(n.data + n.records, 0);
 }
@@ -529,9 +506,9 @@ START_TEST(files_of_the_archive_are_healed)
     read_all(t, &n);
     ck_assert_uint_gt(n.records, 0);
     ck_assert_uint_eq(healed(t), 0);
-    ck_assert_uint_gt(same_records(), 20);
+    ck_assert_uint_gt(twosites_same_records(&a, &b), 20);
     ts_reopen(t, true);
-    ck_assert_uint_gt(same_records(), 20);
+    ck_assert_uint_gt(twosites_same_records(&a, &b), 20);
     read_all(t, &n);
     ck_assert_uint_eq(n.data + n.records, 0);
 }
@@ -706,9 +683,9 @@ static struct recall *asked(const struct wound *w)
 
 static void all_there(unsigned records)
 {
-    ck_assert_uint_eq(same_records(), records);
+    ck_assert_uint_eq(twosites_same_records(&a, &b), records);
     ts_reopen(&a, true);
-    ck_assert_uint_eq(same_records(), records);
+    ck_assert_uint_eq(twosites_same_records(&a, &b), records);
 }
 
 /* Two streams ask for the same; what the second one has in its hands is no file any more. */
@@ -720,7 +697,7 @@ START_TEST(a_file_that_was_healed_meanwhile_is_let_be)
     unsigned n;
 
     archived(0);
-    n = same_records();
+    n = twosites_same_records(&a, &b);
     f = file_at(LOG_FIRST_ADDR);
     hurt_frame(&f, false);
     w = (struct wound){ .lsn = f.first, .until = f.end };
@@ -746,7 +723,7 @@ START_TEST(no_file_is_made_anew_that_lacks_what_the_old_one_had)
     int rc;
 
     archived(0);
-    n = same_records();
+    n = twosites_same_records(&a, &b);
     f = file_at(LOG_FIRST_ADDR);
     hurt_frame(&f, false);
     w = (struct wound){ .lsn = f.first, .until = f.end };
@@ -811,7 +788,7 @@ START_TEST(a_file_without_its_last_records_is_damage)
     archived(0);
     ts_save(&a, "behind it", "so that what the standby ends with is there");
     twosites_ship(&a, &b, NULL);
-    n = same_records();
+    n = twosites_same_records(&a, &b);
     f = file_at(LOG_FIRST_ADDR);
     ck_assert_int_eq(archive_open(store_io(a.s), f.first, f.own_end, f.gen, &from, NULL, NULL), 0);
     h = *archive_head(from);
@@ -825,7 +802,7 @@ START_TEST(a_file_without_its_last_records_is_damage)
     read_all(&a, &found);
     ck_assert_uint_eq(found.records, 1);
     ck_assert_uint_eq(healed(&a), 0);
-    ck_assert_uint_ge(same_records(), n);
+    ck_assert_uint_ge(twosites_same_records(&a, &b), n);
 }
 END_TEST
 
@@ -845,12 +822,12 @@ START_TEST(a_file_that_is_gone_is_found_and_healed)
     unsigned records;
 
     archived(0);
-    records = same_records();
+    records = twosites_same_records(&a, &b);
     ck_assert_int_eq(history_files(store_history(a.s), gone, NULL), 0);
     read_all(&a, &n);
     ck_assert_uint_eq(n.records, 1);
     ck_assert_uint_eq(healed(&a), 0);
-    ck_assert_uint_ge(same_records(), records);
+    ck_assert_uint_ge(twosites_same_records(&a, &b), records);
 }
 END_TEST
 
@@ -872,7 +849,7 @@ START_TEST(a_file_that_the_log_has_still_is_healed_of_it)
     ck_assert_int_eq(upkeep_pack(a.s, NULL, once_archived, a.s, NULL, &err), ERR_BUSY);
     f = file_at(LOG_FIRST_ADDR);
     ck_assert_uint_eq(f.first, log_first(store_log(a.s)));
-    records = same_records();
+    records = twosites_same_records(&a, &b);
     hurt_frame(&f, false);
     if (_i) {
         uint64_t end, at = nth_record(&a, 30, &end);
@@ -890,7 +867,7 @@ START_TEST(a_file_that_the_log_has_still_is_healed_of_it)
     ck_assert_uint_gt(log_first(store_log(a.s)), f.first);
     read_all(&a, &n);
     ck_assert_uint_eq(n.records, 0);
-    ck_assert_uint_ge(same_records(), records);
+    ck_assert_uint_ge(twosites_same_records(&a, &b), records);
 }
 END_TEST
 
@@ -906,7 +883,7 @@ START_TEST(a_peer_that_lies_of_the_end_of_a_file_changes_nothing)
     f = file_at(LOG_FIRST_ADDR);
     if (_i)
         archived(LINKS);
-    n = same_records();
+    n = twosites_same_records(&a, &b);
     hurt_frame(&f, true);
     w = (struct wound){ .lsn = f.first, .until = f.end };
     ck_assert_int_eq(recall_new(a.s, &w, &r, NULL), 0);
@@ -952,7 +929,7 @@ START_TEST(two_streams_heal_the_same)
         twosites_ship(&a, &b, NULL);
         ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, NULL), 0);
     }
-    records = same_records();
+    records = twosites_same_records(&a, &b);
     ck_assert_int_eq(history_files(store_history(a.s), hurt_first_frame, NULL), 0);
     read_all(&a, &left);
     ck_assert_uint_eq(left.records, 3);
@@ -969,7 +946,7 @@ START_TEST(two_streams_heal_the_same)
     ck_assert_uint_eq(n.given_up, 0);
     read_all(&a, &left);
     ck_assert_uint_eq(left.records + left.data, 0);
-    ck_assert_uint_ge(same_records(), records);
+    ck_assert_uint_ge(twosites_same_records(&a, &b), records);
     ts_free(&c);
 }
 END_TEST
@@ -1175,8 +1152,8 @@ START_TEST(what_heals_may_be_killed)
             ck_assert_uint_eq(left.data + left.records, 0);
             ck_assert_uint_eq(whole(&a), FILES);
         }
-        records = records > 0 ? records : same_records();
-        ck_assert_uint_eq(same_records(), records);
+        records = records > 0 ? records : twosites_same_records(&a, &b);
+        ck_assert_uint_eq(twosites_same_records(&a, &b), records);
         ts_free(&a);
     } while (dead);
     a = was;
@@ -1191,7 +1168,7 @@ START_TEST(a_header_may_be_healed_in_a_fork)
     struct fork f;
     struct scrubbed n;
     struct err err = { 0 };
-    unsigned records = same_records();
+    unsigned records = twosites_same_records(&a, &b);
     struct io *io;
 
     ck_assert_msg(store_fork(a.s, "f", &f, &err) == 0, "%s", err.msg);
@@ -1210,7 +1187,7 @@ START_TEST(a_header_may_be_healed_in_a_fork)
     read_all(&a, &n);
     ck_assert_uint_eq(n.data + n.records, 0);
     ck_assert_uint_eq(whole(&a), FILES);
-    ck_assert_uint_ge(same_records(), records);
+    ck_assert_uint_ge(twosites_same_records(&a, &b), records);
 }
 END_TEST
 
