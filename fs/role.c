@@ -91,12 +91,9 @@ static void become_primary(struct fs *fs)
 /* The kernel may hold pages that it was going to write: they are no part of this store any more, and what comes instead is another's. */
 static void become_follower(struct fs *fs, uint32_t role)
 {
-    struct epoch_row by;
-
     chores_inval_all(fs->chores);
-    if (role == ROLE_FENCED && store_fenced_by(fs->store, &by))
-        fs_log("%s: fenced: another site is the primary since epoch %u, @%llu; changes are answered with \"read-only file system\" from here on", fs->o->store, by.number,
-               (unsigned long long)by.first_lsn);
+    if (role == ROLE_FENCED)
+        fs_log("%s: fenced: another site is the primary since epoch %u; changes are answered with \"read-only file system\" from here on", fs->o->store, store_fenced_since(fs->store));
     else
         fs_log("%s: is a %s now; changes are answered with \"read-only file system\" from here on", fs->o->store, role_name(role));
 }

@@ -264,6 +264,13 @@ static int leave(struct store *s, uint32_t role, const struct epoch_row *by, str
     return rc < 0 ? rc : write_role(s, role, by, err);
 }
 
+uint32_t store_fenced_since(struct store *s)
+{
+    uint32_t known = store_epoch_known(s), met = atomic_load(&s->met);
+
+    return met > known ? met : known;
+}
+
 /* Who is not primary only counts on from it, once it is promoted. */
 static int note_fence(struct store *s, const struct epoch_row *by, struct err *err)
 {

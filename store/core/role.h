@@ -40,13 +40,15 @@ uint64_t store_promote_unfinished(struct store *s);
 
 /*
  * store_fence(s, by, err): another site began the epoch ${by}, above this one's: nothing is accepted any more, and nothing else is changed. A store that is not primary
- * writes down that it was told so, for a promotion to be above it. BADREC: a number more than NUMBERS_SKIPPED_MAX above. store_fenced_by(s, by): what was said then, the highest; false: it is not so, or that epoch is known here by now.
+ * writes down that it was told so, for a promotion to be above it. BADREC: a number more than NUMBERS_SKIPPED_MAX above. store_fenced_by(s, by): what was said then, the highest; false: it is not so, or that epoch is known here by now. store_fenced_since(s): the number of that epoch, also
+ * while it is not written down yet: changes are refused before that.
  * store_demote(s, err): it is a standby from now on. Nothing happens to one that is.
  * Errors: ROFS; IO, NOSPC: nothing is accepted any more all the same, but a restart would not know. NOSPC also, and then it is the primary still: its table of epochs is full, so that nobody could promote it again.
  * store_may_hand_over(s, err): NOSPC: its table has no room for the epoch of whoever takes over: it could not follow.
  */
 int  store_fence(struct store *s, const struct epoch_row *by, struct err *err);
 bool store_fenced_by(struct store *s, struct epoch_row *by);
+uint32_t store_fenced_since(struct store *s);
 int  store_demote(struct store *s, struct err *err);
 int  store_may_hand_over(struct store *s, struct err *err);
 
