@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { EXIT_RPO = 20, EXIT_RTO = 21, COMMIT_MS = 30000 };
 
@@ -137,39 +138,37 @@ static int same_moment(const struct run *r, const struct dr_options *o, struct e
     return 0;
 }
 
-static int resume(const char *site, const char *id, enum run_kind kind, const struct plan_source *src, const struct dr_options *o, struct run **out, struct err *err)
+static int resume(struct run *r, enum run_kind kind, const struct plan_source *src, const struct dr_options *o, struct err *err)
 {
     char hash[SEAL_HASH_TEXT];
     json_t *opt;
-    int rc = run_open(site, id, true, out, err);
+    int rc;
 
-    if (rc)
-        return rc;
-    if (run_over(*out))
-        return err_set(err, ERR_BUSY, "run %s is over (%s%s), and is not gone on with; without --run this goes on with the one that is not, or begins one", id, run_state_name(*out), (*out)->replaced ? ": a newer one took its place" : "");
+    if (run_over(r))
+        return err_set(err, ERR_BUSY, "run %s is over (%s%s), and is not gone on with; without --run this goes on with the one that is not, or begins one", r->id, run_state_name(r), r->replaced ? ": a newer one took its place" : "");
     seal_hash(src->text, src->len, hash);
-    if (strcmp(hash, (*out)->plan_sha256) != 0)
-        out_message("%s is not the plan that run %s began with, %s/plan.yaml: going on with that one; --new begins a run by the plan as it is now", src->from, id, (*out)->dir);
-    if ((*out)->kind != kind || (*out)->back)
-        return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", id, run_kind_name(*out), run_state_name(*out));
-    rc = same_moment(*out, o, err);
+    if (strcmp(hash, r->plan_sha256) != 0)
+        out_message("%s is not the plan that run %s began with, %s/plan.yaml: going on with that one; --new begins a run by the plan as it is now", src->from, r->id, r->dir);
+    if (r->kind != kind || r->back)
+        return err_set(err, ERR_BUSY, "run %s, a %s, is not over (%s): go on with it, commit it or roll it back first", r->id, run_kind_name(r), run_state_name(r));
+    rc = same_moment(r, o, err);
     if (rc)
         return rc;
-    if ((*out)->state == RUN_UP) {
-        rc = still_up(*out, err);
+    if (r->state == RUN_UP) {
+        rc = still_up(r, err);
         if (rc)
             return rc;
-        if (!(*out)->told[MESSAGE_UP] && kind != RUN_REJOIN)
-            run_tell(*out, MESSAGE_UP, "", "");      /* it was killed before it did */
+        if (!r->told[MESSAGE_UP] && kind != RUN_REJOIN)
+            run_tell(r, MESSAGE_UP, "", "");         /* it was killed before it did */
         if (kind != RUN_REJOIN)
-            run_keeper(*out);
-        return settle(*out, err);
+            run_keeper(r);
+        return settle(r, err);
     }
     opt = json_object();
     (void)run_options(o, opt, NULL);
-    out_message("going on with %s", id);
-    rc = run_note(*out, "resumed", "", opt, err);
-    return rc ? rc : begin(*out, err);
+    out_message("going on with %s", r->id);
+    rc = run_note(r, "resumed", "", opt, err);
+    return rc ? rc : begin(r, err);
 }
 
 static const struct plan_site *other_site(const struct plan *p, const struct plan_site *here)
@@ -333,8 +332,7 @@ static int begin_anew(enum run_kind kind, const struct plan *p, const struct pla
         return rc;
     memset(err, 0, sizeof *err);
     direction(kind, p, here, &to, &from);
-    rc = run_new(kind, src, o, &others.before, here, to, from, out, err);
-    return rc ? rc : begin(*out, err);
+    return run_new(kind, src, o, &others.before, here, to, from, out, err);
 }
 
 static int start(enum run_kind kind, const struct dr_options *o, struct run **out, struct err *err)
@@ -345,7 +343,8 @@ static int start(enum run_kind kind, const struct dr_options *o, struct run **ou
     const struct plan_site *here = NULL;
     json_t *opt = json_object();
     char id[80], own_site[80], own_id[80];
-    int rc = run_options(o, opt, err);
+    bool found;
+    int rc = run_options(o, opt, err), lock = -1;
 
     json_decref(opt);
     if (rc)
@@ -361,10 +360,14 @@ static int start(enum run_kind kind, const struct dr_options *o, struct run **ou
         goto out;
     if (src.store)
         plan_note(src.store);
-    if (with.run || (!o->again && run_find(p->h.name, here->h.name, true, id, err) == 0))
-        rc = resume(here->h.name, with.run ? with.run : id, kind, &src, &with, out, err);
-    else
-        rc = begin_anew(kind, p, here, &src, o, out, err);
+    rc = run_beginning(here->h.name, &lock, err);
+    if (rc)
+        goto out;
+    found = with.run || (!o->again && run_find(p->h.name, here->h.name, true, id, err) == 0);
+    rc = found ? run_open(here->h.name, with.run ? with.run : id, true, out, err) : begin_anew(kind, p, here, &src, o, out, err);
+    close(lock);                         /* who comes now finds that run, and its lock */
+    if (rc == 0)
+        rc = found ? resume(*out, kind, &src, &with, err) : begin(*out, err);
 out:
     plan_free(p);
     plan_source_release(&src);

@@ -99,6 +99,11 @@ void run_before(const struct run *r, struct before *b);
  * or it was cut off before its first line; DAMAGE: the record, or its copy of the plan, is not what was written. Of both: run_close. */
 int  run_new(enum run_kind kind, const struct plan_source *src, const struct dr_options *o, const struct before *before, const struct plan_site *here, const struct plan_site *to, const struct plan_site *from, struct run **out, struct err *err);
 int  run_open(const char *site, const char *id, bool work, struct run **out, struct err *err);
+/*
+ * run_beginning(site, lock, err): from looking which run is not over to having that one's lock, or that of a new one: a site does this once at a time, or two would find none, and both begin. Waits for whoever is at it (who may
+ * wait for what a run that was cut off had begun). *lock: to be closed. INTR: nothing is held; IO.
+ */
+int  run_beginning(const char *site, int *lock, struct err *err);
 /* run_options(o, into, err): what the command line says, as fields of a line. USAGE. */
 int  run_options(const struct dr_options *o, json_t *into, struct err *err);
 void run_close(struct run *r);

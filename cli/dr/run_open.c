@@ -231,6 +231,30 @@ static int take_lock(struct run *r, struct err *err)
     return 0;
 }
 
+int run_beginning(const char *site, int *lock, struct err *err)
+{
+    char dir[PATH_MAX], path[PATH_MAX + 16];
+    int fd, rc = run_site_dir(site, dir, err);
+
+    if (rc)
+        return rc;
+    snprintf(path, sizeof path, "%s/beginning", dir);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_from_errno(err, errno, "%s", path);
+    for (int i = 0; fcntl(fd, F_OFD_SETLK, &run_whole); i++) {
+        if (i == LOCK_TRIES)
+            out_message("waiting for another command that is about to begin, or to go on, at site %s", site);
+        if (out_interrupted) {
+            close(fd);
+            return err_set(err, ERR_INTR, "interrupted; nothing was begun");
+        }
+        (void)poll(NULL, 0, LOCK_MS);
+    }
+    *lock = fd;
+    return 0;
+}
+
 bool run_locked(const struct run *r, const char *name)
 {
     struct flock is = run_whole;

@@ -371,6 +371,16 @@ new_beside() { # --new: not beside one that is under way, nor beside what one th
 	[ $rc = 0 ] && serves b && fails grep OVERLAP svc/calls
 }
 check "--new begins when what was begun has ended" new_beside
+at_once() { # two commands at the same moment, each of which would begin a run: one does; the other finds that one's lock, or that it is up
+	local a b
+	fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && rm svc/web.broken && : >svc/slow || return 1
+	"$SPARE" dr failover b.st --site b --new >a.out 2>&1 </dev/null & a=$!
+	"$SPARE" dr failover b.st --site b --new >b.out 2>&1 </dev/null & b=$!
+	wait $a; a=$?; wait $b; b=$?
+	case $a,$b in 0,0|0,11|11,0) ;; *) echo "exit status $a, $b"; cat a.out b.out; return 1 ;; esac
+	fails grep OVERLAP svc/calls && serves b && exits 0 "$SPARE" dr commit
+}
+check "two at the same moment: one run begins" at_once
 replaced() { # an older run is not gone on with when a newer one took its place; that one has what the older one promoted and lost
 	local old new loss
 	fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && old=$(ls state/sites/b/runs) && loss=$("$SPARE" dr report --site b --json | sed -n 's/.*"loss_at_most_ms":\([0-9]*\).*/\1/p' | head -n 1) && [ "$loss" -gt 0 ] && rm svc/web.broken &&
