@@ -34,7 +34,7 @@ int dr_plan_show(const struct dr_options *o);
 int dr_plan_runbook(const struct dr_options *o);
 /* runbook_keep(p, src, dir, err): both forms, as STATE/runbooks/PLAN.txt and .html, where they differ from what is there; the directory in ${dir}. */
 int runbook_keep(const struct plan *p, const struct plan_source *src, char dir[PATH_MAX], struct err *err);
-/* Of failover, switchover: 0 up; 1 stopped; 20, 21 up, but RPO or RTO missed; 23 refused. The same command goes on with what was stopped or killed. */
+/* Of failover, switchover: 0 up; 1 stopped; 20, 21 up, but RPO or RTO missed (20: or not known); 23 refused. The same command goes on with what was stopped or killed. */
 int dr_failover(const struct dr_options *o);
 int dr_switchover(const struct dr_options *o);
 int dr_rejoin(const struct dr_options *o);

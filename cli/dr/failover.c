@@ -46,7 +46,7 @@ static const char *against(int64_t is, int64_t objective, char buf[64])
 
     if (objective < 0)
         return strcpy(buf, "no objective");
-    snprintf(buf, 64, "objective %s, %s", plan_duration(objective, a), is <= objective ? "met" : "MISSED");
+    snprintf(buf, 64, "objective %s, %s", plan_duration(objective, a), is == INT64_MAX ? "not known" : is <= objective ? "met" : "MISSED");
     return buf;
 }
 
@@ -65,9 +65,9 @@ static void print_summary(const struct run *r)
     if (r->state == RUN_UP && r->kind != RUN_REJOIN) {
         seconds(r->up_wall_ms - r->began_wall_ms, a);
         out_text("RTO         %s (%s)\n", a, against(r->up_wall_ms - r->began_wall_ms, r->plan->objectives.rto_ms, c));
-        if (r->kind == RUN_FAILOVER && r->loss_ms >= 0 && r->loss_ms < INT64_MAX) {
+        if (r->kind == RUN_FAILOVER && r->loss_ms >= 0) {
             seconds(r->loss_ms, b);
-            out_text("RPO         at most %s (%s)\n", b, against(r->loss_ms, r->plan->objectives.rpo_ms, d));
+            out_text("RPO         %s%s (%s)\n", r->loss_ms < INT64_MAX ? "at most " : "nobody can say what was lost", r->loss_ms < INT64_MAX ? b : "", against(r->loss_ms, r->plan->objectives.rpo_ms, d));
         }
     }
     if (r->state == RUN_CLOSED && r->kind == RUN_REJOIN && !r->replaced)
@@ -76,7 +76,7 @@ static void print_summary(const struct run *r)
         out_text("Next: %s\n", next);
 }
 
-/* Up: whether what was promised was kept. */
+/* Up: whether what was promised was kept, as far as anybody knows: a loss of which nobody can say how much is none that is within what was promised. */
 static int kept(const struct run *r)
 {
     if (r->kind == RUN_FAILOVER && r->plan->objectives.rpo_ms >= 0 && r->loss_ms > r->plan->objectives.rpo_ms)

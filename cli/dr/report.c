@@ -46,7 +46,7 @@ static int64_t own_time(const struct run *r)
 
 static const char *verdict(int64_t is, int64_t objective)
 {
-    return objective < 0 ? "no objective" : is < 0 ? "not up" : is <= objective ? "met" : "MISSED";
+    return objective < 0 ? "no objective" : is < 0 ? "not up" : is == INT64_MAX ? "not known" : is <= objective ? "met" : "MISSED";
 }
 
 static json_t *system_object(const struct run *r, const struct plan_system *s, int64_t rpo_ms)
@@ -213,6 +213,8 @@ static void print_promised(const struct run *r, const json_t *lost)
     seconds(rpo, a);
     if (r->kind == RUN_SWITCHOVER)
         out_text("RPO         nothing is lost by a switchover\n");
+    else if (rpo == INT64_MAX)
+        out_text("RPO         not known: nobody can say what was lost; objective %s: %s\n", plan_duration(r->plan->objectives.rpo_ms, b), verdict(rpo, r->plan->objectives.rpo_ms));
     else
         out_text("RPO         %s %s; objective %s: %s\n", loss_ms(r, lost) >= 0 ? "exactly" : "at most", a, plan_duration(r->plan->objectives.rpo_ms, b), rpo < 0 ? "-" : verdict(rpo, r->plan->objectives.rpo_ms));
     for (unsigned i = 0; i < r->plan->systems.n; i++) {

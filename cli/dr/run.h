@@ -92,7 +92,7 @@ struct run {
 int run_site(const struct plan *p, const struct dr_options *o, const struct plan_site **out, struct err *err);
 /* run_site_dir(site, buf): STATE/sites/SITE, made. */
 int run_site_dir(const char *site, char buf[PATH_MAX], struct err *err);
-/* What a run takes over of one that it replaces. run_before(r, b): if ${r} was replaced; else nothing of what came before it counts any more. */
+/* What a run takes over of one that it replaces: a promotion counts that was begun. run_before(r, b): if ${r} was replaced; else nothing of what came before it counts any more. */
 struct before { char id[80], to[80]; bool failover; int64_t promoted_wall_ms, held_to_ms, loss_ms; };
 void run_before(const struct run *r, struct before *b);
 /* run_new: a run that begins now, with its lock; its name is behind those of all that were before at this site, also where the clock was set back. run_open: one that is there; with ${work} its lock is taken: LOCKED another process goes on with it; NOENT: there is none,
@@ -124,7 +124,7 @@ bool run_over(const struct run *r);
 int run_make_steps(struct run *r, struct err *err);
 void run_free_steps(struct run *r);
 struct step *run_step(struct run *r, const char *name);
-/* run_touched(r): what a failover or switchover would have to take back was begun. */
+/* run_touched(r): what a failover or switchover would have to take back was begun, by it or by the one whose place it took. */
 bool run_touched(const struct run *r);
 
 /* ---- run_act.c: what spare itself does ---- */

@@ -97,24 +97,34 @@ static int detect(struct run *r, json_t *more, struct err *err)
 
 /* ---- confirm ---- */
 
-/* What may be lost at most: from the last change that is held to the moment the primary went away, or now. False: it is promoted already, and what it holds is what there is: nothing more can be lost. */
-static bool measure_loss(struct run *r)
+/*
+ * What may be lost at most, into the run: from the last change that is held to the moment the primary went away, or now. What is promoted already holds what there is: what was lost by it is known from the run before, or by nobody.
+ * Returned: what would be lost by going on; -1: nothing more. *held_ms: up to then what is not promoted yet has everything; -1: not known.
+ */
+static int64_t measure_loss(struct run *r, int64_t *held_ms)
 {
-    int64_t until = r->since_ms >= 0 ? r->since_ms : r->began_wall_ms, held = INT64_MAX;
+    int64_t until = r->since_ms >= 0 ? r->since_ms : r->began_wall_ms, held = INT64_MAX, more;
+    const int64_t was = r->loss_ms, was_held = r->held_to_ms;
+    bool some = false, open = false;
 
     for (unsigned i = 0; i < r->to->stores.n && i < 16; i++) {
-        if (is_primary(&r->to_seen[i]))
-            continue;
-        if (r->to_seen[i].held_to_ms < held)
+        if (is_primary(&r->to_seen[i])) {
+            some = true;
+            open |= r->to_seen[i].uncommitted;
+        } else if (r->to_seen[i].held_to_ms < held) {
             held = r->to_seen[i].held_to_ms;
+        }
     }
+    *held_ms = held == INT64_MAX ? -1 : held;
     if (held == INT64_MAX) {
-        r->loss_ms = r->loss_ms < 0 ? 0 : r->loss_ms;
-        return false;
+        if (was < 0)
+            r->loss_ms = open ? INT64_MAX : 0;
+        return -1;
     }
-    r->held_to_ms = held;
-    r->loss_ms = held < 0 ? INT64_MAX : until > held ? until - held : 0;
-    return true;
+    more = held < 0 ? INT64_MAX : until > held ? until - held : 0;
+    r->held_to_ms = some && was_held >= 0 && was_held < held ? was_held : held;
+    r->loss_ms = some && was < 0 && open ? INT64_MAX : some && was > more ? was : more;
+    return more;
 }
 
 static void loss_text(int64_t ms, char buf[48])
@@ -127,14 +137,14 @@ static void loss_text(int64_t ms, char buf[48])
 
 static int confirm_failover(struct run *r, json_t *more, struct err *err)
 {
-    int64_t accepted = r->accept_loss_ms;
+    int64_t accepted = r->accept_loss_ms, would_lose, held;
     char lost[48], when[40];
-    bool alive = false, more_to_lose;
+    bool alive = false;
 
     for (unsigned i = 0; i < r->from->stores.n && i < 16; i++)
         alive |= is_primary(&r->from_seen[i]);
-    more_to_lose = measure_loss(r);
-    loss_text(r->loss_ms, lost);
+    would_lose = measure_loss(r, &held);
+    loss_text(would_lose, lost);
     if (accepted < 0)
         accepted = r->prefer == PREFER_RTO && r->plan->objectives.rpo_ms >= 0 && !alive ? r->plan->objectives.rpo_ms : 0;
     json_object_set_new(more, "loss_at_most_ms", r->loss_ms == INT64_MAX ? json_null() : json_integer(r->loss_ms));       /* null: any; nobody can say */
@@ -144,9 +154,9 @@ static int confirm_failover(struct run *r, json_t *more, struct err *err)
     json_object_set_new(more, "primary_answers", json_boolean(alive));
     if (alive && r->accept_loss_ms < 0)
         return err_set(err, ERR_LOSTDATA, "site %s answers, and is the primary: `spare dr switchover` moves without losing anything. To go on without it say --accept-loss BOUND", r->from->h.name);
-    if (more_to_lose && r->loss_ms > accepted)
+    if (would_lose > accepted)
         return err_set(err, ERR_LOSTDATA, "up to %s of changes would be lost: %s holds everything up to %s, and nothing says that %s did nothing after that. Accepted are %lld ms%s. --accept-loss BOUND (or any) goes on; "
-                       "--since TIME says when %s went away", lost, r->to->h.name, r->held_to_ms >= 0 ? record_time(r->held_to_ms, when) : "an unknown time", r->from->h.name, (long long)accepted, r->accept_loss_ms < 0 && accepted ? " (the plan's RPO)" : "", r->from->h.name);
+                       "--since TIME says when %s went away", lost, r->to->h.name, held >= 0 ? record_time(held, when) : "an unknown time", r->from->h.name, (long long)accepted, r->accept_loss_ms < 0 && accepted ? " (the plan's RPO)" : "", r->from->h.name);
     return 0;
 }
 

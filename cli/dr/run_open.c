@@ -418,9 +418,20 @@ int run_options(const struct dr_options *o, json_t *into, struct err *err)
     return 0;
 }
 
+/* Since when changes may have been made here: a promotion that was begun may be through, also where its run was killed before it could say so. -1: none was. */
+static int64_t may_be_promoted(const struct run *r)
+{
+    for (unsigned i = 0; i < r->n_steps && r->promoted_wall_ms < 0; i++)
+        if (r->steps[i].kind == STEP_PROMOTE && r->steps[i].intent_wall_ms >= 0)
+            return r->steps[i].intent_wall_ms;
+    return r->promoted_wall_ms;
+}
+
 void run_before(const struct run *r, struct before *b)
 {
-    *b = (struct before){ .failover = r->kind == RUN_FAILOVER && !r->back && r->promoted_wall_ms >= 0, .promoted_wall_ms = r->promoted_wall_ms, .held_to_ms = r->held_to_ms, .loss_ms = r->loss_ms };
+    const int64_t promoted = may_be_promoted(r);
+
+    *b = (struct before){ .failover = r->kind == RUN_FAILOVER && !r->back && promoted >= 0, .promoted_wall_ms = promoted, .held_to_ms = r->held_to_ms, .loss_ms = r->loss_ms };
     snprintf(b->id, sizeof b->id, "%s", r->replaced ? r->id : "");
     snprintf(b->to, sizeof b->to, "%.79s", r->to->h.name);
 }

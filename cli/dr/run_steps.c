@@ -246,6 +246,8 @@ struct step *run_step(struct run *r, const char *name)
 
 bool run_touched(const struct run *r)
 {
+    if (r->back || r->promoted_wall_ms >= 0)         /* by this one, or by the one whose place it took */
+        return true;
     for (unsigned i = 0; i < r->n_steps; i++) {
         const enum step_kind k = r->steps[i].kind;
 

@@ -402,14 +402,37 @@ no_line() { # killed before its first line, or with all of its lines taken off
 	exits 13 "$SPARE" dr report --site b && says "they were taken off"
 }
 check "a run without a first line is none; one that had lines is damage" no_line
-two_stores() { # listed in another order at the other site
+took_over_open() { # what the run before promoted is not left behind by one that is refused and closed
+	local loss
+	fresh && lost && : >svc/web.broken && exits 1 "$SPARE" dr failover b.st --site b --accept-loss any && loss=$(at_most) && rm svc/web.broken && returns || return 1
+	exits 23 "$SPARE" dr failover b.st --site b --new && says "site a answers" && says "when that is mended, the same command goes on from there; .spare dr rollback. goes back to a" && same "$loss" "$(at_most)" && exits 23 "$SPARE" dr rollback && says "would not be in the live tree of a" &&
+		exits 0 "$SPARE" dr rollback --accept-loss any && serves a && same standby "$(role b.st)" || return 1
+	fresh && lost && exits 0 "$SPARE" promote b.st && exits 20 "$SPARE" dr failover b.st --site b && prints "^RPO +nobody can say what was lost \(objective 10m, not known\)" && exits 0 "$SPARE" dr report --site b && prints "^RPO +not known: nobody can say what was lost; objective 10m: not known" # (promoted by hand)
+}
+role() { "$SPARE" status --json "$1" | sed 's/.*"role":"\([a-z]*\)".*/\1/'; }
+at_most() { "$SPARE" dr report --site b --json | sed -n 's/.*"loss_at_most_ms":\([0-9]*\).*/\1/p' | head -n 1; }
+check "--new takes over what was promoted also where it is refused: a rollback takes that back; what nobody can say is not called nothing" took_over_open
+have_strace() { command -v strace >/dev/null && strace -qq -o /dev/null true 2>/dev/null; }
+kill_at() { # kill_at CALL N COMMAND...: at the N-th such call
+	local at="$1:signal=KILL:when=$2"
+	ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 exits 137 timeout 60 strace -qq -o /dev/null -e trace="$1" -e inject="$at" "${@:3}" </dev/null
+}
+plan_two() { # listed in another order at the other site
 	plan "s!data: {path: $WORK/a.st!more: {path: $WORK/a2.st, mount: $WORK/a2.m}, data: {path: $WORK/a.st!; s!stores: {data: {path: $WORK/b.st\(.*\)}\$!stores: {data: {path: $WORK/b.st\1, more: {path: $WORK/b2.st, mount: $WORK/b2.m}}!; s/SPARE_MOUNT/SPARE_MOUNT_DATA/"
 	sed -i 's/start: svc/start: SPARE_MOUNT=$SPARE_MOUNT_DATA svc/g; s/\({command: \|stop: \)svc/\1SPARE_MOUNT=$SPARE_MOUNT_DATA svc/g' plan.yaml
-	mkdir -p a2.m && "$SPARE" init a2.st >/dev/null && "$SPARE" mount a2.st a2.m && echo more >a2.m/more && fresh && "$SPARE" sync a2.st "$WORK/b2.st" >/dev/null && exits 0 "$SPARE" dr switchover b.st --site b && serves b && same more "$(cat b2.m/more)"; local rc=$?
-	plan; for m in a2.m b2.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m"; done
-	return $rc
+}
+away2() { local m; for m in a2.m b2.m; do [ "$(mounts $m)" = 0 ] || "$SPARE" umount "$WORK/$m"; done; rm -rf a2.st a2.gone b2.st; }
+fresh2() { away2 && fresh && mkdir -p a2.m b2.m && "$SPARE" init a2.st >/dev/null && "$SPARE" mount a2.st a2.m && echo more >a2.m/more && "$SPARE" sync a2.st "$WORK/b2.st" >/dev/null; }
+lost2() { "$SPARE" umount "$WORK/a2.m" && mv a2.st a2.gone && lost; }
+two_stores() { plan_two && fresh2 && exits 0 "$SPARE" dr switchover b.st --site b && serves b && same more "$(cat b2.m/more)"; local rc=$?; plan; away2; return $rc; }
+part_lost() { # killed as the first of two promotions is on its way, which goes on: what was lost by it is no less for the one that takes its place
+	local loss
+	plan_two && fresh2 && sleep 1 && echo late >a2.m/late && "$SPARE" sync a2.st "$WORK/b2.st" >/dev/null && lost2 && kill_at fdatasync 9 "$SPARE" dr failover b.st --site b --since "$since" --accept-loss any && tail -n 1 state/sites/b/runs/*/journal | grep -q '"intent","step":"promote/data"' &&
+		exits 0 "$SPARE" promote b.st --unfenced && loss=$(at_most) && [ "$loss" -ge 1000 ] && exits 0 "$SPARE" dr failover b.st --site b --new --since "$since" --accept-loss any && serves b && same "$loss" "$(at_most)"; local rc=$?
+	plan; away2; return $rc
 }
 check "stores that are listed in another order at the other site" two_stores
+if have_strace; then check "killed between two promotions: what the first one lost is taken over" part_lost; else skip "killed between two promotions" "no strace"; fi
 
 # ---- killed at every line of the record, and at every child that is begun, and gone on with
 
@@ -430,9 +453,7 @@ every() { # every LINE|CHILD COMMAND...: killed as the N-th line is made durable
 	echo "$killed $call" >>killed
 	[ $killed -gt 0 ]
 }
-have_strace() { command -v strace >/dev/null && strace -qq -o /dev/null true 2>/dev/null; }
 once_each() { local s; for s in db web mail; do same 1 "$(grep -c "^$s began at b" "b.m/$s.data")" || { echo "$s was started twice"; return 1; }; done; }
-role() { "$SPARE" status --json "$1" | sed 's/.*"role":"\([a-z]*\)".*/\1/'; }
 if have_strace; then
 	for what in LINE CHILD; do
 		at="each line of its record"
