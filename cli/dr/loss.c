@@ -104,6 +104,12 @@ static int look_back(void *arg, const char *site, const char *id)
     return 0;
 }
 
+/* Whether an entry tells itself what that store lost, a branch or nothing. */
+static bool tells(const json_t *lost)
+{
+    return !json_object_get(lost, "unknown") && !json_object_get(lost, "known_by");
+}
+
 static bool is_told(const json_t *told, const char *store, const char *branch)
 {
     size_t i;
@@ -115,20 +121,20 @@ static bool is_told(const json_t *told, const char *store, const char *branch)
     return false;
 }
 
-/* A rejoin behind that failover knows what that store had, a branch or nothing: this one is the same once more. */
-static bool is_known(const struct past *p, const char *store)
+/* The rejoin behind that failover that told what that store had; "": none did. */
+static void told_by(const struct past *p, const char *store, char id[80])
 {
-    for (size_t i = p->since; i < json_array_size(p->told); i++) {
+    id[0] = '\0';
+    for (size_t i = p->since; i < json_array_size(p->told) && !id[0]; i++) {
         const json_t *o = json_array_get(p->told, i);
 
-        if (strcmp(item_text(o, "store"), store) == 0 && !json_object_get(o, "unknown"))
-            return true;
+        if (strcmp(item_text(o, "store"), store) == 0 && tells(o))
+            snprintf(id, 80, "%s", strrchr(item_text(o, "directory"), '/') + 1);
     }
-    return false;
 }
 
-/* What the failover left: the branch that was not there before; or one that parted behind what was held then, of a store that had gone back before. NULL: none; *known: a rejoin before this one has said so, or which. Borrowed. */
-static const json_t *its_branch(const struct run *r, const char *store, const json_t *before, const json_t *now, bool *known)
+/* What the failover left: the branch that was not there before; or one that parted behind what was held then, of a store that had gone back before. NULL: none; ${known_by}: the rejoin before this one that told what there was, "": none did. Borrowed. */
+static const json_t *its_branch(const struct run *r, const char *store, const json_t *before, const json_t *now, char known_by[80])
 {
     struct past past = { .rejoin = r, .held_to_ms = -1, .told = json_array() };
     const json_t *found = NULL;
@@ -143,7 +149,7 @@ static const json_t *its_branch(const struct run *r, const char *store, const js
         if (!found && (behind || !named(before, name)))
             found = o;
     }
-    *known = is_known(&past, store);
+    told_by(&past, store, known_by);
     json_decref(past.told);
     return found;
 }
@@ -207,27 +213,29 @@ static int put_manifest(struct run *r, const struct step *s, const struct plan_s
 void loss_after(struct run *r, const struct step *s, const struct plan_store *there, json_t *more)
 {
     const char *const argv[] = { "branch", "list", "--store", there->path, NULL };
-    char path[PATH_MAX + 128], *was, *text = NULL;
+    char path[PATH_MAX + 128], known_by[80], *was, *text = NULL;
     json_t *before, *now, *lost = json_object();
     const json_t *b;
     struct err why = { 0 };
     size_t len = 0;
-    bool known = false;
     int rc = site_spare_text(&r->view, s->other, argv, ASK_MS, LIST_MAX, &text, &why);
 
     path_of(path, r, "branches", there->h.name);
     was = read_all(path, &len);
     before = lines_of(was);
     now = lines_of(text);
-    b = its_branch(r, there->h.name, before, now, &known);
+    b = its_branch(r, there->h.name, before, now, known_by);
     json_object_set_new(lost, "store", json_string(there->h.name));
     json_object_set_new(lost, "site", json_string(s->other->h.name));
-    json_object_set_new(lost, "branch", b ? json_string(item_text(b, "name")) : json_null());
+    if (b || rc || !known_by[0])
+        json_object_set_new(lost, "branch", b ? json_string(item_text(b, "name")) : json_null());
+    else
+        json_object_set_new(lost, "known_by", json_string(known_by));
     if (rc == 0 && b) {
         json_object_set_new(lost, "parted", json_string(item_text(b, "parted")));
         rc = put_manifest(r, s, there, item_text(b, "name"), lost, &why);
     }
-    if (rc == 0 && !b && was_back(r, there) && !known)
+    if (rc == 0 && !b && was_back(r, there) && !known_by[0])
         rc = err_set(&why, ERR_NOENT, "it had gone back before this run, and no branch of then is there");
     if (rc) {
         json_object_set_new(lost, "unknown", record_text(why.msg));
@@ -242,57 +250,80 @@ void loss_after(struct run *r, const struct step *s, const struct plan_store *th
 
 /* ---- read ---- */
 
-struct finding { const struct run *of; char id[80]; };
+/* What the rejoins behind a run tell, store by store; ${over}: what is behind is of another failover. */
+struct gather { const struct run *of; json_t *all; const char *dir; bool over; struct err *err; };
 
-/* The first rejoin of that plan after it, with no failover of it in between, and no switchover: one that came through found no old primary any more. */
-static int find_rejoin(void *arg, const char *site, const char *id)
+/* Where in the list that store is; its length: nowhere. */
+static size_t of_store(const json_t *all, const char *store)
 {
-    struct finding *f = arg;
-    struct run *r = NULL;
-    struct err why = { 0 };
+    size_t i;
+    json_t *o;
 
-    if (f->id[0] || strcmp(site, f->of->here->h.name) != 0 || strcmp(id, f->of->id) <= 0 || run_open(site, id, false, &r, &why))
-        return 0;
-    if (strcmp(r->plan->h.name, f->of->plan->h.name) == 0 && (r->kind != RUN_SWITCHOVER || r->up_wall_ms >= 0))
-        snprintf(f->id, sizeof f->id, "%s", r->kind == RUN_REJOIN ? id : "-");
-    run_close(r);
-    return 0;
+    json_array_foreach(all, i, o)
+        if (strcmp(item_text(o, "store"), store) == 0)
+            break;
+    return i;
 }
 
-struct gather { json_t *all; const char *dir; };
-
+/* Of each store the first entry that tells; until one does, the first one there is. */
 static int gather_line(void *arg, const json_t *line)
 {
     struct gather *g = arg;
     json_t *lost = json_object_get(line, "lost"), *o;
+    const json_t *old;
+    size_t i;
 
     if (!json_is_object(lost) || strcmp(item_text(line, "event"), "done") != 0)
         return 0;
+    i = of_store(g->all, item_text(lost, "store"));
+    old = json_array_get(g->all, i);
+    if (old && (tells(old) || !tells(lost)))
+        return 0;
     o = json_copy(lost);
     json_object_set_new(o, "directory", json_string(g->dir));
-    json_array_append_new(g->all, o);
+    if (old)
+        json_array_set_new(g->all, i, o);
+    else
+        json_array_append_new(g->all, o);
     return 0;
+}
+
+static int gather_run(struct gather *g, const struct run *rejoin, struct err *err)
+{
+    uint64_t lines;
+
+    g->dir = rejoin->dir;
+    return record_verify(rejoin->dir, g->of->here->key ? g->of->here->key : seal_public(g->of->seal), gather_line, g, &lines, err);
+}
+
+/* The rejoins of that plan after it: one that was cut off told of some of the stores, the next one of the others. Up to the next failover of it, or switchover: one that came through found no old primary any more. */
+static int gather_behind(void *arg, const char *site, const char *id)
+{
+    struct gather *g = arg;
+    struct run *r = NULL;
+    struct err why = { 0 };
+    int rc = 0;
+
+    if (g->over || strcmp(site, g->of->here->h.name) != 0 || strcmp(id, g->of->id) <= 0 || run_open(site, id, false, &r, &why))
+        return 0;
+    if (strcmp(r->plan->h.name, g->of->plan->h.name) == 0) {
+        g->over = r->kind == RUN_FAILOVER || (r->kind == RUN_SWITCHOVER && r->up_wall_ms >= 0);
+        if (r->kind == RUN_REJOIN)
+            rc = gather_run(g, r, g->err);
+    }
+    run_close(r);
+    return rc;
 }
 
 json_t *loss_of(const struct run *r, struct err *err)
 {
-    struct finding f = { .of = r };
-    struct gather g = { json_array(), NULL };
-    struct run *rejoin = NULL;
-    uint64_t lines;
+    struct gather g = { .of = r, .all = json_array(), .err = err };
     int rc = 0;
 
     if (r->kind == RUN_FAILOVER)
-        (void)run_each(find_rejoin, &f);
+        rc = run_each(gather_behind, &g);
     else if (r->kind == RUN_REJOIN)
-        snprintf(f.id, sizeof f.id, "%s", r->id);
-    if (f.id[0] && f.id[0] != '-')
-        rc = run_open(r->here->h.name, f.id, false, &rejoin, err);
-    if (rc == 0 && rejoin) {
-        g.dir = rejoin->dir;
-        rc = record_verify(rejoin->dir, r->here->key ? r->here->key : seal_public(r->seal), gather_line, &g, &lines, err);
-    }
-    run_close(rejoin);
+        rc = gather_run(&g, r, err);
     if (rc == 0)
         return g.all;
     json_decref(g.all);
@@ -326,12 +357,12 @@ int loss_manifest(const json_t *lost, void (*fn)(void *arg, const json_t *line),
 
 int64_t loss_ms(const struct run *r, const json_t *all)
 {
-    int64_t longest = json_array_size(all) && json_array_size(all) >= r->from->stores.n ? 0 : -1;
-    size_t i;
-    json_t *o;
+    int64_t longest = -1;
 
-    json_array_foreach(all, i, o) {
-        if (json_object_get(o, "unknown") || (!json_is_null(json_object_get(o, "branch")) && !json_object_get(o, "ms")))
+    for (unsigned i = 0; i < r->from->stores.n; i++) {
+        const json_t *o = json_array_get(all, of_store(all, r->from->stores.v[i].h.name));
+
+        if (!o || !tells(o) || (*item_text(o, "branch") && !json_object_get(o, "ms")))
             return -1;
         if ((int64_t)item_u64(o, "ms") > longest)
             longest = (int64_t)item_u64(o, "ms");

@@ -11,11 +11,11 @@
 int loss_before(struct run *r, const struct step *s, const struct plan_store *there, struct err *err);
 /*
  * loss_after(r, s, there, more): after: "lost", an object, into ${more}: {"store", "site", "branch": null} where nothing was lost; else {"branch", "parted", "ends", "ms", "operations", "files", "bytes", "manifest_sha256"}: the last record that both have, the last operation on the branch, the time between;
- * {"unknown": REASON} where it could not be asked, or the store had gone back before this run, and neither a branch nor a rejoin before tells of it. The run goes on: all that was there is kept.
+ * {"known_by": RUN} where that rejoin before it, behind the same failover, told what there was, and there is nothing more; {"unknown": REASON} where it could not be asked, or the store had gone back before this run, and neither a branch nor a rejoin before tells of it. The run goes on: all that was there is kept.
  */
 void loss_after(struct run *r, const struct step *s, const struct plan_store *there, json_t *more);
 
-/* loss_of(r, err): of a failover, what the rejoin behind it wrote down; of a rejoin, what it did: an array of such objects, by store; empty: nothing is known yet. Owned by the caller. DAMAGE: the record of the rejoin. */
+/* loss_of(r, err): of a failover, what the rejoins behind it wrote down, of each store what the first of them told; of a rejoin, what it did: an array of such objects, by store; empty: nothing is known yet. Owned by the caller. DAMAGE: the record of a rejoin. */
 json_t *loss_of(const struct run *r, struct err *err);
 /*
  * loss_manifest(lost, fn, arg, err): each line of the list of such an object, as `branch show --json` prints it. DAMAGE: it was changed since; nothing is given to fn.

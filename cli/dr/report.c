@@ -141,6 +141,8 @@ static int print_lost(const struct run *r, const json_t *all, struct err *err)
             json_decref(j);
         } else if (*item_text(o, "unknown")) {
             out_text("lost        store %s at %s: not known: %s\n", item_text(o, "store"), item_text(o, "site"), item_text(o, "unknown"));
+        } else if (*item_text(o, "known_by")) {
+            out_text("lost        store %s: nothing more than run %s says\n", item_text(o, "store"), item_text(o, "known_by"));
         } else if (!*branch) {
             out_text("lost        store %s: nothing\n", item_text(o, "store"));
         } else {

@@ -431,8 +431,20 @@ part_lost() { # killed as the first of two promotions is on its way, which goes 
 		exits 0 "$SPARE" promote b.st --unfenced && loss=$(at_most) && [ "$loss" -ge 1000 ] && exits 0 "$SPARE" dr failover b.st --site b --new --since "$since" --accept-loss any && serves b && same "$loss" "$(at_most)"; local rc=$?
 	plan; away2; return $rc
 }
+part_told() { # cut off behind the first of two stores, the rejoin has told of that one only; another one tells of the other, and does not say that nothing was lost
+	local run said
+	plan_two && fresh2 && echo gone >a.m/gone && echo gone >a2.m/gone && lost2 && exits 0 "$SPARE" dr failover b.st --site b --accept-loss any && exits 0 "$SPARE" dr commit && mv a.gone a.st && mv a2.gone a2.st && run=$(ls state/sites/b/runs) && kill_at fdatasync 11 "$SPARE" dr rejoin b.st --site b &&
+		tail -n 1 state/sites/b/runs/*-rejoin-*/journal | grep -q '"done","step":"ship/data".*"branch":"' && exits 0 "$SPARE" dr report --site b --run "$run" && prints "^RPO +at most" && prints "^lost +store data: [0-9]+ operations" && exits 0 "$SPARE" dr report --site b --run "$run" --json && prints '"loss_ms":null' &&
+		exits 0 "$SPARE" dr rejoin b.st --site b --new && exits 0 "$SPARE" dr report --site b && prints "^lost +store data: nothing more than run .*-rejoin-.* says" && prints "^lost +store more: [0-9]+ operations" && exits 0 "$SPARE" dr report --site b --run "$run" && prints "^RPO +exactly" && prints "^lost +store data: [0-9]+ operations" && prints "^lost +store more: [0-9]+ operations"; local rc=$?
+	plan; away2; return $rc
+}
 check "stores that are listed in another order at the other site" two_stores
-if have_strace; then check "killed between two promotions: what the first one lost is taken over" part_lost; else skip "killed between two promotions" "no strace"; fi
+if have_strace; then
+	check "killed between two promotions: what the first one lost is taken over" part_lost
+	check "a rejoin cut off between two stores: exactly is said when both are known" part_told
+else
+	skip "killed between two stores" "no strace"
+fi
 
 # ---- killed at every line of the record, and at every child that is begun, and gone on with
 
