@@ -10,7 +10,7 @@
 /* loss_before(r, s, there, err): before that store goes back: the branches it has, kept in the run's directory, so that a step that was cut off knows them too. Errors: AWAY, IO. */
 int loss_before(struct run *r, const struct step *s, const struct plan_store *there, struct err *err);
 /*
- * loss_after(r, s, there, more): after: "lost", an object, into ${more}: {"store", "site", "branch": null} where nothing was lost; else {"branch", "parted", "ends", "ms", "operations", "files", "bytes", "manifest_sha256"}: the last record that both have, the last operation on the branch, the time between;
+ * loss_after(r, s, there, more): after: "lost", an object, into ${more}: {"store", "site", "branch": null} where nothing was lost; else {"branch", "parted", "ends", "ms", "operations", "files", "bytes", "manifest_sha256"}: the last record that both have, the last operation on the branch (the latest clock of any), the time between;
  * {"known_by": RUN} where that rejoin before it, behind the same failover, told what there was, and there is nothing more; {"unknown": REASON} where it could not be asked, or the store had gone back before this run, and neither a branch nor a rejoin before tells of it. The run goes on: all that was there is kept.
  */
 void loss_after(struct run *r, const struct step *s, const struct plan_store *there, json_t *more);

@@ -143,10 +143,11 @@ static void count(struct diff_total *all, const struct record *rec)
 {
     if (all->operations++ == 0) {
         all->first_lsn = rec->lsn;
-        all->first_ns = rec->wall_ns;
+        all->first_ns = all->last_ns = rec->wall_ns;
     }
     all->last_lsn = rec->lsn;
-    all->last_ns = rec->wall_ns;
+    if (rec->wall_ns > all->last_ns)     /* the clock may have been set back */
+        all->last_ns = rec->wall_ns;
 }
 
 static int take(struct touched *t, const struct record *rec, struct err *err)
@@ -173,8 +174,10 @@ static int take(struct touched *t, const struct record *rec, struct err *err)
     case REC_SETATTR: case REC_WRITE: case REC_CLONE: case REC_FALLOCATE:
         how = DIFF_BY_DATA;
         break;
+    case REC_SNAPSHOT: case REC_PURGE:
+        break;                           /* of no object, but somebody's */
     default:
-        return 0;
+        return 0;                        /* of who wrote, not of what: as rewind.c has it */
     }
     count(&t->total, rec);
     return rc < 0 ? rc : diff_touch_object(t, rec->ino, how, err);

@@ -19,7 +19,10 @@ struct diff_entry {
     uint64_t operations;                 /* on this object, by any of its names; 0 where the records are gone */
 };
 
-/* All operations between: also those on what is the same again at the end, or came and went. Not of a store's own records (a mount, an epoch, a reap). */
+/*
+ * All operations between: also those on what is the same again at the end, or came and went, and what was done to snapshots. Not of a store's own records (a mount, an epoch, a reap). last_ns: the latest clock of them, which is not
+ * that of the last one where the clock was set back.
+ */
 struct diff_total {
     uint64_t operations, first_lsn, last_lsn;        /* 0: there was none */
     int64_t  first_ns, last_ns;

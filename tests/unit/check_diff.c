@@ -191,15 +191,15 @@ static uint64_t records(uint64_t from, uint64_t to, uint64_t ino, int64_t *last_
     struct record rec;
     uint64_t n = 0, until = log_written(store_log(a.s));
 
-    *last_ns = 0;
+    *last_ns = INT64_MIN;
     ck_assert_int_eq(history_iter_new(store_history(a.s), history_first(store_history(a.s)), to < until ? to + 1 : until, &it, NULL), 0);
     while (history_next(it, &rec, NULL, NULL) == 1) {
-        const bool operation = rec.type <= REC_REMOVEXATTR;      /* CREATE is 1 */
+        const bool operation = rec.type <= REC_SNAPSHOT || rec.type == REC_PURGE;        /* CREATE is 1 */
 
         if (rec.lsn <= from || !operation || (ino && rec.ino != ino && !(rec.type == REC_RENAME && rec.u.rename.dst_ino == ino)))
             continue;
         n++;
-        *last_ns = rec.wall_ns;
+        *last_ns = rec.wall_ns > *last_ns ? rec.wall_ns : *last_ns;
     }
     history_iter_free(it);
     return n;
@@ -250,6 +250,52 @@ START_TEST(it_is_what_both_trees_say)
 }
 END_TEST
 
+static uint64_t snapshot(const char *name)
+{
+    uint64_t at = 0;
+
+    ck_assert_int_eq(store_snapshot(a.s, &a.who, RSN_CREATE, name, AT_LIVE, "", "", 0, &at, NULL), 0);
+    return at;
+}
+
+static struct diff_total total_from(uint64_t from)
+{
+    struct diff_total total;
+
+    found.n = n_counted = 0;
+    ck_assert_int_eq(diff_moments(a.s, from, AT_LIVE, take_line, NULL, &total, NULL), 0);
+    ck_assert(total.known);
+    return total;
+}
+
+/* What was lost is measured by the latest clock, not by that of the last record; and a snapshot of somebody is something. */
+START_TEST(clock_set_back_and_a_snapshot)
+{
+    struct diff_total total;
+    uint64_t at;
+
+    packrig_start(&a, &past, 61, 64 << 10);
+    past_work(&a, &past, 10, 5);
+    (void)snapshot("one");
+    at = log_written(store_log(a.s)) - 1;
+    total = total_from(at);
+    ck_assert_uint_eq(total.operations, 0);
+    (void)snapshot("two");
+    total = total_from(at);
+    ck_assert_uint_eq(total.operations, 1);
+    ck_assert_uint_eq(found.n, 0);
+    ts_clock(&a, 2000000000);
+    (void)snapshot("three");
+    ts_clock(&a, 1900000000);
+    (void)snapshot("four");
+    total = total_from(at);
+    ck_assert_uint_eq(total.operations, 3);
+    ck_assert_uint_gt(total.last_lsn, total.first_lsn);
+    ck_assert_int_ge(total.last_ns, INT64_C(2000000000) * 1000000000);
+    ts_free(&a);
+}
+END_TEST
+
 static void set(const char *name, const char *value)
 {
     ck_assert_int_eq(store_config_set(a.s, name, value, NULL), 0);
@@ -266,7 +312,7 @@ START_TEST(it_is_so_when_the_past_was_thinned)
     for (int i = 0; i < 6; i++) {
         past_work(&a, &past, 40, 10);
         sprintf(name, "s%d", i);
-        ck_assert_int_eq(store_snapshot(a.s, &a.who, RSN_CREATE, name, AT_LIVE, "", "", 0, &at[i], NULL), 0);
+        at[i] = snapshot(name);
         ts_step(&a, 5000);
     }
     set("keep-all", "0");
@@ -338,6 +384,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, it_is_what_both_trees_say, 0, 8);
     tcase_add_test(tc, it_is_so_when_the_past_was_thinned);
+    tcase_add_test(tc, clock_set_back_and_a_snapshot);
     tcase_add_test(tc, names_are_found_now_and_then);
     suite_add_tcase(s, tc);
     r = srunner_create(s);
