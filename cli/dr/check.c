@@ -103,7 +103,7 @@ static int measure(void *arg, const char *site, const char *id)
 
     if (run_open(site, id, false, &r, NULL) == 0) {
         if (r->kind == RUN_FAILOVER && r->up_wall_ms >= 0 && strcmp(r->plan->h.name, m->p->h.name) == 0)
-            m->ms = r->up_wall_ms - r->began_wall_ms;
+            m->ms = run_out_ms(r);
         run_close(r);
     }
     return 0;

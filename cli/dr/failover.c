@@ -30,7 +30,7 @@ static json_t *summary(const struct run *r)
     json_object_set_new(o, "to", json_string(r->to->h.name));
     json_object_set_new(o, "from", json_string(r->from->h.name));
     if (r->up_wall_ms >= 0)
-        json_object_set_new(o, "rto_ms", json_integer(r->up_wall_ms - r->began_wall_ms));
+        json_object_set_new(o, "rto_ms", json_integer(run_out_ms(r)));
     if (r->loss_ms >= 0 && r->loss_ms < INT64_MAX)
         json_object_set_new(o, "loss_at_most_ms", json_integer(r->loss_ms));
     if (r->state == RUN_STOPPED) {
@@ -63,8 +63,8 @@ static void print_summary(const struct run *r)
     }
     out_text("%s: %s %s, %s -> %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, r->from->h.name, r->to->h.name, run_state_name(r));
     if (r->state == RUN_UP && r->kind != RUN_REJOIN) {
-        seconds(r->up_wall_ms - r->began_wall_ms, a);
-        out_text("RTO         %s (%s)\n", a, against(r->up_wall_ms - r->began_wall_ms, r->plan->objectives.rto_ms, c));
+        seconds(run_out_ms(r), a);
+        out_text("RTO         %s (%s)\n", a, against(run_out_ms(r), r->plan->objectives.rto_ms, c));
         if (r->kind == RUN_FAILOVER && r->loss_ms >= 0) {
             seconds(r->loss_ms, b);
             out_text("RPO         %s%s (%s)\n", r->loss_ms < INT64_MAX ? "at most " : "nobody can say what was lost", r->loss_ms < INT64_MAX ? b : "", against(r->loss_ms, r->plan->objectives.rpo_ms, d));
@@ -81,7 +81,7 @@ static int kept(const struct run *r)
 {
     if (r->kind == RUN_FAILOVER && r->plan->objectives.rpo_ms >= 0 && r->loss_ms > r->plan->objectives.rpo_ms)
         return EXIT_RPO;
-    if (r->kind != RUN_REJOIN && r->plan->objectives.rto_ms >= 0 && r->up_wall_ms - r->began_wall_ms > r->plan->objectives.rto_ms)
+    if (r->kind != RUN_REJOIN && r->plan->objectives.rto_ms >= 0 && run_out_ms(r) > r->plan->objectives.rto_ms)
         return EXIT_RTO;
     return EXIT_OK;
 }
@@ -587,7 +587,7 @@ static int list_one(void *arg, const char *site, const char *id)
         print_summary(r);
     } else {
         if (r->up_wall_ms >= 0)
-            seconds(r->up_wall_ms - r->began_wall_ms, a);
+            seconds(run_out_ms(r), a);
         out_text("%-42s %-12s %s -> %s  %s%s%s%s%s%s\n", r->id, r->plan->h.name, r->from->h.name, r->to->h.name, run_state_name(r), r->state == RUN_STOPPED ? " at " : "", r->state == RUN_STOPPED ? r->stop_step : "",
                  r->replaced ? ", a newer one took its place" : "", *a ? r->kind == RUN_REJOIN ? ", took " : ", up after " : "", a);
     }

@@ -150,7 +150,7 @@ static void fill_figures(struct keeper *k, const struct notice *n, const struct 
 
     seconds_text(r->loss_ms, t->rpo);
     seconds_text(eta(r), t->eta);
-    seconds_text((r->up_wall_ms >= 0 ? r->up_wall_ms : record_wall_ms()) - r->began_wall_ms, t->elapsed);
+    seconds_text((r->up_wall_ms >= 0 ? r->up_wall_ms : record_wall_ms()) - r->out_since_wall_ms, t->elapsed);
     plan_duration(p->objectives.rpo_ms, t->rpo_objective);
     plan_duration(p->objectives.rto_ms, t->rto_objective);
     snprintf(t->ack, sizeof t->ack, "spare dr ack --run %.80s --by %.72s", r->id, who->h.name);

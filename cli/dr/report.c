@@ -31,7 +31,7 @@ static int64_t system_up(const struct run *r, const struct plan_system *s)
                 return -1;
             last = r->steps[i].end_wall_ms > last ? r->steps[i].end_wall_ms : last;
         }
-    return last < 0 ? -1 : last - r->began_wall_ms;
+    return last < 0 ? -1 : last - r->out_since_wall_ms;
 }
 
 static int64_t own_time(const struct run *r)
@@ -166,7 +166,7 @@ static int64_t rpo_of(const struct run *r, const json_t *lost)
 static void print_json(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines, const json_t *lost)
 {
     json_t *o = json_object();
-    const int64_t exact = loss_ms(r, lost);
+    const int64_t exact = loss_ms(r, lost), up = run_out_ms(r);
 
     json_object_set_new(o, "what", json_string("run"));
     json_object_set_new(o, "run", json_string(r->id));
@@ -174,7 +174,7 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
     json_object_set_new(o, "kind", json_string(run_kind_name(r)));
     json_object_set_new(o, "state", json_string(run_state_name(r)));
     json_object_set_new(o, "after", r->after[0] ? json_string(r->after) : json_null());
-    json_object_set_new(o, "up_ms", r->up_wall_ms < 0 ? json_null() : json_integer(r->up_wall_ms - r->began_wall_ms));
+    json_object_set_new(o, "up_ms", up < 0 ? json_null() : json_integer(up));
     json_object_set_new(o, "own_ms", json_integer(own_time(r)));
     json_object_set_new(o, "loss_at_most_ms", r->loss_ms < 0 || r->loss_ms == INT64_MAX ? json_null() : json_integer(r->loss_ms));
     json_object_set_new(o, "loss_ms", exact < 0 ? json_null() : json_integer(exact));
@@ -207,7 +207,7 @@ static void print_json(const struct run *r, const char *key, const json_t *witne
 static void print_promised(const struct run *r, const json_t *lost)
 {
     char a[32], b[32], c[32];
-    int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms, rpo = rpo_of(r, lost);
+    int64_t up = run_out_ms(r), rpo = rpo_of(r, lost);
 
     seconds(up, a);
     seconds(own_time(r), c);
@@ -230,12 +230,14 @@ static void print_promised(const struct run *r, const json_t *lost)
 
 static void print_text(const struct run *r, const char *key, const json_t *witness, const char *why, uint64_t lines, const json_t *lost)
 {
-    int64_t up = r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->began_wall_ms;
-    char a[32];
+    int64_t up = run_out_ms(r);
+    char a[40];
 
     out_text("%s: %s %s: %s\n", r->plan->h.name, run_kind_name(r), r->id, run_state_name(r));
     if (r->after[0])
         out_text("after       run %s, whose place it took; `spare dr report --run` has that one\n", r->after);
+    if (r->out_since_wall_ms < r->began_wall_ms)
+        out_text("out since   %s: times until something is up count from there\n", record_time(r->out_since_wall_ms, a));
     if (r->kind == RUN_REJOIN) {
         seconds(up, a);
         out_text("took        %s\n", a);

@@ -27,6 +27,7 @@ static int64_t time_of(const json_t *line)
 static void begin_line(struct run *r, const json_t *o)
 {
     r->began_wall_ms = time_of(o);
+    r->out_since_wall_ms = json_object_get(o, "out_since_wall_ms") ? (int64_t)item_u64(o, "out_since_wall_ms") : r->began_wall_ms;
     snprintf(r->plan_sha256, sizeof r->plan_sha256, "%s", item_text(o, "plan_sha256"));
     r->to = plan_site(r->plan, item_text(o, "to"));
     r->from = plan_site(r->plan, item_text(o, "from"));

@@ -78,7 +78,8 @@ struct run {
     bool replaced;              /* closed, since another one took its place */
     char after[80];             /* the run whose place it took; "": none */
     /* as measured */
-    int64_t began_wall_ms, up_wall_ms, promoted_wall_ms, held_to_ms, loss_ms;        /* -1: not yet, not known */
+    int64_t began_wall_ms, out_since_wall_ms;        /* out_since: as the run whose place it took began, where that one never came up */
+    int64_t up_wall_ms, promoted_wall_ms, held_to_ms, loss_ms;        /* -1: not yet, not known */
     char stop_reason[512], stop_step[160];
     int stop_code;              /* of this life: why, as an error */
     uint64_t notices;
@@ -93,7 +94,7 @@ int run_site(const struct plan *p, const struct dr_options *o, const struct plan
 /* run_site_dir(site, buf): STATE/sites/SITE, made. */
 int run_site_dir(const char *site, char buf[PATH_MAX], struct err *err);
 /* What a run takes over of one that it replaces: a promotion counts that was begun. run_before(r, b): if ${r} was replaced; else nothing of what came before it counts any more. */
-struct before { char id[80], to[80]; bool failover; int64_t promoted_wall_ms, held_to_ms, loss_ms; };
+struct before { char id[80], to[80]; bool failover; int64_t promoted_wall_ms, held_to_ms, loss_ms, out_since_wall_ms /* -1: nothing was */; };
 void run_before(const struct run *r, struct before *b);
 /* run_new: a run that begins now, with its lock; its name is behind those of all that were before at this site, also where the clock was set back. run_open: one that is there; with ${work} its lock is taken: LOCKED another process goes on with it; NOENT: there is none,
  * or it was cut off before its first line; DAMAGE: the record, or its copy of the plan, is not what was written. Of both: run_close. */
@@ -117,6 +118,8 @@ int  run_each(int (*fn)(void *arg, const char *site, const char *id), void *arg)
 const char *run_kind_name(const struct run *r);
 const char *run_state_name(const struct run *r);
 bool run_over(const struct run *r);
+/* run_out_ms(r): how long the systems were out of service, also by the run whose place it took; a rejoin: how long it took. -1: it is not up. */
+int64_t run_out_ms(const struct run *r);
 
 /* ---- run_steps.c ---- */
 

@@ -187,6 +187,11 @@ bool run_over(const struct run *r)
     return r->state >= RUN_COMMITTED;
 }
 
+int64_t run_out_ms(const struct run *r)
+{
+    return r->up_wall_ms < 0 ? -1 : r->up_wall_ms - r->out_since_wall_ms;
+}
+
 void run_close(struct run *r)
 {
     if (!r)
@@ -430,8 +435,9 @@ static int64_t may_be_promoted(const struct run *r)
 void run_before(const struct run *r, struct before *b)
 {
     const int64_t promoted = may_be_promoted(r);
+    const bool out = r->up_wall_ms < 0 && (r->kind == RUN_FAILOVER || (r->kind == RUN_SWITCHOVER && run_touched(r)));
 
-    *b = (struct before){ .failover = r->kind == RUN_FAILOVER && !r->back && promoted >= 0, .promoted_wall_ms = promoted, .held_to_ms = r->held_to_ms, .loss_ms = r->loss_ms };
+    *b = (struct before){ .out_since_wall_ms = out ? r->out_since_wall_ms : -1, .failover = r->kind == RUN_FAILOVER && !r->back && promoted >= 0, .promoted_wall_ms = promoted, .held_to_ms = r->held_to_ms, .loss_ms = r->loss_ms };
     snprintf(b->id, sizeof b->id, "%s", r->replaced ? r->id : "");
     snprintf(b->to, sizeof b->to, "%.79s", r->to->h.name);
 }
@@ -441,6 +447,8 @@ static void put_before(json_t *o, const struct before *b, const struct plan_site
     if (!b->id[0])
         return;
     json_object_set_new(o, "after", json_string(b->id));
+    if (kind != RUN_REJOIN && b->out_since_wall_ms >= 0)
+        json_object_set_new(o, "out_since_wall_ms", json_integer(b->out_since_wall_ms));
     if (kind != RUN_FAILOVER || !b->failover || strcmp(b->to, to->h.name) != 0)
         return;
     json_object_set_new(o, "promoted_wall_ms", json_integer(b->promoted_wall_ms));

@@ -388,7 +388,19 @@ replaced() { # an older run is not gone on with when a newer one took its place;
 	exits 11 "$SPARE" dr failover b.st --site b --run "$old" && says "run $old is over \(closed: a newer one took its place\)" && new=$(ls state/sites/b/runs | tail -n 1) && [ "$new" != "$old" ] && exits 0 "$SPARE" dr report --site b && prints "^after .*$old" || return 1
 	returns && exits 23 "$SPARE" dr rollback && exits 11 "$SPARE" dr rollback --run "$old" --accept-loss any && exits 0 "$SPARE" dr commit && exits 11 "$SPARE" dr failover b.st --site b --run "$new" && says "run $new is over \(committed\)"
 }
+out_since() { # the time out of service counts from when the first of the two began
+	exits 0 "$SPARE" dr report --site b && prints "^out since" && exits 0 "$SPARE" dr report --site b --json && python3 - out state/sites/b/runs/*/journal <<-'END'
+		import datetime, json, sys
+		rows, (old, new) = [json.loads(l) for l in open(sys.argv[1])], [[json.loads(l) for l in open(j)] for j in sys.argv[2:]]
+		ms = lambda line: round(datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00")).timestamp() * 1000)
+		up = next(l for l in new if l["event"] == "up")
+		assert new[0]["out_since_wall_ms"] == ms(old[0]), (new[0], old[0])
+		assert rows[0]["up_ms"] == ms(up) - ms(old[0]) and rows[0]["up_ms"] > up["ms"], (rows[0], up)
+		assert all(r["up_ms"] > ms(new[0]) - ms(old[0]) for r in rows if r["what"] == "system"), rows
+	END
+}
 check "--new closes the run before, which is not gone on with any more, and takes over what it promoted" replaced
+check "and since when the systems are out" out_since
 out_of_lease() { # its role says that it is promoted, not that it takes changes
 	fresh && exits 0 "$SPARE" dr switchover b.st --site b && exits 0 "$SPARE" dr commit && { "$SPARE" standby add b.m "$WORK/a.st" >/dev/null; "$SPARE" standby resume b.m "$WORK/a.st" >/dev/null; until_true eval '"$SPARE" status --json b.m | grep -q "\"state\":\"Protected\""'; } && exits 0 "$SPARE" config set b.m "lease=5s $WORK/a.st" keep-free=900T &&
 		until_true eval '"$SPARE" status --json b.m | grep -q "\"state\":\"held\""' && exits 0 "$SPARE" standby pause b.m "$WORK/a.st" && "$SPARE" umount b.m && "$SPARE" mount b.st b.m -o "log=$WORK/b.log" && until_true eval '"$SPARE" status --json b.m | grep -q "\"state\":\"out\""' && mv a.st a.gone &&
