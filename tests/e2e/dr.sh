@@ -612,6 +612,13 @@ golden_note() { # FORMAT.md: one of any earlier version is read, and goes on as 
 	return $rc
 }
 check "a note of before is read, and goes on as it is" golden_note
+golden_runs() { # FORMAT.md: the records of any earlier version are read, and say the same (scripts/dr-golden made them)
+	local run
+	rm -rf golden && cp -r "$SPARE_SRC/tests/golden/dr" golden && : >golden.says || return 1
+	for run in golden/sites/b/runs/*; do SPARE_DR_STATE=$WORK/golden exits 0 "$SPARE" dr report --site b --run "${run##*/}" --json && cat out >>golden.says || return 1; done
+	diff "$SPARE_SRC/tests/golden/dr/report" golden.says && same 5 "$(grep -c '"what":"run"' golden.says)"
+}
+check "runs of before are read, and their reports say what they said" golden_runs
 check "what the other site knows is told apart by plan and site; what comes late is no damage" whose
 check "a record of the last run that is not there any more is detected" last_run_removed
 check "a run whose report nobody asked for, again" no_report
