@@ -301,8 +301,14 @@ static int end_other(void *arg, const char *site, const char *id)
     struct err why = { 0 };
     int rc = 0;
 
-    if (strcmp(site, o->site) != 0 || run_open(site, id, false, &r, &why))
+    if (strcmp(site, o->site) != 0)
         return 0;
+    rc = run_open(site, id, false, &r, &why);
+    if (rc) {
+        if (rc != ERR_NOENT)             /* one that never began is none */
+            out_message("%s: not taken over, what it promoted and lost is not known: %s", id, why.msg);
+        return 0;
+    }
     if (strcmp(r->plan->h.name, o->plan) != 0) {
         run_close(r);
         return 0;
