@@ -277,7 +277,7 @@ static int role_options(int argc, char **argv, struct promotion *how, int *code)
         else if (o == COMMIT)
             how->final = true;
         else
-            how->location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED;
+            how->location = o == MOVED ? LOCATION_MOVED : LOCATION_COPIED_STANDBY;
     }
     return 0;
 }

@@ -273,7 +273,7 @@ int cmd_serve(int argc, char **argv)
         case AS: as = optarg; break;
         case NEW: anew = true; break;
         case MOVED: location = LOCATION_MOVED; break;
-        case COPIED: location = LOCATION_COPIED; break;
+        case COPIED: location = LOCATION_COPIED_STANDBY; break;
         default: return code;
         }
     }

@@ -15,7 +15,7 @@ struct role_answer {
     char mounted_at[PATH_MAX], options[FS_OPTIONS_TEXT_MAX];    /* "" where it is not mounted */
     char why[ERR_MSG_MAX];      /* why the mount does not fit; what the standby lacks */
     uint64_t lsn;               /* end of what is durable */
-    uint64_t epochs_left;       /* its table has room for */
+    uint64_t epochs_left;       /* its table has room for, and still be followed */
     uint64_t held_ms;           /* hand_over: so long changes waited */
     uint64_t unfinished;        /* the moment whose tree it is not yet (promote --at), 0 */
     struct { uint64_t files, dirs, bytes, unchanged, removed, left, blocked; bool known; } restored;
@@ -25,9 +25,9 @@ struct role_answer {
 };
 
 /* Its table of epochs fills, said in time: format of a name, and of what is left, as an unsigned long long. */
-#define ROLE_TABLE_FILLS "%s: its table of epochs fills: %llu more promotions, switchovers, copies and forks fit, and then it keeps the role that it has. In time make a new store (`spare init`), " \
+#define ROLE_TABLE_FILLS "%s: its table of epochs fills: %llu more promotions, switchovers, copies and forks fit; at 0 nothing can follow it any more, and what is shipped ends. In time make a new store (`spare init`), " \
                          "copy the tree into it and ship that one; this one keeps its history, for reading"
-static inline bool role_table_fills(uint64_t epochs_left) { return epochs_left <= SUPER_EPOCHS_MAX - SUPER_EPOCHS_SOON; }
+static inline bool role_table_fills(uint64_t epochs_left) { return epochs_left <= super_epochs_left(SUPER_EPOCHS_SOON); }
 /* role_epochs_left(o): of an answer of "status" or "role". */
 uint64_t role_epochs_left(const json_t *o);
 

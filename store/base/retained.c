@@ -273,13 +273,13 @@ int retained_read(struct io *io, const uint8_t lineage[16], const uint8_t *befor
     rc = i < 0 ? i : retained_decode(p.copy[i].buf, p.copy[i].len, found, &t, err);
     if (rc)
         goto out;
-    if (memcmp(found, lineage, 16) == 0 || (before && memcmp(found, before, 16) == 0)) {
-        *r = t;
-    } else {
+    if (memcmp(found, lineage, 16) != 0)
+        rc = before && memcmp(found, before, 16) == 0 ? 1 :
+             err_set(err, ERR_DAMAGE, "%s: its lineage at byte 72 is not that of the superblock: it belongs to another store", p.copy[i].name);
+    if (rc < 0)
         retained_release(&t);
-        rc = err_set(err, ERR_DAMAGE, "%s: its lineage at byte 72 is not that of the superblock: it belongs "
-                     "to another store", p.copy[i].name);
-    }
+    else
+        *r = t;
 out:
     pair_release(&p);
     return rc;

@@ -76,6 +76,12 @@ size_t super_bytes(uint32_t n_epochs);
 /* super_before(sb): the lineage that the store was of before its own began: of a fork, a copy, or a standby of one; NULL: it always was of this one. */
 const uint8_t *super_before(const struct super *sb);
 
+/* super_epochs_left(n_epochs): so many more fit in a table of ${n_epochs} with which another site can still follow: the last SUPER_EPOCHS_KEPT are for promotions, and end that. */
+static inline uint32_t super_epochs_left(uint32_t n_epochs)
+{
+    return n_epochs < SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT ? SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT - n_epochs : 0;
+}
+
 /*
  * super_read(io, sb, warn, err):
  * Read the current superblock of the store into *${sb}. If one copy is bad,
@@ -155,7 +161,8 @@ enum { RETAINED_FIXED_BYTES = 128, RETAINED_POINT_BYTES = 48,
 
 /*
  * retained_read(io, lineage, before, r, warn, err), retained_write(io, lineage, r, err):
- * As super_read and super_write. A file of another lineage is ERR_DAMAGE, but for ${before} (super_before; may be NULL): a copy takes a lineage of its own in the superblock first. After a ${warn} the set may be
+ * As super_read and super_write; retained_read returns 1 where the set is of ${before} (super_before; may be NULL): a copy takes a lineage of its own in the superblock first. A file of another lineage is
+ * ERR_DAMAGE. After a ${warn} the set may be
  * the one before the last: larger than what was meant to be kept, or without the point added last.
  * *${r} takes the set; release it with retained_release. Errors: as there, but NOENT where neither file exists.
  */

@@ -178,7 +178,7 @@ static uint64_t parted(struct io *io, const struct super *sb, const struct super
         lsn = both;
         end = lsn + 1;                   /* (where that record ends nobody said) */
     }
-    if (lsn == 0 || retained_read(io, sb->lineage, super_before(sb), &r, NULL, NULL) < 0)
+    if (lsn == 0 || retained_read(io, sb->lineage, NULL, &r, NULL, NULL) < 0)
         return 0;
     if (end > r.horizon)                 /* the moment lasts until the next record */
         found = lsn;

@@ -105,7 +105,7 @@ static int write_retained(struct io *io, const char *in, const struct super *sb,
     struct retained r = { 0 };
     size_t cap = RETAINED_FILE_MAX, len = 0;
     uint8_t *buf = malloc(cap);
-    int rc = buf != NULL ? retained_read(io, sb->lineage, super_before(sb), &r, NULL, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
+    int rc = buf != NULL ? retained_read(io, sb->lineage, NULL, &r, NULL, err) : err_set(err, ERR_NOMEM, "branch: out of memory");
 
     if (rc == 0)
         list_all(&r, parted);

@@ -52,6 +52,7 @@ struct store {
     _Atomic uint32_t met;           /* the highest number of an epoch of others that was met since the store was opened */
     bool hold_passes;               /* lock; but those of this thread do not */
     pthread_t hold_by;
+    bool was_here;                  /* at open: it lies where it says; known where it was told why not (LOCATION_) */
     bool leased;                    /* lock; the change under way is one that needs a lease, where there are any */
     _Atomic uint64_t lease_until;   /* ms of boot time: changes are taken until then; UINT64_MAX: no lease is needed (lease.h) */
     pthread_mutex_t lease_lock;     /* a leaf; guards the two below: streams ask each turn, and mark_lock is held for long */
@@ -125,12 +126,12 @@ int  identity_place(struct io *io, const char *dir, struct store_place *p, struc
 void identity_put_place(struct super *sb, const struct store_place *p);
 /* identity_check(s, err): the store is where it says, or options.location says why not. MOVED. */
 int  identity_check(struct store *s, struct err *err);
-/* identity_relocate(s, err): takes the place, and for a copy a site of its own; in memory: identity_become_writer makes it durable. */
+/* identity_relocate(s, err): takes the place, and for a copy a site of its own; in memory: identity_become_writer makes it durable. INVAL: a primary, and the copy of a standby was meant. */
 int  identity_relocate(struct store *s, struct err *err);
 /* identity_check_epoch(s, err): after replay: the table of epochs is not behind the records. DAMAGE. */
 int  identity_check_epoch(const struct store *s, struct err *err);
 /* identity_become_writer(s, clean, err): from here on the log may grow; ${clean}: it was closed so. ${promote}: why a store that was
- * not becomes primary, or NULL; it begins an epoch, as a copy does. identity_become_follower: of a standby, which appends what its primary did. */
+ * not becomes primary, or NULL; it begins an epoch, as a copy does. INVAL: told it is a copy, and is a store of its own already. identity_become_follower: of a standby, which appends what its primary did. */
 int  identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err);
 int  identity_become_follower(struct store *s, bool clean, struct err *err);
 /* identity_epoch_held(s): the newest epoch of which there are records (the first one, if there are none yet). mark_lock or sole owner. */
@@ -174,8 +175,8 @@ int  role_settle(struct store *s, bool keep_orphans, struct err *err);
 
 /* ---- fork.c ---- */
 
-/* fork_mark(sb, lsn, err): of a fork, or a copy: a store of its own behind the record ${lsn}; what was under way for another is nothing to it. In memory. Errors: TOOLONG. */
-int fork_mark(struct super *sb, uint64_t lsn, struct err *err);
+/* fork_mark(sb, lsn, err): of a fork, or a copy: a store of its own behind the record ${lsn}; what was under way for another is nothing to it. In memory. */
+void fork_mark(struct super *sb, uint64_t lsn);
 
 /* ---- lease.c ---- */
 

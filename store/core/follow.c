@@ -37,7 +37,9 @@ static int add_row(struct store *s, const struct record *rec, struct err *err)
     uint32_t n = epoch_held(sb->epochs, sb->n_epochs, rec->lsn);     /* those behind: their records never came, or were lost */
     struct epoch_row e = { .number = rec->u.epoch.number, .first_lsn = rec->lsn, .prev_hash = rec->prev_hash };
     if (n >= SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT)       /* what a primary may say, however wrong it is, leaves this site able to go on by itself */
-        return identity_full(s->dir, n, err);
+        return err_set(err, ERR_NOSPC, "%s: expected room for one more epoch of its primary, found %" PRIu32 " of %d there (the last %d are kept for a promotion here): this standby takes nothing any "
+                       "more; it keeps what it has, and can be promoted. For a standby again make a new store (`spare init`), copy the primary's tree into it and ship that one",
+                       s->dir != NULL ? s->dir : "store", n, SUPER_EPOCHS_MAX, SUPER_EPOCHS_KEPT);
     memcpy(e.site, rec->u.epoch.site, 16);
     memcpy(e.id, rec->u.epoch.id, 16);
     memcpy(e.lineage, rec->u.epoch.lineage, 16);

@@ -141,7 +141,8 @@ static int write_retained(struct store *s, const char *part, const struct super 
     return rc;
 }
 
-int fork_mark(struct super *sb, uint64_t lsn, struct err *err)
+/* (Where the settings are full it is not known, and nothing depends on it.) */
+void fork_mark(struct super *sb, uint64_t lsn)
 {
     static const char *const others[] = { "import", "scrub-at", BRANCH_PARTED, FORK_PARTED };
     char text[24];
@@ -149,7 +150,7 @@ int fork_mark(struct super *sb, uint64_t lsn, struct err *err)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         (void)super_config_set(sb, others[i], NULL, NULL);
     snprintf(text, sizeof text, "%" PRIu64, lsn);
-    return super_config_set(sb, FORK_PARTED, text, err);
+    (void)super_config_set(sb, FORK_PARTED, text, NULL);
 }
 
 /* Who it is: a primary with a site and a lineage of its own, from its end on. */
@@ -164,7 +165,7 @@ static int fill_super(struct store *s, const char *part, const struct history_pl
     super_copy(sb, &s->sb);
     pthread_mutex_unlock(&s->mark_lock);
     sb->n_epochs = epoch_held(sb->epochs, sb->n_epochs, p->end);
-    if (sb->n_epochs == SUPER_EPOCHS_MAX)
+    if (super_epochs_left(sb->n_epochs) == 0)            /* nothing could follow it */
         return identity_full(s->dir, sb->n_epochs, err);
     if (sb->epochs[sb->n_epochs - 1].number >= INT32_MAX)
         return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", sb->epochs[sb->n_epochs - 1].number);
@@ -191,7 +192,8 @@ static int fill_super(struct store *s, const char *part, const struct history_pl
     sb->segment_gen = log_newest(s->log) + 1;
     sb->created_wall_ns = io_wall_ns(s->io);
     role_alone(sb);
-    return fork_mark(sb, p->lsn, err);
+    fork_mark(sb, p->lsn);
+    return 0;
 }
 
 static int write_super(struct io *io, const char *part, const struct super *sb, struct err *err)

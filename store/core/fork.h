@@ -24,7 +24,7 @@ struct fork {
 /*
  * store_fork(s, name, out, err): forks/${name}.part is the fork, whole and durable; store_fork_finish gives it its name. Of a store of any role; opened writable, but for a branch. What
  * a try that was cut off left under that name is removed first. Forks of a branch are those of the store around it, two directories up.
- * Errors: USAGE not a name of a fork; EXIST; BUSY the one of that name is being made; BOOTSTRAP a standby that has no tree yet; NOSPC, also of the table of epochs; TOOLONG; IO, DAMAGE. Then
+ * Errors: USAGE not a name of a fork; EXIST; BUSY the one of that name is being made; BOOTSTRAP a standby that has no tree yet; NOSPC, also of the table of epochs; IO, DAMAGE. Then
  * the part may be there, without meaning.
  * Locking: takes store_maint_begin. Threads: any.
  */

@@ -107,6 +107,12 @@ int identity_relocate(struct store *s, struct err *err)
     int rc = identity_place(s->io, s->dir, &now, err);
     if (rc < 0)
         return rc;
+    if (s->opt.location == LOCATION_COPIED_STANDBY) {
+        if (s->sb.role == ROLE_PRIMARY)
+            return err_set(err, ERR_INVAL, "%s: expected the copy of a standby, found that of a primary; `spare mount --copied` makes it a store of its own", s->dir != NULL ? s->dir : "store");
+        s->opt.location = LOCATION_COPIED;
+    }
+    s->was_here = s->dir != NULL && now.ino == s->sb.ino && memcmp(now.machine, s->sb.machine, 16) == 0;
     if (s->opt.location == LOCATION_COPIED)
         io_random(s->io, s->sb.site, sizeof s->sb.site);
     identity_put_place(&s->sb, &now);
@@ -141,6 +147,10 @@ static int begin_epoch(struct store *s, bool copied, struct err *err)
         last_number = fence.number;
     if (last_number >= INT32_MAX)
         return err_set(err, ERR_NOSPC, "store: an epoch of number %" PRIu32 " is known, after which there is none", last_number);
+    if (copied && super_epochs_left(held) == 0)          /* nothing could follow it */
+        return err_set(err, ERR_NOSPC, "%s: expected room for one more epoch, found %" PRIu32 " of %d there (the last %d are kept for promotions), so this copy cannot become a store of its own. Read it "
+                       "(mount -o ro), and copy its tree into a new store (`spare init`); do not say --moved while the other one exists: both would be the same primary",
+                       s->dir != NULL ? s->dir : "store", held, SUPER_EPOCHS_MAX, SUPER_EPOCHS_KEPT);
     if (held == SUPER_EPOCHS_MAX)
         return identity_full(s->dir, held, err);
     struct epoch_row *e = &sb->epochs[held];
@@ -157,14 +167,23 @@ static int begin_epoch(struct store *s, bool copied, struct err *err)
     if (!copied)
         return 0;
     role_unbound(sb);
-    return fork_mark(sb, last, err);
+    fork_mark(sb, last);
+    return 0;
 }
 
-/* What is kept of the past, of that lineage, in both copies. */
-static int put_retained(struct store *s, const uint8_t lineage[16], struct err *err)
+/* What is kept of the past, of the lineage of now, in both copies. */
+static int put_retained(struct store *s, struct err *err)
 {
-    int rc = retained_write(s->io, lineage, &s->retained, err);
-    return rc < 0 ? rc : retained_write(s->io, lineage, &s->retained, err);
+    struct retained next = s->retained;
+    int rc = retained_write(s->io, s->sb.lineage, &next, err);
+    if (rc == 0)
+        rc = retained_write(s->io, s->sb.lineage, &next, err);
+    pthread_rwlock_wrlock(&s->retained_lock);
+    s->retained = next;
+    pthread_rwlock_unlock(&s->retained_lock);
+    if (rc == 0)
+        s->retained_both = next.gen;
+    return rc;
 }
 
 /* The records are the truth about epochs: a table that is behind them is an older copy of the superblock, and what else it says may be old. */
@@ -255,8 +274,8 @@ static int become_writer(struct store *s, bool clean, const char *promote, bool 
         rc = super_write(s->io, &s->sb, err);
     history_epochs(s->history, &s->sb);
     packs_epochs(s->packs, s->sb.epochs, s->sb.n_epochs);
-    if (rc == 0 && forked)
-        rc = put_retained(s, s->sb.lineage, err);
+    if (rc == 0 && forked && promote == NULL)    /* (a standby of a fork was made with a set of its lineage) */
+        rc = put_retained(s, err);
     log_set_lineage(s->log, s->sb.lineage);
     if (rc == 0)
         rc = log_set_writer(s->log, e->number, e->id, id, err);
@@ -284,17 +303,24 @@ static int become_writer(struct store *s, bool clean, const char *promote, bool 
     return 0;
 }
 
-/* Told to be a copy where a lineage was begun, and cut off: there may be segments of it, so it becomes one of those the store had. */
+/*
+ * Told to be a copy where a lineage was begun, and cut off: there may be segments of it, so it becomes one of those the store had. Until its own is written it lies nowhere: cut off here it
+ * must not be taken for the other one, which ends the same, in the same epoch.
+ */
 static int end_begun(struct store *s, bool clean, struct err *err)
 {
+    struct store_place here = { .dev = s->sb.dev, .ino = s->sb.ino };
     uint8_t site[16];
     int rc;
+    memcpy(here.machine, s->sb.machine, 16);
+    identity_put_place(&s->sb, &(struct store_place){ .dev = 0 });
     memcpy(site, s->sb.site, 16);
     memcpy(s->sb.site, s->sb.epochs[s->sb.n_epochs - 1].site, 16);
     rc = become_writer(s, clean, NULL, false, err);
     if (rc == 0)
         rc = store_sync(s, err);
     memcpy(s->sb.site, site, 16);        /* (nothing was written of it yet) */
+    identity_put_place(&s->sb, &here);
     return rc;
 }
 
@@ -302,6 +328,9 @@ int identity_become_writer(struct store *s, bool clean, const char *promote, str
 {
     bool copied = s->opt.location == LOCATION_COPIED && promote == NULL;
     bool begun = copied && memcmp(identity_epoch_held(s)->lineage, s->sb.lineage, 16) != 0;
+    if (copied && !begun && s->was_here && super_before(&s->sb) != NULL)
+        return err_set(err, ERR_INVAL, "%s: expected a store that was copied just now, found one that lies where it says and is a store of its own already; leave --copied away. (If it came "
+                       "here as part of a whole disk or machine that was copied, copy its directory, and say --copied of that)", s->dir);
     int rc = begun ? end_begun(s, clean, err) : 0;
     return rc < 0 ? rc : become_writer(s, clean && !begun, promote, copied, err);
 }

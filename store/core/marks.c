@@ -201,7 +201,7 @@ static int look_at_copies_locked(struct store *s, struct err *super, struct err 
     }
     free(sb);
     if (rc == 0)
-        rc = retained_read(s->io, s->sb.lineage, super_before(&s->sb), &r, set, err);
+        rc = retained_read(s->io, s->sb.lineage, NULL, &r, set, err);
     if (rc == ERR_DAMAGE && err != NULL) {
         *set = *err;
         rc = 0;

@@ -72,7 +72,7 @@ void rewind_cut_set(struct retained *r, uint64_t at)
 static int cut_retained(struct io *io, const struct super *sb, uint64_t at, struct err *err)
 {
     struct retained r = { 0 };
-    int rc = retained_read(io, sb->lineage, super_before(sb), &r, NULL, err);
+    int rc = retained_read(io, sb->lineage, NULL, &r, NULL, err);
 
     if (rc < 0)
         return rc;
@@ -196,7 +196,7 @@ static int first_logged(void *arg, const char *name)
 static int horizon_fits(struct io *io, const struct super *sb, uint64_t at, struct err *err)
 {
     struct retained r = { 0 };
-    int rc = retained_read(io, sb->lineage, super_before(sb), &r, NULL, err);
+    int rc = retained_read(io, sb->lineage, NULL, &r, NULL, err);
 
     if (rc == 0 && r.horizon >= at)
         rc = err_set(err, ERR_BOOTSTRAP, "the store parts from its primary @%" PRIu64 ", and keeps what was there from @%" PRIu64 " on only; it must be made anew", at, r.horizon);

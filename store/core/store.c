@@ -340,11 +340,23 @@ static int take_role(struct store *s, struct err *err)
     return rc < 0 || s->sb.role != ROLE_PRIMARY ? rc : role_settle(s, s->opt.keep_orphans, err);
 }
 
+/* A set of the lineage before is this store's until its own has a record. */
+static int check_retained(const struct store *s, struct err *err)
+{
+    struct err why = { 0 };
+
+    if (memcmp(identity_epoch_held(s)->lineage, s->sb.lineage, 16) != 0)
+        return 0;
+    err_set(&why, ERR_DAMAGE, "retained set: its lineage at byte 72 is not that of the superblock, but of the store that this one was copied or forked from: it belongs to another store");
+    return beyond_healing(s, &why, err);
+}
+
 static int open_steps(struct store *s, struct log_recovery *rec, struct err *err)
 {
     char patterns[NOHISTORY_MAX + 1];
     struct err warn = { 0 }, why = { 0 };
     struct io *io = s->io;
+    bool of_before;
     int rc = super_read(io, &s->sb, &warn, err);
     if (rc == 0)
         rc = both_read(s, &warn, err);
@@ -366,6 +378,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = identity_relocate(s, err);
     if (rc == 0)
         rc = retained_read(s->io, s->sb.lineage, super_before(&s->sb), &s->retained, &warn, &why);
+    of_before = rc == 1;
+    rc = rc == 1 ? 0 : rc;
     if (why.code != 0 && rc < 0)
         return rc == ERR_DAMAGE || rc == ERR_NOENT ? beyond_healing(s, &why, err) : err_set(err, rc, "%s", why.msg);
     if (rc == 0)
@@ -388,6 +402,8 @@ static int open_steps(struct store *s, struct log_recovery *rec, struct err *err
         rc = index_open(&s->ix, s->kv, err);
     if (rc == 0)
         rc = open_log(s, rec, err);
+    if (rc == 0 && of_before)
+        rc = check_retained(s, err);
     if (rc == 0)
         rc = replay(s, rec, err);
     if (rc == 0)

@@ -90,7 +90,10 @@ struct store_options {
     /* tests: use this index instead of RocksDB under the store; closed by the store, also when open fails */
     struct kv *kv;
 };
-enum store_location { LOCATION_AS_IS = 0, LOCATION_MOVED = 1, LOCATION_COPIED = 2 };
+enum store_location {
+    LOCATION_AS_IS = 0, LOCATION_MOVED = 1, LOCATION_COPIED = 2,
+    LOCATION_COPIED_STANDBY = 3,  /* as COPIED, by a command that is for standbys: the copy of a primary is not made a store of its own: INVAL */
+};
 
 /* ---- life ---- */
 

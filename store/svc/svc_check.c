@@ -133,7 +133,8 @@ int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct
                 super_copy(sb, one);
         } else {
             good_ret++;
-            if (good && memcmp(lineage, sb->lineage, sizeof lineage) != 0 && !(super_before(sb) && memcmp(lineage, super_before(sb), sizeof lineage) == 0))
+            c->of_before[i & 1] = good && super_before(sb) && memcmp(lineage, super_before(sb), sizeof lineage) == 0;
+            if (good && memcmp(lineage, sb->lineage, sizeof lineage) != 0 && !c->of_before[i & 1])
                 r = svc_finding(c, name, "%s: expected the lineage of the superblock, found another one", name);
         }
     }
@@ -145,6 +146,18 @@ int svc_check_files(struct svc_check *c, struct io *io, struct super *sb, struct
         r = err_set(err, ERR_DAMAGE, "super.0, super.1: no copy of the superblock is whole");
 out:
     free(one);
+    return r;
+}
+
+/* Of the lineage before they are the store's until its own has a record. */
+static int check_sets(struct svc_check *c, const struct super *sb, struct log *log)
+{
+    const struct epoch_row *held = &sb->epochs[epoch_held(sb->epochs, sb->n_epochs, log_head(log)) - 1];
+    int r = 0;
+
+    for (int i = 0; i < 2 && r == 0; i++)
+        if (c->of_before[i] && memcmp(held->lineage, sb->lineage, sizeof held->lineage) == 0)
+            r = svc_finding(c, i ? "retained.1" : "retained.0", "retained.%d: expected the lineage of the superblock, found that of the store that this one was copied or forked from", i);
     return r;
 }
 
@@ -469,6 +482,8 @@ int svc_op_check(struct svc_req *q, struct err *err)
         r = q->env->recovery && q->env->recovery->damaged ? 0 : svc_settle(q, err);
     if (r == 0)
         r = svc_check_files(&c, store_io(q->s), sb, err);
+    if (r == 0)
+        r = check_sets(&c, sb, store_log(q->s));
     if (r == 0 && rec && rec->damaged)
         r = svc_finding(&c, "log", "%s", rec->damage.msg);
     if (r == 0)
@@ -504,7 +519,8 @@ int svc_check_closed(struct io *io, const char *dir, bool read_data, svc_emit_fn
     if (r) {
         r = svc_finding(&c, "log", "%s", e.msg[0] ? e.msg : err_text(r));
     } else {
-        if (rec->damaged)
+        r = check_sets(&c, sb, log);
+        if (r == 0 && rec->damaged)
             r = svc_finding(&c, "log", "%s", rec->damage.msg);
         if (r == 0)
             r = svc_check_log(&c, log, log_written(log), err);

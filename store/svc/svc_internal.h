@@ -88,6 +88,7 @@ struct svc_check {
     bool read_data;
     uint64_t findings;
     int failed;                 /* emit asked to stop */
+    bool of_before[2];          /* svc_check_files: copies of the retained set that are of the lineage before (super_before) */
 };
 /* svc_name_file(q, ino, lsn, buf, cap): which file that is: by its name now, else by the one it had then, else by its number. */
 void svc_name_file(const struct svc_req *q, uint64_t ino, uint64_t lsn, char *buf, size_t cap);

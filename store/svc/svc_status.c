@@ -142,7 +142,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
     svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
     svc_put_hex(o, "site", info.super.site, sizeof info.super.site);
     svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
-    svc_put_u64(o, "epochs_left", SUPER_EPOCHS_MAX - info.super.n_epochs);
+    svc_put_u64(o, "epochs_left", super_epochs_left(info.super.n_epochs));
     svc_put_time(o, "created", info.super.created_wall_ns);
     if (super_config_get(&info.super, FORK_PARTED, forked, sizeof forked) > 0)
         svc_put_u64(o, "forked_lsn", strtoull(forked, NULL, 10));

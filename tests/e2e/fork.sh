@@ -70,6 +70,12 @@ copied() { # behind its back, in use, and told so
 		exits 0 "$SPARE" sync c "$WORK/cs" && same on "$("$SPARE" cat on --at now --store cs)" && exits 0 "$SPARE" check --read-data c && prints 'No damage' && exits 0 "$SPARE" rebuild-index c && exits 0 "$SPARE" check c
 }
 check "a copy is as a fork is: while it is mounted the original stays the primary of its standby, and each is refused by name" copied
+again() { # c is one already, and nobody has it open
+	md5sum c/super.* >before && exits 2 "$SPARE" mount -o copied c mf && says 'a store of its own already; leave --copied away' && md5sum -c --quiet before || return 1
+	cp -a c c2 && exits 2 "$SPARE" promote c2 --copied && says 'expected the copy of a standby, found that of a primary' && exits 2 "$SPARE" sync m "$WORK/c2" --copied && says 'expected the copy of a standby' && exits 10 "$SPARE" mount c2 mf && says '--copied if' || return 1
+	exits 0 "$SPARE" mount --copied c2 mf && "$SPARE" umount mf && exits 0 "$SPARE" check c2 && cp c/retained.* c2/ && exits 13 "$SPARE" check c2 && prints 'retained.0: expected the lineage of the superblock, found that of the store' && exits 13 "$SPARE" mount c2 mf && says 'it belongs to another store'
+}
+check "said again it changes nothing; a command for standbys makes no store of its own; a retained set of its original's is none" again
 space() { exits 0 "$SPARE" space a && prints 'beside these: forks' && prints 'of these: .* fork' && exits 0 "$SPARE" --json space a/forks/old && prints '"linked_bytes": *[1-9]'; }
 check "what forks hold is said" space
 part() {

@@ -46,16 +46,44 @@ static void copy(struct teststore *of, struct teststore *t, uint64_t luck)
         io_random(simio_io(t->sim), &drawn, sizeof drawn);       /* ids of its own */
 }
 
-static int open_as(struct teststore *t, enum store_location location, struct err *err)
+/* ${dir} NULL: it lies nowhere, and everywhere. */
+static int open_in(struct teststore *t, const char *dir, enum store_location location, struct err *err)
 {
     int rc = kv_twin_open(t->disk, &t->opt.kv, err);
 
     t->opt.location = location;
     if (rc == 0)
-        rc = store_open(simio_io(t->sim), NULL, &t->opt, &t->s, NULL, err);
+        rc = store_open(simio_io(t->sim), dir, &t->opt, &t->s, NULL, err);
     if (rc < 0)
         t->s = NULL;
     return rc;
+}
+
+static int open_as(struct teststore *t, enum store_location location, struct err *err)
+{
+    return open_in(t, NULL, location, err);
+}
+
+/* As it is on disk; free. */
+static struct super *super_of(struct teststore *t)
+{
+    struct super *sb = malloc(sizeof *sb);
+    struct err err = { 0 };
+
+    ck_assert_msg(super_read(simio_io(t->sim), sb, NULL, &err) == 0, "%s", err.msg);
+    return sb;
+}
+
+/* The whole of ${t}, which nobody has open, is where it was not before. */
+static void lies_elsewhere(struct teststore *t)
+{
+    struct super *sb = super_of(t);
+    struct err err = { 0 };
+
+    sb->ino += 1000;
+    for (int i = 0; i < 2; i++)
+        ck_assert_msg(super_write(simio_io(t->sim), sb, &err) == 0, "%s", err.msg);
+    free(sb);
 }
 
 static void told(struct teststore *t)
@@ -248,6 +276,223 @@ START_TEST(a_copy_has_standbys_of_its_own)
 }
 END_TEST
 
+/* Said at every boot, as an option of a mount may be: what it has become since stays. Copied anew it is said once more. */
+START_TEST(told_again_it_loses_nothing)
+{
+    struct super *before, *after;
+    struct teststore c;
+    struct err err = { 0 };
+
+    copy(&a, &c, 0);
+    ck_assert_msg(open_in(&c, "copy", LOCATION_COPIED, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(store_config_set(c.s, "lease", "30s /other", &err), 0);
+    ck_assert_int_eq(store_close(c.s, &err), 0);
+    before = super_of(&c);
+    ck_assert_int_eq(open_in(&c, "copy", LOCATION_COPIED, &err), ERR_INVAL);
+    ck_assert_msg(strstr(err.msg, "copy: expected a store that was copied just now, found one that lies where it says and is a store of its own already") && strstr(err.msg, "leave --copied away"), "%s", err.msg);
+    ck_assert_msg(open_in(&c, "copy", LOCATION_AS_IS, &err) == 0, "%s", err.msg);
+    ck_assert(has_setting(&c, "lease"));
+    ck_assert_int_eq(store_close(c.s, &err), 0);
+    after = super_of(&c);
+    ck_assert_mem_eq(after->site, before->site, 16);
+    ck_assert_mem_eq(after->lineage, before->lineage, 16);
+    ck_assert_uint_eq(after->n_epochs, before->n_epochs);
+    free(after);
+    lies_elsewhere(&c);
+    ck_assert_int_eq(open_in(&c, "copy", LOCATION_AS_IS, &err), ERR_MOVED);
+    ck_assert_msg(open_in(&c, "copy", LOCATION_COPIED, &err) == 0, "%s", err.msg);
+    ck_assert(memcmp(twosites_info(c.s)->super.lineage, before->lineage, 16) != 0 && !has_setting(&c, "lease"));
+    put_away(&c);
+    free(before);
+}
+END_TEST
+
+/*
+ * Told, and cut off with a row whose record is not there; copied then, and told so, and cut off at each call: never does one that is the other's in site or epoch open without being asked
+ * about.
+ */
+START_TEST(the_copy_of_one_that_was_cut_off)
+{
+    struct super *pending = NULL;
+    struct teststore d, e;
+    struct err err = { 0 };
+    unsigned asked = 0, own = 0;
+    bool done = false;
+
+    for (unsigned n = 1; pending == NULL; n++) {         /* its first superblock is there, and no more */
+        copy(&a, &d, 0);
+        simio_cut_at(d.sim, n);
+        ck_assert_int_lt(open_in(&d, "original", LOCATION_COPIED, &err), 0);
+        simio_cut(d.sim, n, SIMIO_CUT_DROP_ALL);
+        pending = super_of(&d);
+        if (pending->n_epochs > twosites_info(a.s)->super.n_epochs)
+            break;
+        free(pending);
+        pending = NULL;
+        kv_twin_disk_free(d.disk);
+        simio_free(d.sim);
+    }
+    lies_elsewhere(&d);                  /* so that what is copied of it does */
+    for (unsigned n = 1; !done; n++)
+        for (unsigned mode = 0; mode < SIMIO_N_CUT_MODES; mode++) {
+            copy(&d, &e, n);
+            simio_cut_at(e.sim, n);
+            if (open_in(&e, "copy", LOCATION_COPIED, &err) == 0)
+                store_drop(e.s);
+            done = !simio_dead(e.sim);
+            simio_cut(e.sim, n, (enum simio_cut_mode)mode);
+            int rc = open_in(&e, "copy", LOCATION_AS_IS, &err);
+
+            if (rc == 0) {
+                const struct super *sb = &twosites_info(e.s)->super;
+
+                ck_assert_msg(memcmp(sb->site, pending->site, 16) != 0 && memcmp(sb->lineage, pending->lineage, 16) != 0, "call %u, mode %u: it has the other's site, and is not asked about", n, mode);
+                own++;
+            } else {
+                ck_assert_msg(rc == ERR_MOVED, "call %u, mode %u: %s", n, mode, err.msg);
+                ck_assert_msg(open_in(&e, "copy", LOCATION_COPIED, &err) == 0, "call %u, mode %u: %s", n, mode, err.msg);
+                ck_assert(memcmp(twosites_info(e.s)->super.site, pending->site, 16) != 0);
+                asked++;
+            }
+            ts_is(&e, "one", "one, as it was copied");
+            put_away(&e);
+        }
+    ck_assert_msg(own > 3 && asked > 3, "%u %u", own, asked);
+    kv_twin_disk_free(d.disk);
+    simio_free(d.sim);
+    free(pending);
+}
+END_TEST
+
+/* A command that is for standbys alone does not first make a store of its own of a primary's copy, and then refuse it. */
+START_TEST(the_copy_of_a_standby_was_meant)
+{
+    struct super *before, *after;
+    struct teststore c;
+    struct err err = { 0 };
+
+    copy(&a, &c, 0);
+    before = super_of(&c);
+    ck_assert_int_eq(open_as(&c, LOCATION_COPIED_STANDBY, &err), ERR_INVAL);
+    ck_assert_msg(strstr(err.msg, "expected the copy of a standby, found that of a primary") && strstr(err.msg, "spare mount --copied"), "%s", err.msg);
+    after = super_of(&c);
+    ck_assert_uint_eq(after->gen, before->gen);
+    ck_assert_mem_eq(after->site, before->site, 16);
+    put_away(&c);
+    free(after);
+    free(before);
+    copy(&b, &c, 0);
+    before = super_of(&c);
+    c.opt.threads = true;
+    ck_assert_msg(open_as(&c, LOCATION_COPIED_STANDBY, &err) == 0, "%s", err.msg);
+    ck_assert(memcmp(twosites_info(c.s)->super.site, before->site, 16) != 0);
+    ck_assert_msg(twosites_send(&a, &c, &err) == 0, "%s", err.msg);
+    put_away(&c);
+    free(before);
+}
+END_TEST
+
+static void put_file(struct teststore *from, struct teststore *to, const char *name)
+{
+    static uint8_t buf[1 << 16];
+    struct io_file *f = NULL, *g = NULL;
+    struct err err = { 0 };
+    int64_t n;
+
+    ck_assert_msg(io_open(simio_io(from->sim), name, IO_RDONLY, &f, &err) == 0, "%s", err.msg);
+    ck_assert_msg(io_open(simio_io(to->sim), name, IO_RDWR, &g, &err) == 0, "%s", err.msg);
+    n = io_pread(f, buf, sizeof buf, 0, &err);
+    ck_assert_int_gt(n, 0);
+    ck_assert_int_eq(io_ftruncate(g, 0, &err), 0);
+    ck_assert_int_eq(io_pwritev(g, &(struct iovec){ buf, (size_t)n }, 1, 0, &err), 0);
+    ck_assert_int_eq(io_fdatasync(g, &err), 0);
+    io_close(f);
+    io_close(g);
+}
+
+/* What another store keeps of its past says nothing of this one's, even where that is the one it was copied from. */
+START_TEST(the_set_of_its_original_is_not_its_own)
+{
+    struct teststore c;
+    struct err err = { 0 };
+
+    copy(&a, &c, 0);
+    told(&c);
+    ck_assert_int_eq(store_close(c.s, &err), 0);
+    put_file(&a, &c, "retained.0");
+    put_file(&a, &c, "retained.1");
+    for (int i = 0; i < 2; i++) {
+        c.opt.writable = i != 0;
+        ck_assert_int_eq(open_as(&c, LOCATION_AS_IS, &err), ERR_DAMAGE);
+        ck_assert_msg(strstr(err.msg, "retained set: its lineage at byte 72") && strstr(err.msg, "it belongs to another store"), "%s", err.msg);
+    }
+    put_away(&c);
+}
+END_TEST
+
+/* ${t} has ${n} epochs. */
+static void grow(struct teststore *t, uint32_t n)
+{
+    struct err err = { 0 };
+
+    while (twosites_info(t->s)->super.n_epochs < n)
+        ck_assert_msg(store_demote(t->s, &err) == 0 && store_promote(t->s, "again", false, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(store_sync(t->s, &err), 0);
+}
+
+/* Nobody is given a store that nothing could follow; what is left is for promotions. */
+START_TEST(a_copy_that_nothing_could_follow)
+{
+    struct super *sb;
+    struct teststore c;
+    struct fork fork;
+    struct err err = { 0 };
+
+    grow(&a, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT - 1);
+    copy(&a, &c, 0);
+    told(&c);
+    ck_assert_uint_eq(twosites_info(c.s)->super.n_epochs, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
+    ck_assert_uint_eq(super_epochs_left(twosites_info(c.s)->super.n_epochs), 0);
+    put_away(&c);
+    grow(&a, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
+    ck_assert_int_eq(store_fork(a.s, "full", &fork, &err), ERR_NOSPC);
+    copy(&a, &c, 0);
+    ck_assert_int_eq(open_as(&c, LOCATION_COPIED, &err), ERR_NOSPC);
+    ck_assert_msg(strstr(err.msg, "found 1008 of 1024") && strstr(err.msg, "cannot become a store of its own") && strstr(err.msg, "-o ro") && strstr(err.msg, "--moved"), "%s", err.msg);
+    sb = super_of(&c);
+    ck_assert_mem_eq(sb->lineage, twosites_info(a.s)->super.lineage, 16);
+    free(sb);
+    put_away(&c);
+    grow(&a, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT + 1);
+    ck_assert_uint_eq(super_epochs_left(twosites_info(a.s)->super.n_epochs), 0);
+}
+END_TEST
+
+/* Where settings are full the one that only says something is left out. */
+START_TEST(settings_that_are_full)
+{
+    static const char *const goes[] = { "standby-1", "lease", "import" };
+    char text[SUPER_CONFIG_MAX];
+    struct super *sb;
+    struct teststore c;
+    struct err err = { 0 };
+
+    copy(&a, &c, 0);
+    sb = super_of(&c);
+    for (size_t i = 0; i < sizeof goes / sizeof *goes; i++)
+        ck_assert_int_eq(super_config_set(sb, goes[i], NULL, &err), 0);
+    memset(text, 'x', sizeof text);
+    text[SUPER_CONFIG_MAX - sb->config_len - strlen("full=\n")] = '\0';
+    ck_assert_int_eq(super_config_set(sb, "full", text, &err), 0);
+    ck_assert_uint_eq(sb->config_len, SUPER_CONFIG_MAX);
+    for (int i = 0; i < 2; i++)
+        ck_assert_msg(super_write(simio_io(c.sim), sb, &err) == 0, "%s", err.msg);
+    free(sb);
+    ck_assert_msg(open_as(&c, LOCATION_COPIED, &err) == 0, "%s", err.msg);
+    put_away(&c);
+}
+END_TEST
+
 /* A standby that is copied is another standby of the same store. */
 START_TEST(a_standby_stays_one)
 {
@@ -371,6 +616,12 @@ int main(void)
     tcase_add_test(t, moved_keeps_everything);
     tcase_add_test(t, fences_nobody_and_is_refused_by_name);
     tcase_add_test(t, a_copy_has_standbys_of_its_own);
+    tcase_add_test(t, told_again_it_loses_nothing);
+    tcase_add_test(t, the_copy_of_one_that_was_cut_off);
+    tcase_add_test(t, the_copy_of_a_standby_was_meant);
+    tcase_add_test(t, the_set_of_its_original_is_not_its_own);
+    tcase_add_test(t, a_copy_that_nothing_could_follow);
+    tcase_add_test(t, settings_that_are_full);
     tcase_add_test(t, a_standby_stays_one);
     tcase_add_loop_test(t, cut_off_at_any_call, 0, 3);
     tcase_add_test(t, each_call_fails);

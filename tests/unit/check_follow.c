@@ -200,6 +200,7 @@ START_TEST(rows_are_left_for_a_promotion_here)
         rc = send_one(&rec, 0, &err);
     }
     ck_assert_int_eq(rc, ERR_NOSPC);
+    ck_assert_msg(strstr(err.msg, "found 1008 of 1024 there") && strstr(err.msg, "this standby takes nothing any more") && strstr(err.msg, "can be promoted"), "%s", err.msg);
     ck_assert_uint_eq(n_epochs(), SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
     ck_assert_int_eq(store_close(b, &err), 0);
     b = open_b(true);
