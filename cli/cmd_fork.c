@@ -84,15 +84,12 @@ static int make_part(const char *store, const char *name, const char *at, bool b
 
 static bool is_ours(struct session *ses, const uint8_t site[16])
 {
-    struct store_info *info = session_store(ses) ? malloc(sizeof *info) : NULL;
-    bool ours = false;
+    struct store_info info;
 
-    if (info) {
-        store_info(session_store(ses), info);
-        ours = memcmp(info->super.site, site, 16) == 0;
-    }
-    free(info);
-    return ours;
+    if (!session_store(ses))
+        return false;
+    store_info(session_store(ses), &info);
+    return memcmp(info.site, site, 16) == 0;
 }
 
 /* Opened once: with that it is a primary, in an epoch of its own. */

@@ -39,24 +39,20 @@ int cmd_rebuild_index(int argc, char **argv)
     struct place p;
     struct err err = { 0 };
     struct store *s = NULL;
-    struct store_info *info = malloc(sizeof *info);
+    struct store_info info;
     struct io *io = NULL;
     char old[4200];
     double began = now_s();
     int code = 0, o, r;
 
     while ((o = cli_option(argc, argv, "", NULL, 0, &code)) != -1)
-        if (o == -2) {
-            free(info);
+        if (o == -2)
             return code;
-        }
-    if (session_place("rebuild-index", argc, argv, &p, &code)) {
-        free(info);
+    if (session_place("rebuild-index", argc, argv, &p, &code))
         return code;
-    }
-    r = info ? session_rebuild_here(p.store, &s, &io, &err) : err_set(&err, ERR_NOMEM, "rebuild-index: out of memory");
+    r = session_rebuild_here(p.store, &s, &io, &err);
     if (r == 0) {
-        store_info(s, info);
+        store_info(s, &info);
         r = store_close(s, &err);
         io->ops->free(io);
         snprintf(old, sizeof old, "%s/" INDEX_REPLACED, p.store);
@@ -67,8 +63,7 @@ int cmd_rebuild_index(int argc, char **argv)
     if (r)
         code = out_error(&err, r);
     else
-        told(p.store, info, now_s() - began);
+        told(p.store, &info, now_s() - began);
     locate_release(&p);
-    free(info);
     return code;
 }

@@ -22,7 +22,7 @@ static void answers_are_mine(struct fs *fs)
 
     store_info(fs->store, &info);
     atomic_store(&h->acked_lsn, 0);
-    h->acked_writer = info.super.incarnation;
+    h->acked_writer = info.incarnation;
 }
 
 /* The first worker that may change something says whose mount this is; a later one goes on where the kernel is. */

@@ -134,6 +134,8 @@ int  identity_check_epoch(const struct store *s, struct err *err);
  * not becomes primary, or NULL; it begins an epoch, as a copy does. INVAL: told it is a copy, and is a store of its own already. identity_become_follower: of a standby, which appends what its primary did. */
 int  identity_become_writer(struct store *s, bool clean, const char *promote, struct err *err);
 int  identity_become_follower(struct store *s, bool clean, struct err *err);
+/* identity_info(s, info): the part of ${info} that is of the superblock. */
+void identity_info(struct store *s, struct store_info *info);
 /* identity_epoch_held(s): the newest epoch of which there are records (the first one, if there are none yet). mark_lock or sole owner. */
 const struct epoch_row *identity_epoch_held(const struct store *s);
 /* Records of an incarnation and of an epoch, and a random id that is not 0. */

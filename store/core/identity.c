@@ -350,3 +350,39 @@ int identity_become_follower(struct store *s, bool clean, struct err *err)
     const struct epoch_row *e = identity_epoch_held(s);
     return rc < 0 ? rc : log_set_writer(s->log, e->number, e->id, sb->incarnation, err);
 }
+
+/* ---- looking at it ---- */
+
+void store_super(struct store *s, struct super *out)
+{
+    pthread_mutex_lock(&s->mark_lock);
+    super_copy(out, &s->sb);
+    pthread_mutex_unlock(&s->mark_lock);
+}
+
+void store_epoch_id(struct store *s, uint32_t number, uint8_t id[16])
+{
+    memset(id, 0, 16);
+    pthread_mutex_lock(&s->mark_lock);
+    for (uint32_t i = 0; i < s->sb.n_epochs; i++)
+        if (s->sb.epochs[i].number == number)
+            memcpy(id, s->sb.epochs[i].id, 16);
+    pthread_mutex_unlock(&s->mark_lock);
+}
+
+void identity_info(struct store *s, struct store_info *info)
+{
+    const struct super *sb = &s->sb;
+    pthread_mutex_lock(&s->mark_lock);
+    memcpy(info->lineage, sb->lineage, sizeof info->lineage);
+    memcpy(info->site, sb->site, sizeof info->site);
+    info->role = sb->role;
+    info->key_id = sb->key_id;
+    info->epoch = sb->n_epochs > 0 ? sb->epochs[sb->n_epochs - 1].number : 0;
+    info->n_epochs = sb->n_epochs;
+    info->incarnation = sb->incarnation;
+    info->super_gen = sb->gen;
+    info->created_wall_ns = sb->created_wall_ns;
+    info->clean = sb->clean != 0;
+    pthread_mutex_unlock(&s->mark_lock);
+}

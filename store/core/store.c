@@ -500,10 +500,8 @@ int store_close(struct store *s, struct err *err)
 
 void store_info(struct store *s, struct store_info *info)
 {
-    memset(info, 0, offsetof(struct store_info, super));
-    pthread_mutex_lock(&s->mark_lock);
-    super_copy(&info->super, &s->sb);
-    pthread_mutex_unlock(&s->mark_lock);
+    memset(info, 0, sizeof *info);
+    identity_info(s, info);
     info->head = log_head(s->log);
     info->written = log_written(s->log);
     info->durable = log_durable(s->log);

@@ -171,9 +171,19 @@ struct store_info {
     bool     short_of;        /* less of the past is kept than keep-all says */
     bool     writable;
     uint64_t cache_rows, cache_hits, cache_misses;
-    struct super super;       /* as last written; last: only the rows that there are are copied */
+    /* of its superblock (store_super): */
+    uint8_t  lineage[16], site[16];
+    uint32_t role, key_id;    /* role: as last written */
+    uint32_t epoch, n_epochs; /* the number of the newest one; rows */
+    uint64_t incarnation;
+    uint64_t super_gen;
+    int64_t  created_wall_ns;
+    bool     clean;
 };
 void store_info(struct store *s, struct store_info *info);
+/* store_super(s, out): all of the superblock, as last written; too large for a stack. store_epoch_id(s, number, id): of a row of it; zero: there is none. */
+void store_super(struct store *s, struct super *out);
+void store_epoch_id(struct store *s, uint32_t number, uint8_t id[16]);
 struct io *store_io(struct store *s);
 struct kv *store_kv(struct store *s);       /* reads only */
 struct log *store_log(struct store *s);     /* reads; and log_drop, by who packs */

@@ -147,17 +147,14 @@ int heal_plan_new(struct store *s, const struct wound *w, struct heal_plan **out
 
 static int pack_anew(struct store *s, uint64_t addr, const struct packs_healed *h, size_t n, struct err *err)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct store_info info;
     struct pack_head head = { .retained_gen = store_retained_gen(s) };
-    int64_t rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "heal: out of memory");
+    int64_t rc;
 
-    if (rc < 0)
-        return (int)rc;
-    store_info(s, info);
-    memcpy(head.lineage, info->super.lineage, 16);
-    memcpy(head.site, info->super.site, 16);
-    head.key_id = info->super.key_id;
-    free(info);
+    store_info(s, &info);
+    memcpy(head.lineage, info.lineage, 16);
+    memcpy(head.site, info.site, 16);
+    head.key_id = info.key_id;
     if (!store_maint_try(s))
         return err_set(err, ERR_BUSY, "heal: packs or archive are being worked on");
     head.gen = packs_next_gen(store_packs(s));
@@ -196,13 +193,13 @@ int heal_pack(struct store *s, uint64_t addr, struct err *err)
 
 int heal_header(struct store *s, uint64_t first, struct err *err)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     int rc;
 
-    if (info == NULL)
+    if (sb == NULL)
         return err_set(err, ERR_NOMEM, "heal: out of memory");
-    store_info(s, info);
-    rc = log_heal_header(store_log(s), &info->super, first, err);
-    free(info);
+    store_super(s, sb);
+    rc = log_heal_header(store_log(s), sb, first, err);
+    free(sb);
     return rc;
 }

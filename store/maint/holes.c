@@ -150,22 +150,19 @@ static int epoch_below(struct store *s, uint64_t end, uint8_t id[16], struct err
     if (rc == 0)
         rc = history_record(store_history(s), p.lsn, &rec, &buf, err);
     if (rc == 0)
-        epoch_id_of(s, rec.epoch, id);
+        store_epoch_id(s, rec.epoch, id);
     free(buf);
     return rc;
 }
 
 static int head_of(struct store *s, struct pack_head *h, struct err *err)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct store_info info;
 
-    if (info == NULL)
-        return err_set(err, ERR_NOMEM, "packs: out of memory");
-    store_info(s, info);
-    *h = (struct pack_head){ .retained_gen = store_retained_gen(s), .gen = packs_next_gen(store_packs(s)), .key_id = info->super.key_id };
-    memcpy(h->lineage, info->super.lineage, 16);
-    memcpy(h->site, info->super.site, 16);
-    free(info);
+    store_info(s, &info);
+    *h = (struct pack_head){ .retained_gen = store_retained_gen(s), .gen = packs_next_gen(store_packs(s)), .key_id = info.key_id };
+    memcpy(h->lineage, info.lineage, 16);
+    memcpy(h->site, info.site, 16);
     return names_free_gen(store_io(s), "packs", pack_parse, &h->gen, err);
 }
 

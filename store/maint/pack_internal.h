@@ -37,8 +37,6 @@ struct window {
     uint8_t epoch_id[16];            /* of the last record */
 };
 
-/* epoch_id_of(s, number, id): of an epoch of the table; zero where there is none. */
-void epoch_id_of(struct store *s, uint32_t number, uint8_t id[16]);
 /* told_to_stop(opt, err): BUSY if so, else 0. */
 int told_to_stop(const struct packer_options *opt, struct err *err);
 

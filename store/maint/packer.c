@@ -75,17 +75,6 @@ static int choose(struct store *s, uint64_t upto, struct window *w, bool *archiv
 
 /* ---- records ---- */
 
-void epoch_id_of(struct store *s, uint32_t number, uint8_t id[16])
-{
-    struct store_info info;
-
-    memset(id, 0, 16);
-    store_info(s, &info);
-    for (uint32_t i = 0; i < info.super.n_epochs; i++)
-        if (info.super.epochs[i].number == number)
-            memcpy(id, info.super.epochs[i].id, 16);
-}
-
 struct needed *needed_new(uint64_t first, uint64_t end)
 {
     struct needed *n = end > first ? malloc(sizeof *n) : NULL;
@@ -144,7 +133,7 @@ static int collect(struct store *s, const struct packer_options *opt, struct win
     history_iter_free(it);
     if ((rc == ERR_DAMAGE || rc == ERR_IO) && recall_head(s, at, &bad))
         wounds_note(s, &bad);            /* packing goes on once another site has healed it */
-    epoch_id_of(s, epoch, w->epoch_id);
+    store_epoch_id(s, epoch, w->epoch_id);
     return rc < 0 ? rc : 0;
 }
 
@@ -160,8 +149,8 @@ static int write_archive(struct store *s, const struct packer_options *opt, stru
     int rc;
 
     store_info(s, &info);
-    memcpy(h.lineage, info.super.lineage, 16);
-    memcpy(h.site, info.super.site, 16);
+    memcpy(h.lineage, info.lineage, 16);
+    memcpy(h.site, info.site, 16);
     rc = names_free_gen(store_io(s), "archive", archive_parse, &h.gen, err);
     if (rc == 0)
         rc = archive_new(store_io(s), &h, &arc, err);
@@ -190,9 +179,9 @@ static int write_pack(struct store *s, const struct packer_options *opt, struct 
     int rc = window_arrange(w, s, err);
 
     store_info(s, &info);
-    memcpy(h.lineage, info.super.lineage, 16);
-    memcpy(h.site, info.super.site, 16);
-    h.key_id = info.super.key_id;
+    memcpy(h.lineage, info.lineage, 16);
+    memcpy(h.site, info.site, 16);
+    h.key_id = info.key_id;
     if (rc == 0)
         rc = names_free_gen(store_io(s), "packs", pack_parse, &h.gen, err);
     if (rc == 0)

@@ -201,18 +201,17 @@ static int file_anew(struct recall *r, struct err *err)
     struct history *h = store_history(r->s);
     struct archive_head head = { .gen = history_next_gen(h), .first = r->file.first, .end = r->file.end, .retained_gen = store_retained_gen(r->s) };
     struct making m = { .at = head.first };
-    struct store_info *info = malloc(sizeof *info);
+    struct store_info info;
     char old[ARCHIVE_NAME_MAX];
     uint8_t epoch_id[16];
-    int rc = info != NULL ? names_free_gen(store_io(r->s), "archive", archive_parse, &head.gen, err) : nomem(err);
+    int rc = names_free_gen(store_io(r->s), "archive", archive_parse, &head.gen, err);
 
     if (rc == 0) {
-        store_info(r->s, info);
-        memcpy(head.lineage, info->super.lineage, 16);
-        memcpy(head.site, info->super.site, 16);
+        store_info(r->s, &info);
+        memcpy(head.lineage, info.lineage, 16);
+        memcpy(head.site, info.site, 16);
         rc = archive_new(store_io(r->s), &head, &m.w, err);
     }
-    free(info);
     if (rc < 0)
         return rc;
     rc = put_records(r, &m, err);
@@ -220,7 +219,7 @@ static int file_anew(struct recall *r, struct err *err)
         archive_drop(m.w);
         return rc;
     }
-    epoch_id_of(r->s, m.epoch, epoch_id);
+    store_epoch_id(r->s, m.epoch, epoch_id);
     rc = archive_finish(m.w, epoch_id, err);
     if (rc == 0)
         rc = history_added(h, head.first, head.end, head.gen, err);
@@ -486,14 +485,14 @@ static void look_at_data(struct recall *r, const struct gap *g)
 
 static int log_apply(struct recall *r, struct err *err)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     int rc;
 
-    if (info == NULL)
+    if (sb == NULL)
         return nomem(err);
-    store_info(r->s, info);
-    rc = log_heal_heads(store_log(r->s), &info->super, r->gap[0].from, r->gap[0].p, r->gap[0].len, err);
-    free(info);
+    store_super(r->s, sb);
+    rc = log_heal_heads(store_log(r->s), sb, r->gap[0].from, r->gap[0].p, r->gap[0].len, err);
+    free(sb);
     if (rc == 0)
         look_at_data(r, &r->gap[0]);
     return rc;

@@ -176,9 +176,9 @@ static int rewrite_group(struct run *r, size_t i, size_t n)
     int rc;
 
     store_info(r->s, &info);
-    memcpy(h.lineage, info.super.lineage, 16);
-    memcpy(h.site, info.super.site, 16);
-    h.key_id = info.super.key_id;
+    memcpy(h.lineage, info.lineage, 16);
+    memcpy(h.site, info.site, 16);
+    h.key_id = info.key_id;
     store_maint_begin(r->s);
     h.gen = packs_next_gen(ps);
     rc = names_free_gen(store_io(r->s), "packs", pack_parse, &h.gen, r->err);

@@ -96,8 +96,8 @@ static int write_base(struct store *s, uint64_t gen, uint64_t set_gen, uint64_t 
     int rc;
 
     store_info(s, &info);
-    memcpy(h.lineage, info.super.lineage, 16);
-    memcpy(h.site, info.super.site, 16);
+    memcpy(h.lineage, info.lineage, 16);
+    memcpy(h.site, info.site, 16);
     rc = base_new(store_io(s), store_kv(s), &h, &w, err);
     if (rc == 0)
         rc = write_rows(w, opt, err);
@@ -107,7 +107,7 @@ static int write_base(struct store *s, uint64_t gen, uint64_t set_gen, uint64_t 
         base_drop(w);
         return rc;
     }
-    epoch_id_of(s, base_meta(w)->epoch, epoch);
+    store_epoch_id(s, base_meta(w)->epoch, epoch);
     return base_finish(w, epoch, made, err);
 }
 

@@ -375,21 +375,18 @@ int scrub_files(struct store *s, const struct scrub_options *opt, void (*found)(
 {
     static int (*const kinds[])(struct files *c) = { copies, headers, archives, bases, holes, packs };
     struct files c = { .s = s, .opt = opt, .found = found, .arg = arg, .err = err };
-    struct store_info *info = malloc(sizeof *info);
-    int rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "scrub: out of memory");
+    struct store_info info;
+    int rc = 0;
 
-    if (rc == 0) {
-        store_info(s, info);
-        c.writable = info->writable;
-        c.whole = info->ever_hidden > 0;
-    }
+    store_info(s, &info);
+    c.writable = info.writable;
+    c.whole = info.ever_hidden > 0;
     for (size_t i = 0; rc == 0 && i < sizeof kinds / sizeof *kinds; i++) {
         c.n = 0;
         c.here = 0;
         rc = kinds[i](&c);
     }
     *mended = c.mended;
-    free(info);
     free(c.at);
     free(c.end);
     return rc;

@@ -66,17 +66,15 @@ static size_t without_overlaps(struct packs_piece *v, size_t n)
 static int into_packs(struct store *s, const struct packs_piece *v, size_t n, struct err *err)
 {
     struct packs *ps = store_packs(s);
-    struct store_info *info = malloc(sizeof *info);
+    struct store_info info;
     struct pack_head h = { .retained_gen = store_retained_gen(s) };
     int64_t took = 0;
-    int rc = info != NULL ? 0 : err_set(err, ERR_NOMEM, "packs: out of memory");
+    int rc = 0;
 
-    if (rc == 0) {
-        store_info(s, info);
-        memcpy(h.lineage, info->super.lineage, 16);
-        memcpy(h.site, info->super.site, 16);
-        h.key_id = info->super.key_id;
-    }
+    store_info(s, &info);
+    memcpy(h.lineage, info.lineage, 16);
+    memcpy(h.site, info.site, 16);
+    h.key_id = info.key_id;
     for (size_t i = 0; rc == 0 && i < n; i += (size_t)took) {
         h.gen = packs_next_gen(ps);
         rc = names_free_gen(store_io(s), "packs", pack_parse, &h.gen, err);
@@ -85,7 +83,6 @@ static int into_packs(struct store *s, const struct packs_piece *v, size_t n, st
         if (took < 0)
             rc = (int)took;
     }
-    free(info);
     return rc;
 }
 

@@ -47,8 +47,8 @@ static int tell(struct svc_req *q, const struct restore_stats *st)
 
     store_info(q->s, &info);
     svc_put_text(o, "role", role_name(store_role(q->s)));
-    svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
-    svc_put_u64(o, "epochs_left", super_epochs_left(info.super.n_epochs));
+    svc_put_u64(o, "epoch", info.epoch);
+    svc_put_u64(o, "epochs_left", super_epochs_left(info.n_epochs));
     svc_put_u64(o, "lsn", info.durable);
     svc_put_text(o, "mounted_at", q->env->mount_dir);
     json_object_set_new(o, "mount_fits", json_boolean(fits));

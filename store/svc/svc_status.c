@@ -91,11 +91,11 @@ static const char *state_word(const struct svc_req *q, const struct store_info *
         return "Damaged";
     if (info->failed)
         return "Read-only";
-    if (q->env->mount_dir && !info->writable && info->super.role == ROLE_PRIMARY)
+    if (q->env->mount_dir && !info->writable && info->role == ROLE_PRIMARY)
         return "Read-only";
     if (info->tight)
         return "Space low";
-    if (sp->total && super_config_get(&info->super, "keep-free", buf, sizeof buf) > 0
+    if (sp->total && store_config_get(q->s, "keep-free", buf, sizeof buf) > 0
         && svc_size_parse(buf, &keep_free, NULL) == 0 && sp->avail < keep_free)
         return "Space low";
     if (info->short_of)
@@ -120,7 +120,7 @@ int svc_op_status(struct svc_req *q, struct err *err)
     store_info(q->s, &info);
     (void)io_space(store_io(q->s), &sp, NULL);
     svc_put_text(o, "store", store_dir(q->s));
-    standby = info.super.role == ROLE_STANDBY;
+    standby = info.role == ROLE_STANDBY;
     svc_standby_state(q, list, &down);
     if (standby)
         all_of.word = standby_word(q, &info, o, &all_of.exit);
@@ -139,12 +139,12 @@ int svc_op_status(struct svc_req *q, struct err *err)
     svc_put_text(o, "role", role_name(store_role(q->s)));
     svc_put_u64(o, "promote_unfinished_at_lsn", store_promote_unfinished(q->s));
     svc_put_text(o, "mounted_at", q->env->mount_dir);
-    svc_put_hex(o, "lineage", info.super.lineage, sizeof info.super.lineage);
-    svc_put_hex(o, "site", info.super.site, sizeof info.super.site);
-    svc_put_u64(o, "epoch", info.super.n_epochs ? info.super.epochs[info.super.n_epochs - 1].number : 0);
-    svc_put_u64(o, "epochs_left", super_epochs_left(info.super.n_epochs));
-    svc_put_time(o, "created", info.super.created_wall_ns);
-    if (super_config_get(&info.super, FORK_PARTED, forked, sizeof forked) > 0)
+    svc_put_hex(o, "lineage", info.lineage, sizeof info.lineage);
+    svc_put_hex(o, "site", info.site, sizeof info.site);
+    svc_put_u64(o, "epoch", info.epoch);
+    svc_put_u64(o, "epochs_left", super_epochs_left(info.n_epochs));
+    svc_put_time(o, "created", info.created_wall_ns);
+    if (store_config_get(q->s, FORK_PARTED, forked, sizeof forked) > 0)
         svc_put_u64(o, "forked_lsn", strtoull(forked, NULL, 10));
     /* Of the standby that is nearest; null: nothing but this disk has it. */
     json_object_set_new(o, "rpo_seconds", standby || down.rpo_s < 0 ? json_null() : json_real(down.rpo_s));
@@ -199,9 +199,9 @@ int svc_op_info(struct svc_req *q, struct err *err)
     svc_put_u64(o, "cache_rows", info.cache_rows);
     svc_put_u64(o, "cache_hits", info.cache_hits);
     svc_put_u64(o, "cache_misses", info.cache_misses);
-    svc_put_u64(o, "superblock_generation", info.super.gen);
-    json_object_set_new(o, "clean", json_boolean(info.super.clean));
-    json_object_set_new(o, "takes_changes", json_boolean(info.writable && info.super.role == ROLE_PRIMARY));
+    svc_put_u64(o, "superblock_generation", info.super_gen);
+    json_object_set_new(o, "clean", json_boolean(info.clean));
+    json_object_set_new(o, "takes_changes", json_boolean(info.writable && info.role == ROLE_PRIMARY));
     if (q->env->counters)
         q->env->counters(q->env->counters_arg, put_counter, o);
     return svc_emit(q, "item", o);

@@ -151,13 +151,13 @@ static int last_record(struct listing *l)
 static int list_once(struct listing *l)
 {
     uint64_t arc = history_end(store_history(l->s)), pack = packs_end(store_packs(l->s));
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     uint64_t first, end;
     int rc;
 
-    if (info == NULL)
+    if (sb == NULL)
         return nomem(l->err);
-    store_info(l->s, info);
+    store_super(l->s, sb);
     l->end = arc < pack ? arc : pack;
     l->len = 0;
     l->list->n = l->list->n_epochs = 0;
@@ -165,7 +165,7 @@ static int list_once(struct listing *l)
     if (rc == 1)
         rc = err_set(l->err, ERR_DAMAGE, "packs: expected the data of addresses @%llu to @%llu, found no pack that has them; spare scrub heals it with what another site has", (unsigned long long)first, (unsigned long long)end);
     if (rc < 0) {
-        free(info);
+        free(sb);
         return rc;
     }
     rc = l->end == 0 ? err_set(l->err, ERR_NOENT, "nothing has left the log") : base_list(store_io(l->s), add_base, l, l->err);
@@ -181,10 +181,10 @@ static int list_once(struct listing *l)
 
         rc = list_whole(&whole, l->end, l->err) < 0 ? ERR_NOENT : 0;     /* it changed meanwhile */
     }
-    for (uint32_t i = 0; i < info->super.n_epochs; i++)
-        if (info->super.epochs[i].first_lsn < l->end)
-            l->list->epochs[l->list->n_epochs++] = info->super.epochs[i];
-    free(info);
+    for (uint32_t i = 0; i < sb->n_epochs; i++)
+        if (sb->epochs[i].first_lsn < l->end)
+            l->list->epochs[l->list->n_epochs++] = sb->epochs[i];
+    free(sb);
     return rc;
 }
 
@@ -208,14 +208,13 @@ int boot_list(struct store *s, struct proto_list *list, uint64_t *end, struct er
 
 int boot_retained(struct store *s, uint64_t end, uint8_t **buf, size_t *len, struct err *err)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct store_info info;
     struct retained r = { 0 };
-    int rc = info != NULL ? store_retained(s, &r, err) : nomem(err);
+    int rc = store_retained(s, &r, err);
     uint32_t n = 0;
 
     *buf = NULL;
-    if (rc == 0)
-        store_info(s, info);
+    store_info(s, &info);
     if (rc == 0 && r.horizon > end)
         rc = err_set(err, ERR_BUSY, "retained set: from @%" PRIu64 " on, and the files end @%" PRIu64, r.horizon, end);
     for (uint32_t i = 0; i < r.n; i++)
@@ -224,10 +223,9 @@ int boot_retained(struct store *s, uint64_t end, uint8_t **buf, size_t *len, str
     r.n = n;
     if (rc == 0 && (*buf = malloc(RETAINED_FILE_MAX)) == NULL)
         rc = nomem(err);
-    if (rc == 0 && (*len = retained_encode(&r, info->super.lineage, *buf, RETAINED_FILE_MAX)) == 0)
+    if (rc == 0 && (*len = retained_encode(&r, info.lineage, *buf, RETAINED_FILE_MAX)) == 0)
         rc = err_set(err, ERR_TOOLONG, "retained set: too many points");
     retained_release(&r);
-    free(info);
     return rc;
 }
 

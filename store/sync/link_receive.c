@@ -40,22 +40,24 @@ static int fill_own(struct taking *k, struct err *err)
 {
     struct receive_own *o = &k->own;
     struct store *s = k->l.s;
-    struct store_info *info;
+    struct store_info info;
+    struct super *sb;
     int rc;
 
     memset(o, 0, sizeof *o);
     if (s == NULL)
         return 0;
-    info = malloc(sizeof *info);
-    if (info == NULL)
+    sb = malloc(sizeof *sb);
+    if (sb == NULL)
         return err_set(err, ERR_NOMEM, "stream: out of memory");
-    store_info(s, info);
-    rc = info->writable && info->super.role == ROLE_STANDBY ? store_sync(s, err) : 0;
-    memcpy(o->lineage, info->super.lineage, 16);
-    memcpy(o->site, info->super.site, 16);
-    o->role = info->super.role;
+    store_super(s, sb);
+    store_info(s, &info);
+    rc = info.writable && sb->role == ROLE_STANDBY ? store_sync(s, err) : 0;
+    memcpy(o->lineage, sb->lineage, 16);
+    memcpy(o->site, sb->site, 16);
+    o->role = sb->role;
     o->known = store_epoch_known(s);
-    o->incarnation = info->super.incarnation;
+    o->incarnation = sb->incarnation;
     o->durable = log_durable(store_log(s));
     o->whole = store_lacking_from(s) < o->durable ? store_lacking_from(s) : o->durable;
     log_last(store_log(s), &o->last_lsn, &o->last_hash);
@@ -65,9 +67,9 @@ static int fill_own(struct taking *k, struct err *err)
     }
     if (o->role != ROLE_PRIMARY)
         store_lease(s, &o->lease);
-    o->n_epochs = epoch_held(info->super.epochs, info->super.n_epochs, o->durable);
-    memcpy(o->epochs, info->super.epochs, o->n_epochs * sizeof *o->epochs);
-    free(info);
+    o->n_epochs = epoch_held(sb->epochs, sb->n_epochs, o->durable);
+    memcpy(o->epochs, sb->epochs, o->n_epochs * sizeof *o->epochs);
+    free(sb);
     return rc;
 }
 
@@ -226,17 +228,17 @@ static void fork_found(const struct taking *k, struct rewind *w)
 
 static int judge(struct taking *k, struct err *err)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     struct err why = { 0 };
     struct rewind w;
     int rc;
 
-    if (info == NULL)
+    if (sb == NULL)
         return err_set(err, ERR_NOMEM, "stream: out of memory");
     fork_found(k, &w);
-    store_info(k->l.s, info);
-    rc = rewind_possible(store_io(k->l.s), &info->super, &w, &why);
-    free(info);
+    store_super(k->l.s, sb);
+    rc = rewind_possible(store_io(k->l.s), sb, &w, &why);
+    free(sb);
     if (rc == ERR_NOMEM || rc == ERR_IO)         /* it is not known; a whole store is not sent again for that */
         return err_set(err, rc, "%s", why.msg);
     receive_judged(&k->m, rc == 0);

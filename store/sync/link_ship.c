@@ -635,14 +635,9 @@ static int run(struct shipping *h, struct err *err)
 /* Who ships, as of now. (A standby that ships on may meet an epoch meanwhile: it travels as a record.) */
 static void fill_own(struct shipping *h)
 {
-    struct store_info *info = malloc(sizeof *info);
     struct ship_own *o = &h->own;
 
-    if (info == NULL)
-        return;
-    store_info(h->l.s, info);
-    super_copy(&h->super, &info->super);
-    free(info);
+    store_super(h->l.s, &h->super);
     memcpy(o->lineage, h->super.lineage, 16);
     memcpy(o->site, h->super.site, 16);
     memcpy(o->key, h->super.key, 32);

@@ -228,14 +228,10 @@ static void fetching(void *arg, const struct link_info *i)
 /* What was promoted fetches nothing, whatever its settings say. */
 static bool may_fetch(struct store *s)
 {
-    struct store_info *info = malloc(sizeof *info);
-    bool may = info != NULL;
+    struct store_info info;
 
-    if (may)
-        store_info(s, info);
-    may = may && info->super.role == ROLE_STANDBY;
-    free(info);
-    return may;
+    store_info(s, &info);
+    return info.role == ROLE_STANDBY;
 }
 
 /* A stream and the other end of it, from beginning to end. *${on}: how far it came. */

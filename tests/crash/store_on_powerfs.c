@@ -142,7 +142,7 @@ static void note_writer(struct drive *d)
 {
     struct store_info info;
     store_info(d->r.w.s, &info);
-    d->sh->writer[d->sh->writers++] = info.super.incarnation;
+    d->sh->writer[d->sh->writers++] = info.incarnation;
 }
 
 static int last_of_workers(struct drive *d, uint64_t lsn, uint64_t *out)

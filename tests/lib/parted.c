@@ -59,7 +59,7 @@ void parted_make(struct parted *p, int how)
         parted_pack(&p->b);
     if (how & PARTED_PACKED)
         parted_pack(&p->a);
-    next = twosites_info(p->b.s)->super.epochs[1];
+    next = twosites_super(p->b.s)->epochs[1];
     ck_assert_msg(store_fence(p->a.s, &next, &err) == 0, "%s", err.msg);
     ck_assert_msg(store_demote(p->a.s, &err) == 0, "%s", err.msg);
     p->at = next.first_lsn;

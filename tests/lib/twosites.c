@@ -16,12 +16,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct store_info *twosites_info(struct store *s)
+struct super *twosites_super(struct store *s)
 {
-    static struct store_info info;
+    static struct super sb;
 
-    store_info(s, &info);
-    return &info;
+    store_super(s, &sb);
+    return &sb;
 }
 
 unsigned twosites_same_records(struct teststore *a, struct teststore *b)
@@ -50,13 +50,13 @@ void twosites_standby(struct teststore *of, struct teststore *t)
 {
     static uint64_t luck = 9;
     struct store_seed seed = { .timezone = "UTC" };
-    const struct store_info *i = twosites_info(of->s);
+    const struct super *i = twosites_super(of->s);
     struct err err = { 0 };
 
     memset(t, 0, sizeof *t);
-    memcpy(seed.lineage, i->super.lineage, 16);
-    memcpy(seed.key, i->super.key, 32);
-    seed.epoch = i->super.epochs[0];
+    memcpy(seed.lineage, i->lineage, 16);
+    memcpy(seed.key, i->key, 32);
+    seed.epoch = i->epochs[0];
     t->sim = simio_new(luck++);
     t->who = of->who;
     t->now_ns = of->now_ns;
@@ -83,7 +83,7 @@ void twosites_wait_for(struct teststore *of, struct teststore *t)
     struct standby b = { .acked = log_head(store_log(t->s)), .heard_s = 1 };
     struct err err = { 0 };
 
-    memcpy(b.site, twosites_info(t->s)->super.site, 16);
+    memcpy(b.site, twosites_super(t->s)->site, 16);
     snprintf(b.target, sizeof b.target, "/standby-%02x%02x", b.site[0], b.site[1]);
     ck_assert_msg(standby_note(of->s, &b, &err) == 0, "%s", err.msg);
 }

@@ -27,6 +27,6 @@ int twosites_ship(struct teststore *from, struct teststore *to, struct twosites_
 /* twosites_same_records(a, b): all records that ${b} has durable are the same in both, and can be read; how many. */
 unsigned twosites_same_records(struct teststore *a, struct teststore *b);
 
-struct store_info *twosites_info(struct store *s);      /* in a static buffer */
+struct super *twosites_super(struct store *s);  /* in a static buffer */
 
 #endif

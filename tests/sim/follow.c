@@ -237,8 +237,8 @@ static int promote(struct standby *b)
         return rig_viol(r, "promote: %s %s", err_name(rc), err.msg);
     simio_cut_at(b->w.sim, 0);
     store_info(b->w.s, &info);
-    if (info.super.role != ROLE_PRIMARY || info.super.n_epochs < 2)
-        return rig_viol(r, "promote: role %u, %u epochs", info.super.role, info.super.n_epochs);
+    if (info.role != ROLE_PRIMARY || info.n_epochs < 2)
+        return rig_viol(r, "promote: role %u, %u epochs", info.role, info.n_epochs);
     rc = oracle_recovered(r, b->w.s, last, 4);
     if (rc == 0 && (rc = store_setattr(b->w.s, &c, r->gen.root, &touch, &row, &none)) < 0)
         return rig_viol(r, "promoted: a change was answered %s", err_name(rc));
@@ -248,16 +248,20 @@ static int promote(struct standby *b)
 int rig_standby(struct rig *r)
 {
     struct standby b = { .r = r, .rng = &r->cut_rng };
-    struct store_info info;
+    struct super *sb;
+    uint64_t end;
     struct store_seed seed = { .timezone = "UTC" };
     struct err err = { 0 };
     int rc = store_sync(r->w.s, &err);
     if (rc < 0)
         return rig_viol(r, "standby: sync of the primary: %s", err.msg);
-    store_info(r->w.s, &info);
-    memcpy(seed.lineage, info.super.lineage, 16);
-    memcpy(seed.key, info.super.key, 32);
-    seed.epoch = info.super.epochs[0];
+    sb = m_alloc(sizeof *sb);
+    store_super(r->w.s, sb);
+    end = log_durable(store_log(r->w.s));
+    memcpy(seed.lineage, sb->lineage, 16);
+    memcpy(seed.key, sb->key, 32);
+    seed.epoch = sb->epochs[0];
+    free(sb);
     b.piece = m_alloc(PIECE_MAX);
     b.w.sim = simio_new(r->seed ^ 0x5b5b5b);
     b.w.disk = kv_twin_disk_new();
@@ -269,7 +273,7 @@ int rig_standby(struct rig *r)
         rc = open_standby(&b);
     if (rc == 0 && rng_chance(b.rng, 30) && (rc = pack_some(r->st, b.rng, r->w.s, &err)) < 0)
         rc = rig_viol(r, "packing the primary: %s %s", err_name(rc), err.msg);
-    while (rc == 0 && log_head(store_log(b.w.s)) < info.durable) {
+    while (rc == 0 && log_head(store_log(b.w.s)) < end) {
         rc = one_piece(&b);
         if (rc == 0 && rng_chance(b.rng, 4) && (rc = pack_some(r->st, b.rng, r->w.s, &err)) < 0)
             rc = rig_viol(r, "packing the primary under a stream: %s %s", err_name(rc), err.msg);

@@ -233,7 +233,7 @@ START_TEST(it_takes_its_own_place)
         cannot_go_back();
     else
         packed_across();
-    memcpy(site, twosites_info(b.s)->super.site, 16);
+    memcpy(site, twosites_super(b.s)->site, 16);
     ck_assert_int_eq(store_config_set(b.s, "keep-all", "9d", NULL), 0);
     sent();
     ck_assert_msg(store_anew(simio_io(b.sim), NULL, both_of, name, &err) == 0, "%s", err.msg);
@@ -243,7 +243,7 @@ START_TEST(it_takes_its_own_place)
     branch_is_whole(name);
     twosites_ship(&a, &b, NULL);
     same_tree();
-    ck_assert_mem_eq(twosites_info(b.s)->super.site, site, 16);
+    ck_assert_mem_eq(twosites_super(b.s)->site, site, 16);
     char buf[32];
     ck_assert_int_gt(store_config_get(b.s, "keep-all", buf, sizeof buf), 0);
     ck_assert_str_eq(buf, "9d");

@@ -9,6 +9,7 @@
 #include "store/pack/packs.h"
 #include "store/sync/boot.h"
 #include "tests/lib/packrig.h"
+#include "tests/lib/twosites.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -80,17 +81,15 @@ static int send_one(struct boot *b, const struct proto_list_file *f, uint32_t in
 static int transfer(struct simio *to, struct sent *sent, struct err *err)
 {
     struct proto_list list = { .key_id = 0, .timezone = "UTC" };
-    struct store_info info;
     struct boot b = { 0 };
     uint8_t *retained = NULL;
     uint64_t end = 0;
     size_t len = 0;
     int rc;
 
-    store_info(a.s, &info);
     ck_assert_int_eq(boot_list(a.s, &list, &end, err), 0);
-    memcpy(list.lineage, info.super.lineage, 16);
-    memcpy(list.key, info.super.key, 32);
+    memcpy(list.lineage, twosites_super(a.s)->lineage, 16);
+    memcpy(list.key, twosites_super(a.s)->key, 32);
     rc = boot_begin(&b, simio_io(to), &list, end, err);
     for (uint32_t i = 0; rc == 0 && i < b.n_want; i++)
         rc = send_one(&b, &b.file[b.want[i].index], b.want[i].index, b.want[i].from, sent, err);

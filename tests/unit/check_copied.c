@@ -128,7 +128,7 @@ static bool has_setting(struct teststore *t, const char *name)
 /* ${t} is a store of its own since ${before}, and holds what it was copied with. */
 static void is_its_own(struct teststore *t, const struct super *before)
 {
-    const struct super *sb = &twosites_info(t->s)->super;
+    const struct super *sb = twosites_super(t->s);
     const struct epoch_row *e = &sb->epochs[sb->n_epochs - 1];
     struct standby one;
 
@@ -155,7 +155,7 @@ START_TEST(a_store_of_its_own_with_its_history)
     uint64_t at = ts_last(&a);
     char *was;
 
-    super_copy(before, &twosites_info(a.s)->super);
+    super_copy(before, twosites_super(a.s));
     ts_save(&a, "one", "changed meanwhile");
     ts_save(&a, "one", "one, as it was copied");
     ck_assert_int_eq(store_sync(a.s, NULL), 0);
@@ -184,7 +184,7 @@ START_TEST(one_copy_rots)
     struct teststore c;
     struct err err = { 0 };
 
-    super_copy(before, &twosites_info(a.s)->super);
+    super_copy(before, twosites_super(a.s));
     copy(&a, &c, 0);
     told(&c);
     store_drop(c.s);
@@ -204,12 +204,12 @@ START_TEST(moved_keeps_everything)
     struct teststore c;
     struct err err = { 0 };
 
-    super_copy(before, &twosites_info(a.s)->super);
+    super_copy(before, twosites_super(a.s));
     copy(&a, &c, 0);
     ck_assert_int_eq(open_as(&c, LOCATION_MOVED, &err), 0);
-    ck_assert_mem_eq(twosites_info(c.s)->super.lineage, before->lineage, 16);
-    ck_assert_mem_eq(twosites_info(c.s)->super.site, before->site, 16);
-    ck_assert_uint_eq(twosites_info(c.s)->super.n_epochs, before->n_epochs);
+    ck_assert_mem_eq(twosites_super(c.s)->lineage, before->lineage, 16);
+    ck_assert_mem_eq(twosites_super(c.s)->site, before->site, 16);
+    ck_assert_uint_eq(twosites_super(c.s)->n_epochs, before->n_epochs);
     ck_assert(has_setting(&c, "standby-1") && has_setting(&c, "lease") && !has_setting(&c, FORK_PARTED));
     put_away(&c);
     free(before);
@@ -301,7 +301,7 @@ START_TEST(told_again_it_loses_nothing)
     lies_elsewhere(&c);
     ck_assert_int_eq(open_in(&c, "copy", LOCATION_AS_IS, &err), ERR_MOVED);
     ck_assert_msg(open_in(&c, "copy", LOCATION_COPIED, &err) == 0, "%s", err.msg);
-    ck_assert(memcmp(twosites_info(c.s)->super.lineage, before->lineage, 16) != 0 && !has_setting(&c, "lease"));
+    ck_assert(memcmp(twosites_super(c.s)->lineage, before->lineage, 16) != 0 && !has_setting(&c, "lease"));
     put_away(&c);
     free(before);
 }
@@ -325,7 +325,7 @@ START_TEST(the_copy_of_one_that_was_cut_off)
         ck_assert_int_lt(open_in(&d, "original", LOCATION_COPIED, &err), 0);
         simio_cut(d.sim, n, SIMIO_CUT_DROP_ALL);
         pending = super_of(&d);
-        if (pending->n_epochs > twosites_info(a.s)->super.n_epochs)
+        if (pending->n_epochs > twosites_super(a.s)->n_epochs)
             break;
         free(pending);
         pending = NULL;
@@ -344,14 +344,14 @@ START_TEST(the_copy_of_one_that_was_cut_off)
             int rc = open_in(&e, "copy", LOCATION_AS_IS, &err);
 
             if (rc == 0) {
-                const struct super *sb = &twosites_info(e.s)->super;
+                const struct super *sb = twosites_super(e.s);
 
                 ck_assert_msg(memcmp(sb->site, pending->site, 16) != 0 && memcmp(sb->lineage, pending->lineage, 16) != 0, "call %u, mode %u: it has the other's site, and is not asked about", n, mode);
                 own++;
             } else {
                 ck_assert_msg(rc == ERR_MOVED, "call %u, mode %u: %s", n, mode, err.msg);
                 ck_assert_msg(open_in(&e, "copy", LOCATION_COPIED, &err) == 0, "call %u, mode %u: %s", n, mode, err.msg);
-                ck_assert(memcmp(twosites_info(e.s)->super.site, pending->site, 16) != 0);
+                ck_assert(memcmp(twosites_super(e.s)->site, pending->site, 16) != 0);
                 asked++;
             }
             ts_is(&e, "one", "one, as it was copied");
@@ -385,7 +385,7 @@ START_TEST(the_copy_of_a_standby_was_meant)
     before = super_of(&c);
     c.opt.threads = true;
     ck_assert_msg(open_as(&c, LOCATION_COPIED_STANDBY, &err) == 0, "%s", err.msg);
-    ck_assert(memcmp(twosites_info(c.s)->super.site, before->site, 16) != 0);
+    ck_assert(memcmp(twosites_super(c.s)->site, before->site, 16) != 0);
     ck_assert_msg(twosites_send(&a, &c, &err) == 0, "%s", err.msg);
     put_away(&c);
     free(before);
@@ -435,7 +435,7 @@ static void grow(struct teststore *t, uint32_t n)
 {
     struct err err = { 0 };
 
-    while (twosites_info(t->s)->super.n_epochs < n)
+    while (twosites_super(t->s)->n_epochs < n)
         ck_assert_msg(store_demote(t->s, &err) == 0 && store_promote(t->s, "again", false, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(store_sync(t->s, &err), 0);
 }
@@ -451,8 +451,8 @@ START_TEST(a_copy_that_nothing_could_follow)
     grow(&a, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT - 1);
     copy(&a, &c, 0);
     told(&c);
-    ck_assert_uint_eq(twosites_info(c.s)->super.n_epochs, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
-    ck_assert_uint_eq(super_epochs_left(twosites_info(c.s)->super.n_epochs), 0);
+    ck_assert_uint_eq(twosites_super(c.s)->n_epochs, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
+    ck_assert_uint_eq(super_epochs_left(twosites_super(c.s)->n_epochs), 0);
     put_away(&c);
     grow(&a, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
     ck_assert_int_eq(store_fork(a.s, "full", &fork, &err), ERR_NOSPC);
@@ -460,11 +460,11 @@ START_TEST(a_copy_that_nothing_could_follow)
     ck_assert_int_eq(open_as(&c, LOCATION_COPIED, &err), ERR_NOSPC);
     ck_assert_msg(strstr(err.msg, "found 1008 of 1024") && strstr(err.msg, "cannot become a store of its own") && strstr(err.msg, "-o ro") && strstr(err.msg, "--moved"), "%s", err.msg);
     sb = super_of(&c);
-    ck_assert_mem_eq(sb->lineage, twosites_info(a.s)->super.lineage, 16);
+    ck_assert_mem_eq(sb->lineage, twosites_super(a.s)->lineage, 16);
     free(sb);
     put_away(&c);
     grow(&a, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT + 1);
-    ck_assert_uint_eq(super_epochs_left(twosites_info(a.s)->super.n_epochs), 0);
+    ck_assert_uint_eq(super_epochs_left(twosites_super(a.s)->n_epochs), 0);
 }
 END_TEST
 
@@ -502,7 +502,7 @@ START_TEST(a_standby_stays_one)
     copy(&b, &c, 0);
     c.opt.threads = true;
     told(&c);
-    ck_assert_mem_eq(twosites_info(c.s)->super.lineage, twosites_info(a.s)->super.lineage, 16);
+    ck_assert_mem_eq(twosites_super(c.s)->lineage, twosites_super(a.s)->lineage, 16);
     ck_assert_uint_eq(store_role(c.s), ROLE_STANDBY);
     ck_assert_msg(twosites_send(&a, &c, &err) == 0, "%s", err.msg);
     ts_is(&c, "one", "one, as it was copied");
@@ -520,7 +520,7 @@ START_TEST(cut_off_at_any_call)
     unsigned own = 0, not_yet = 0;
     bool done = false;
 
-    super_copy(before, &twosites_info(a.s)->super);
+    super_copy(before, twosites_super(a.s));
     for (unsigned n = 1; !done; n++)
         for (unsigned seed = 0; seed < 8; seed++) {
             struct teststore c;
@@ -544,13 +544,13 @@ START_TEST(cut_off_at_any_call)
             rc = open_as(&c, _i == 2 ? LOCATION_COPIED : LOCATION_AS_IS, &err);
             ck_assert_msg(rc == 0, "call %u, seed %u: %s", n, seed, err.msg);
             c.opt.location = LOCATION_AS_IS;
-            if (memcmp(twosites_info(c.s)->super.lineage, before->lineage, 16) == 0) {
-                ck_assert_mem_eq(twosites_info(c.s)->super.site, before->site, 16);
+            if (memcmp(twosites_super(c.s)->lineage, before->lineage, 16) == 0) {
+                ck_assert_mem_eq(twosites_super(c.s)->site, before->site, 16);
                 ck_assert(_i != 2 && has_setting(&c, "standby-1") && !has_setting(&c, FORK_PARTED));
-                ck_assert_uint_eq(twosites_info(c.s)->super.n_epochs, before->n_epochs);
+                ck_assert_uint_eq(twosites_super(c.s)->n_epochs, before->n_epochs);
                 ts_is(&c, "one", "one, as it was copied");
                 not_yet++;
-            } else if (_i > 0 && twosites_info(c.s)->super.n_epochs == before->n_epochs + 2) {
+            } else if (_i > 0 && twosites_super(c.s)->n_epochs == before->n_epochs + 2) {
                 ts_is(&c, "one", "one, as it was copied");     /* it was one already, and is another one now */
                 own++;
             } else {
@@ -572,7 +572,7 @@ START_TEST(each_call_fails)
     struct super *before = malloc(sizeof *before);
     bool done = false;
 
-    super_copy(before, &twosites_info(a.s)->super);
+    super_copy(before, twosites_super(a.s));
     for (unsigned n = 1; !done; n++) {
         struct teststore c;
         struct err err = { 0 };
@@ -591,7 +591,7 @@ START_TEST(each_call_fails)
             ck_assert_msg(open_as(&c, LOCATION_COPIED, &err) == 0, "call %u: %s", n, err.msg);
         }
         c.opt.location = LOCATION_AS_IS;
-        ck_assert(memcmp(twosites_info(c.s)->super.lineage, before->lineage, 16) != 0);
+        ck_assert(memcmp(twosites_super(c.s)->lineage, before->lineage, 16) != 0);
         ts_is(&c, "one", "one, as it was copied");
         ck_assert_int_eq(ts_try_create(&c, "mine"), 0);
         ts_reopen(&c, true);

@@ -29,18 +29,18 @@ static struct store *open_b(bool promote)
 
 static void both(void)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     struct store_seed seed = { .timezone = "UTC" };
     struct err err = { 0 };
 
     ts_new(&a, "UTC");
     ts_save(&a, "one", "one");
     ck_assert_int_eq(store_sync(a.s, NULL), 0);
-    store_info(a.s, info);
-    memcpy(seed.lineage, info->super.lineage, 16);
-    memcpy(seed.key, info->super.key, 32);
-    seed.epoch = info->super.epochs[0];
-    free(info);
+    store_super(a.s, sb);
+    memcpy(seed.lineage, sb->lineage, 16);
+    memcpy(seed.key, sb->key, 32);
+    seed.epoch = sb->epochs[0];
+    free(sb);
     sim = simio_new(7);
     disk = kv_twin_disk_new();
     ck_assert_msg(store_create_standby(simio_io(sim), NULL, &seed, &err) == 0, "%s", err.msg);
@@ -98,26 +98,26 @@ static struct record create(uint64_t ino)
 static struct record epoch(uint32_t number, uint8_t lineage)
 {
     struct record rec = { .type = REC_EPOCH, .epoch = number };
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
 
-    store_info(b, info);
+    store_super(b, sb);
     rec.u.epoch.number = number;
     memset(rec.u.epoch.site, 3, 16);
     memset(rec.u.epoch.id, (int)(number % 200) + 1, 16);
-    memcpy(rec.u.epoch.lineage, info->super.lineage, 16);
+    memcpy(rec.u.epoch.lineage, sb->lineage, 16);
     rec.u.epoch.lineage[0] ^= lineage;
-    free(info);
+    free(sb);
     return rec;
 }
 
 static uint32_t n_epochs(void)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     uint32_t n;
 
-    store_info(b, info);
-    n = info->super.n_epochs;
-    free(info);
+    store_super(b, sb);
+    n = sb->n_epochs;
+    free(sb);
     return n;
 }
 

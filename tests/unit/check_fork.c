@@ -122,7 +122,7 @@ static void unchanged(const struct files *w)
 static uint8_t kept[2][16];
 static const uint8_t *lineage(struct teststore *t, int i)
 {
-    memcpy(kept[i], twosites_info(t->s)->super.lineage, 16);
+    memcpy(kept[i], twosites_super(t->s)->lineage, 16);
     return kept[i];
 }
 
@@ -150,7 +150,7 @@ START_TEST(each_goes_on_by_itself)
     ts_save(&a, "theirs", "there");
     fork_open(&a, "f", &f);
     ck_assert_int_ne(memcmp(lineage(&a, 0), lineage(&f, 1), 16), 0);
-    ck_assert_uint_gt(twosites_info(f.s)->super.epochs[1].first_lsn, made.lsn);
+    ck_assert_uint_gt(twosites_super(f.s)->epochs[1].first_lsn, made.lsn);
     ts_is(&f, "one", "one");
     ts_is(&f, "two", "two");
     ts_is(&f, "three", _i & 2 ? "three" : NULL);
@@ -263,7 +263,7 @@ START_TEST(of_a_standby_and_shipped_itself)
     ck_assert_msg(twosites_send(&f, &g, &err) == 0, "%s", err.msg);
     ts_is(&g, "one", "one");
     ts_is(&g, "drilled", "here");
-    ck_assert_uint_eq(twosites_info(g.s)->super.n_epochs, 2);
+    ck_assert_uint_eq(twosites_super(g.s)->n_epochs, 2);
     ck_assert_int_eq(store_demote(f.s, &err), 0);
     ck_assert_msg(store_promote(g.s, "test", false, &err) == 0, "%s", err.msg);
     ts_save(&g, "one", "promoted");

@@ -250,7 +250,7 @@ END_TEST
 /* Two files written anew as one, of a larger generation; the old ones are still there. */
 static void merge(const struct history_file *x, const struct history_file *y)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     struct archive_head h = { .gen = history_next_gen(store_history(a.s)), .first = x->first, .end = y->end };
     struct archive_writer *w = NULL;
     struct history_iter *it = NULL;
@@ -258,17 +258,17 @@ static void merge(const struct history_file *x, const struct history_file *y)
     struct err err = { 0 };
     const uint8_t *head;
 
-    store_info(a.s, info);
-    memcpy(h.lineage, info->super.lineage, 16);
-    memcpy(h.site, info->super.site, 16);
+    store_super(a.s, sb);
+    memcpy(h.lineage, sb->lineage, 16);
+    memcpy(h.site, sb->site, 16);
     ck_assert_int_eq(archive_new(simio_io(a.sim), &h, &w, &err), 0);
     ck_assert_int_eq(history_iter_new(store_history(a.s), x->first, y->end, &it, &err), 0);
     while (history_next(it, &rec, &head, &err) == 1)
         ck_assert_msg(archive_add(w, &rec, head, &err) == 0, "%s", err.msg);
     history_iter_free(it);
-    ck_assert_msg(archive_finish(w, info->super.epochs[0].id, &err) == 0, "%s", err.msg);
+    ck_assert_msg(archive_finish(w, sb->epochs[0].id, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(history_added(store_history(a.s), x->first, y->end, h.gen, &err), 0);
-    free(info);
+    free(sb);
 }
 
 START_TEST(of_two_files_the_newer_counts_and_the_older_may_go)

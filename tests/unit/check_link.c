@@ -56,7 +56,7 @@ static void no_b(void)
 
 static void primary(void)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     char name[16];
 
     signal(SIGPIPE, SIG_IGN);
@@ -66,12 +66,12 @@ static void primary(void)
         ts_save(&a, name, "some text");
     }
     ck_assert_int_eq(store_sync(a.s, NULL), 0);
-    store_info(a.s, info);
-    memcpy(seed.lineage, info->super.lineage, 16);
-    memcpy(seed.key, info->super.key, 32);
-    seed.epoch = info->super.epochs[0];
-    end = info->durable;
-    free(info);
+    store_super(a.s, sb);
+    memcpy(seed.lineage, sb->lineage, 16);
+    memcpy(seed.key, sb->key, 32);
+    seed.epoch = sb->epochs[0];
+    end = log_durable(store_log(a.s));
+    free(sb);
 }
 
 static void no_primary(void)

@@ -51,15 +51,15 @@ static void open_b(bool promote)
 
 static void new_b(void)
 {
-    struct store_info *info = malloc(sizeof *info);
+    struct super *sb = malloc(sizeof *sb);
     struct store_seed seed = { .timezone = "UTC" };
     struct err err = { 0 };
 
-    store_info(a.s, info);
-    memcpy(seed.lineage, info->super.lineage, 16);
-    memcpy(seed.key, info->super.key, 32);
-    seed.epoch = info->super.epochs[0];
-    free(info);
+    store_super(a.s, sb);
+    memcpy(seed.lineage, sb->lineage, 16);
+    memcpy(seed.key, sb->key, 32);
+    seed.epoch = sb->epochs[0];
+    free(sb);
     sim_b = simio_new(7);
     disk_b = kv_twin_disk_new();
     ck_assert_msg(store_create_standby(simio_io(sim_b), NULL, &seed, &err) == 0, "%s", err.msg);

@@ -60,7 +60,7 @@ START_TEST(nothing_worth_keeping_makes_no_branch)
     twosites_both(&p.a, &p.b);
     ck_assert_int_eq(store_mounted(p.a.s, 5, true, "/mnt", &err), 0);
     ck_assert_int_eq(store_promote(p.b.s, "x", false, &err), 0);
-    p.at = twosites_info(p.b.s)->super.epochs[1].first_lsn;
+    p.at = twosites_super(p.b.s)->epochs[1].first_lsn;
     ck_assert_int_eq(store_demote(p.a.s, &err), 0);
     ck_assert(!rewind_worth_keeping(p.a.s, p.at));
     r = parted_fork(&p.b, p.at);

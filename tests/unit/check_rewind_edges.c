@@ -40,7 +40,7 @@ START_TEST(promotion_without_room_is_taken_back)
         ck_assert_msg(twosites_send(&p.a, &p.b, &err) == 0, "%s", err.msg);
         ts_reopen(&p.b, false);
         ck_assert_uint_eq(store_role(p.b.s), ROLE_STANDBY);
-        ck_assert_uint_eq(twosites_info(p.b.s)->super.n_epochs, 1);
+        ck_assert_uint_eq(twosites_super(p.b.s)->n_epochs, 1);
         ts_is(&p.b, "two", "of the primary, which goes on");
     }
     ck_assert_msg(store_promote(p.b.s, "again", false, &err) == 0, "%s", err.msg);
@@ -58,7 +58,7 @@ START_TEST(the_last_number_fences_nobody)
     struct err err = { 0 };
 
     twosites_both(&p.a, &p.b);
-    by = twosites_info(p.a.s)->super.epochs[0];
+    by = twosites_super(p.a.s)->epochs[0];
     by.number = UINT32_MAX - (uint32_t)_i;
     memset(by.id, 7, 16);
     by.first_lsn += 8;
@@ -108,7 +108,7 @@ START_TEST(giving_up_waits_for_a_record_that_is_being_written)
     void *rc;
 
     twosites_both(&p.a, &p.b);
-    by = twosites_info(p.a.s)->super.epochs[0];
+    by = twosites_super(p.a.s)->epochs[0];
     by.number = 5;
     memset(by.id, 7, 16);
     ck_assert(sem_init(&begun, 0, 0) == 0 && sem_init(&gate, 0, 0) == 0);
@@ -149,7 +149,7 @@ START_TEST(a_snapshot_while_changes_are_held)
     ts_reopen(&p.a, false);
     ck_assert_int_eq(store_hold(p.a.s, NULL), 0);
     ck_assert_int_eq(store_snapshot(p.a.s, &p.a.who, RSN_CREATE, "s", AT_LIVE, NULL, NULL, 0, &at, &err), ERR_BUSY);
-    ck_assert_uint_eq(twosites_info(p.a.s)->super.role, ROLE_PRIMARY);
+    ck_assert_uint_eq(twosites_super(p.a.s)->role, ROLE_PRIMARY);
     store_unhold(p.a.s);
     ck_assert_msg(store_snapshot(p.a.s, &p.a.who, RSN_CREATE, "s", AT_LIVE, NULL, NULL, 0, &at, &err) == 0, "%s", err.msg);
     ts_free(&p.a);
@@ -193,7 +193,7 @@ static void reclaim_now(struct teststore *t, bool base)
 
 static uint64_t fork_of(struct teststore *by, uint32_t row)
 {
-    return twosites_info(by->s)->super.epochs[row].first_lsn;
+    return twosites_super(by->s)->epochs[row].first_lsn;
 }
 
 /* It followed one that took over, packed, and now follows another that did, too: nothing would say where in the file both part. */

@@ -31,7 +31,7 @@ static void neither(void)
 
 START_TEST(promoted_in_place)
 {
-    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct epoch_row old = twosites_super(a.s)->epochs[0];
     struct standby back;
     struct err err = { 0 };
     uint64_t head = log_head(store_log(b.s));
@@ -39,8 +39,8 @@ START_TEST(promoted_in_place)
     ck_assert_int_eq(ts_try_create(&b, "two"), ERR_FENCED);
     ck_assert_msg(store_promote(b.s, "a test", false, &err) == 0, "%s", err.msg);
     ck_assert_uint_eq(store_role(b.s), ROLE_PRIMARY);
-    ck_assert_uint_eq(twosites_info(b.s)->super.n_epochs, 2);
-    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].first_lsn, head);
+    ck_assert_uint_eq(twosites_super(b.s)->n_epochs, 2);
+    ck_assert_uint_eq(twosites_super(b.s)->epochs[1].first_lsn, head);
     ck_assert_int_eq(ts_try_create(&b, "two"), 0);
     ts_is(&b, "one", "one");
     /* what the primary of before lacks is held for it */
@@ -59,7 +59,7 @@ END_TEST
 START_TEST(a_table_that_is_full_keeps_its_role)
 {
     struct err err = { 0 };
-    uint32_t n = twosites_info(a.s)->super.n_epochs;
+    uint32_t n = twosites_super(a.s)->n_epochs;
 
     for (; n < SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT; n++) {
         ck_assert_msg(store_may_hand_over(a.s, &err) == 0 && store_demote(a.s, &err) == 0 && store_promote(a.s, "again", false, &err) == 0, "%u: %s", n, err.msg);
@@ -75,7 +75,7 @@ START_TEST(a_table_that_is_full_keeps_its_role)
     ts_reopen(&a, true);
     ck_assert_int_eq(ts_try_create(&a, "two"), 0);
     ck_assert_int_eq(twosites_send(&a, &b, &err), ERR_NOSPC);      /* it leaves room for itself */
-    ck_assert_uint_eq(twosites_info(b.s)->super.n_epochs, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
+    ck_assert_uint_eq(twosites_super(b.s)->n_epochs, SUPER_EPOCHS_MAX - SUPER_EPOCHS_KEPT);
     ck_assert_msg(store_promote(b.s, "here", false, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(ts_try_create(&b, "three"), 0);
 }
@@ -96,7 +96,7 @@ static unsigned standbys_of(struct teststore *t, const uint8_t site[16], struct 
 
 START_TEST(who_is_expected_back_is_one_standby)
 {
-    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct epoch_row old = twosites_super(a.s)->epochs[0];
     struct standby named = { .target = "/where/it/is" }, known = { 0 };
     struct err err = { 0 };
     uint64_t head = log_head(store_log(b.s));
@@ -115,7 +115,7 @@ END_TEST
 
 START_TEST(a_standby_of_before_is_expected_back_by_its_name)
 {
-    struct epoch_row old = twosites_info(a.s)->super.epochs[0];
+    struct epoch_row old = twosites_super(a.s)->epochs[0];
     struct standby named = { .target = "/where/it/is", .acked = log_head(store_log(b.s)) + 100 }, known = { 0 };
     struct err err = { 0 };
     uint64_t head = log_head(store_log(b.s));
@@ -132,7 +132,7 @@ END_TEST
 /* What is noted is its own epoch, of which the row went: that says nothing of who was primary before. */
 START_TEST(the_primary_before_is_expected_back_where_what_is_noted_is_its_own)
 {
-    const struct super *sb = &twosites_info(b.s)->super;
+    const struct super *sb = twosites_super(b.s);
     struct epoch_row old = sb->epochs[0];
     struct standby known = { 0 };
     struct err err = { 0 };
@@ -144,7 +144,7 @@ START_TEST(the_primary_before_is_expected_back_where_what_is_noted_is_its_own)
     snprintf(text, sizeof text, "7 %s %s %llu", site, site, (unsigned long long)head - 8);
     ck_assert_int_eq(store_config_set(b.s, "fenced", text, &err), 0);
     ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
-    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].number, 8);
+    ck_assert_uint_eq(twosites_super(b.s)->epochs[1].number, 8);
     ck_assert_uint_eq(standbys_of(&b, old.site, &known), 1);
     ck_assert_uint_eq(known.acked, head);
 }
@@ -162,7 +162,7 @@ static void ask_for_lease(void)
     struct standby named = { .target = "/where/it/is" };
     struct err err = { 0 };
 
-    memcpy(named.site, twosites_info(b.s)->super.site, 16);
+    memcpy(named.site, twosites_super(b.s)->site, 16);
     ck_assert_int_eq(standby_note(a.s, &named, &err), 0);
     ck_assert_msg(store_config_set(a.s, "lease", "10s /where/it/is", &err) == 0, "%s", err.msg);
 }
@@ -175,7 +175,7 @@ START_TEST(a_primary_whose_lease_ran_out_takes_no_change)
     ask_for_lease();
     store_lease(a.s, &l);
     ck_assert_uint_eq(l.ms, 10000);
-    ck_assert_mem_eq(l.site, twosites_info(b.s)->super.site, 16);
+    ck_assert_mem_eq(l.site, twosites_super(b.s)->site, 16);
     ck_assert_int_eq(store_lease_state(a.s, &left), LEASE_TO_COME);
     ck_assert_int_eq(ts_try_create(&a, "before"), 0);
     l.site[0] ^= 1;
@@ -217,10 +217,10 @@ START_TEST(a_standby_that_promised_waits)
 {
     struct lease l = { .ms = 10000 };
     struct err err = { 0 };
-    uint32_t epoch = twosites_info(b.s)->super.epochs[0].number;
+    uint32_t epoch = twosites_super(b.s)->epochs[0].number;
     unsigned turns = 0;
 
-    memcpy(l.site, twosites_info(b.s)->super.site, 16);
+    memcpy(l.site, twosites_super(b.s)->site, 16);
     ck_assert_int_eq(store_lease_promise(b.s, &l, epoch, boot_ms(&b) + lease_promise_ms(10000), &err), 0);
     ck_assert_int_eq(store_promote(b.s, "a test", false, &err), ERR_FENCED);
     ck_assert_int_eq(store_lease_await(b.s, false, not_so_long, NULL, &err), ERR_INTR);
@@ -241,7 +241,7 @@ START_TEST(a_standby_that_does_not_give_it_needs_a_word)
 {
     struct lease l = { 10000, { 9 } };
     struct err err = { 0 };
-    uint32_t epoch = twosites_info(b.s)->super.epochs[0].number;
+    uint32_t epoch = twosites_super(b.s)->epochs[0].number;
 
     ck_assert_int_eq(store_lease_promise(b.s, &l, epoch, boot_ms(&b) + lease_promise_ms(10000), &err), 0);
     ck_assert_int_eq(store_lease_await(b.s, false, NULL, NULL, &err), ERR_FENCED);
@@ -259,7 +259,7 @@ START_TEST(fenced_at_once_and_for_good)
     char *text;
 
     ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
-    by = twosites_info(b.s)->super.epochs[1];
+    by = twosites_super(b.s)->epochs[1];
     ts_save(&a, "late", "work that was not shipped");
     ck_assert_msg(store_fence(a.s, &by, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(ts_try_create(&a, "no"), ERR_FENCED);
@@ -279,7 +279,7 @@ START_TEST(fenced_at_once_and_for_good)
     }
     /* the fail-over is taken back: nothing is changed here, and the number is above the other's */
     ck_assert_msg(store_promote(a.s, "rolled back", false, &err) == 0, "%s", err.msg);
-    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[1].number, 3);
+    ck_assert_uint_eq(twosites_super(a.s)->epochs[1].number, 3);
     ck_assert(!store_fenced_by(a.s, &said));
     ck_assert_int_eq(ts_try_create(&a, "yes"), 0);
     ts_is(&a, "late", "work that was not shipped");
@@ -292,7 +292,7 @@ END_TEST
 
 START_TEST(an_older_epoch_fences_nobody)
 {
-    struct epoch_row by = twosites_info(a.s)->super.epochs[0];
+    struct epoch_row by = twosites_super(a.s)->epochs[0];
     struct err err = { 0 };
 
     ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
@@ -306,7 +306,7 @@ END_TEST
 /* Who was told of an epoch counts on from it, whatever its role was then. */
 START_TEST(a_promotion_is_above_all_that_was_heard_of)
 {
-    struct epoch_row by = twosites_info(b.s)->super.epochs[0], said;
+    struct epoch_row by = twosites_super(b.s)->epochs[0], said;
     struct err err = { 0 };
 
     by.number = 7;
@@ -325,9 +325,9 @@ START_TEST(a_promotion_is_above_all_that_was_heard_of)
     ck_assert_int_eq(store_fence(a.s, &by, &err), 0);
     ck_assert_uint_eq(store_role(a.s), ROLE_FENCED);
     ck_assert_int_eq(store_promote(a.s, "a test", false, &err), 0);
-    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[1].number, 10);
+    ck_assert_uint_eq(twosites_super(a.s)->epochs[1].number, 10);
     ck_assert_int_eq(store_promote(b.s, "a test", false, &err), 0);
-    ck_assert_uint_eq(twosites_info(b.s)->super.epochs[1].number, 8);
+    ck_assert_uint_eq(twosites_super(b.s)->epochs[1].number, 8);
 }
 END_TEST
 
@@ -347,7 +347,7 @@ START_TEST(handed_over_and_back)
         ck_assert_msg(twosites_send(to, from, &err) == 0, "%s", err.msg);
         ts_is(from, "one", i % 2 ? "from a" : "from b");
     }
-    ck_assert_uint_eq(twosites_info(a.s)->super.epochs[3].number, 4);
+    ck_assert_uint_eq(twosites_super(a.s)->epochs[3].number, 4);
 }
 END_TEST
 
@@ -384,7 +384,7 @@ START_TEST(cut_off_at_any_call)
         int rc;
 
         both();
-        by = twosites_info(a.s)->super.epochs[0];
+        by = twosites_super(a.s)->epochs[0];
         by.number = 5;
         memset(by.id, 7, 16);
         simio_cut_at(_i == 2 ? b.sim : a.sim, n + 1);
@@ -525,7 +525,7 @@ START_TEST(fenced_in_the_middle_of_a_moment)
     at = end_of(&b);
     ck_assert_int_eq(ts_try_create(&a, "two"), 0);
     ck_assert_int_eq(twosites_send(&a, &b, &err), 0);
-    m.by = twosites_info(b.s)->super.epochs[0];
+    m.by = twosites_super(b.s)->epochs[0];
     m.by.number = 9;
     memset(m.by.id, 7, 16);
     ck_assert_int_eq(store_promote_at(b.s, &b.who, at, "x", false, met_meanwhile, &m, &st, &err), ERR_FENCED);
