@@ -77,7 +77,7 @@ struct segment *log_segment_new(const struct segment_header *h, struct io_file *
         return NULL;
     seg->first = h->first;
     seg->gen = h->gen;
-    seg->end = UINT64_MAX;
+    seg->end = seg->cut = UINT64_MAX;
     seg->capacity = h->capacity;
     seg->incarnation = h->incarnation;
     seg->header_known = true;
@@ -560,6 +560,7 @@ int log_open(struct io *io, const struct super *sb, const struct log_options *op
     rc = build_table(log, &l, &n_old, err);
     if (rc != 0)
         goto out;
+    log_part(log, sb);
     rc = log_recover(log, sb, known_durable, rec, &end, err);
     if (rc != 0)
         goto out;
@@ -584,6 +585,7 @@ int log_open(struct io *io, const struct super *sb, const struct log_options *op
         if (rc != 0)
             goto out;
         drop_superseded(log, &l, n_old);
+        (void)io_unlink(io, LOG_HEALED, NULL);      /* left by a crash */
     }
     *out = log;
     log = NULL;

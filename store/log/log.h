@@ -220,8 +220,8 @@ int log_behind(struct log *log, uint64_t end, uint64_t *lsn, struct hash128 *has
  * it: each hash then proves the one before. Their data stay what they are, good or bad: their sums say so. Of a segment whose file is gone it makes
  * another one, whose data are all bad. Durable on return. Errors: DAMAGE they are not those, or not all of a segment that is gone; NOENT; IO, NOMEM.
  * log_heal_header(log, sb, first, err): the header of the segment that begins @${first}: 0 it is whole; 1 it was not, and was made anew of the segment's name and records. Errors: NOENT its first record cannot be read; IO, NOMEM.
- * log_heal_name(log, first, err): the file of the segment that begins @${first} has lost its name while it was open: 1 it was written once more, from what is open, under its name; 0 its name is there. A current one ends first. Errors:
- * NOENT none begins there; DAMAGE it is not open either; IO, NOSPC, NOMEM, POISONED.
+ * log_heal_name(log, first, err): the file of the segment that begins @${first} has lost its name while it was open: 1 it was written once more, from what is open, under its name; 0 its name is there. A current one ends first; one that holds nothing gives way to a new one. Errors:
+ * NOENT none begins there; DAMAGE it is not open either; BUSY it is still being written, or the log is being closed; IO, NOSPC, NOMEM, POISONED.
  * log_check_header(log, first, err): 0 it is whole. Errors: DAMAGE, VERSION; NOENT, INVAL none begins there; IO.
  */
 int log_heads_check(const uint8_t *heads, size_t len, uint64_t from, bool dense, struct record *last, struct err *err);

@@ -22,6 +22,8 @@ uint64_t log_writer(struct log *log)
     return incarnation;
 }
 
+enum { DISK_PIECE = 4096 };           /* what a disk gives, or not, as a whole */
+
 /* ---- what it says of itself ---- */
 
 struct before { uint64_t first, gen, prev_first, prev_gen; };
@@ -76,7 +78,46 @@ void log_header_say(struct log *log, const struct super *sb, const struct record
     h->created_wall_ns = rec->wall_ns;
 }
 
+/* ---- another timeline ---- */
+
+/* Whether what ${seg} has where this epoch begins is not of it. What cannot be read is taken for that where a branch has the file, too: then it is made anew elsewhere. */
+static bool went_elsewhere(struct segment *seg, const struct epoch_row *e)
+{
+    struct log_window w = { .step = 4096 };
+    const uint8_t *raw;
+    struct log_bad bad;
+    struct record rec;
+    struct frame f;
+    struct io_stat st;
+    int rc = log_scan(&w, seg, e->first_lsn, seg->end, &f, &rec, &raw, &bad, NULL);
+    bool other = rc == 1 ? rec.epoch < e->number : seg->end != UINT64_MAX && io_fstat(seg->file, &st, NULL) == 0 && st.nlink > 1;
+
+    log_window_release(&w);
+    return other;
+}
+
+void log_part(struct log *log, const struct super *sb)
+{
+    for (uint32_t i = 1; i < sb->n_epochs; i++) {
+        const struct epoch_row *e = &sb->epochs[i];
+        struct segment *seg = NULL;
+
+        /* (A segment that begins with the epoch was made for it. Where the file cannot be opened it is gone itself.) */
+        if (e->first_lsn <= log_first(log) || log_hold(log, e->first_lsn, &seg, NULL) < 0)
+            continue;
+        if (seg->first < e->first_lsn && e->first_lsn < seg->cut && went_elsewhere(seg, e))
+            seg->cut = e->first_lsn;
+        log_release(log, seg);
+    }
+}
+
 /* ---- is it gone? ---- */
+
+void log_gone_from(struct log_gone *g, uint64_t lsn)
+{
+    g->from = lsn;
+    g->from_gen = g->gen + 1;
+}
 
 /* The one that has ${addr}, and the one behind it. */
 static void around(struct log *log, uint64_t addr, struct log_gone *g)
@@ -91,6 +132,7 @@ static void around(struct log *log, uint64_t addr, struct log_gone *g)
         }
         g->first = log->segs[i]->first;
         g->gen = log->segs[i]->gen;
+        log_gone_from(g, log->segs[i]->cut);
     }
     pthread_mutex_unlock(&log->mutex);
 }
@@ -105,7 +147,7 @@ uint64_t log_no_bytes(struct log *log, uint64_t addr)
     around(log, addr, &g);
     segment_name(g.first, g.gen, name);
     rc = io_stat_path(log->io, name, &st, NULL);
-    if (rc == ERR_NOENT || (rc == 0 && st.size <= SEGMENT_HEADER_BYTES + (addr - g.first)))
+    if (rc == ERR_NOENT || addr >= g.from || (rc == 0 && st.size <= SEGMENT_HEADER_BYTES + (addr - g.first)))
         return g.next;
     return addr + FRAME_ALIGN;
 }
@@ -144,10 +186,11 @@ int log_look_gone(struct log *log, uint64_t addr, struct log_gone *g, struct err
     known = header_of(log, g->next, &h, NULL);
     if (known && (h.prev_gen == g->gen || h.prev_first >= g->next))
         return 0;                        /* nothing was between them, or nothing that held a record */
-    if (known && h.prev_gen > g->gen && h.prev_gen < g->next_gen && h.prev_first > g->first) {
+    if (known && h.prev_gen > g->gen && h.prev_gen < g->next_gen && h.prev_first > g->first && h.prev_first < g->from) {
         g->from = h.prev_first;
         g->from_gen = h.prev_gen;
     }
+    g->shared = st.nlink > 1 && g->next_gen > g->gen + 1;
     g->room = st.size > SEGMENT_HEADER_BYTES ? g->first + st.size - SEGMENT_HEADER_BYTES : g->first;
     if (header_of(log, g->first, &h, NULL) && h.capacity > 0 && g->first + h.capacity < g->room)
         g->room = g->first + h.capacity;
@@ -250,71 +293,108 @@ static int write_file(struct log *log, const struct segment_header *h, uint64_t 
     segment_name(h->first, h->gen, name);
     if (rc == 0)
         rc = io_rename(log->io, LOG_HEALED, name, err);
-    if (rc == 0)
-        return io_syncdir(log->io, "log", err);
-    (void)io_unlink(log->io, LOG_HEALED, NULL);
+    if (rc < 0)
+        (void)io_unlink(log->io, LOG_HEALED, NULL);
+    else if ((rc = io_syncdir(log->io, "log", err)) < 0)
+        (void)io_unlink(log->io, name, NULL);
     return rc;
 }
 
 /* ---- its name alone is gone ---- */
 
+/* [at, end), piece by piece: what the disk does not give is zeros in the new one, and its sums say so. */
+static int copy_range(struct io_file *from, struct io_file *to, uint64_t at, uint64_t end, size_t piece, uint8_t *buf, struct err *err)
+{
+    int rc = 0;
+
+    for (size_t n; rc == 0 && at < end; at += n) {
+        struct iovec iov = { buf, 0 };
+        int64_t got;
+
+        n = end - at < piece ? (size_t)(end - at) : piece;
+        got = io_pread(from, buf, n, at, NULL);
+        if (got == ERR_IO && piece > DISK_PIECE)
+            rc = copy_range(from, to, at, at + n, DISK_PIECE, buf, err);
+        else if (got < 0 && got != ERR_IO)
+            rc = err_set(err, (int)got, "log: a segment without a name cannot be read: %s", err_text((int)got));
+        iov.iov_len = got > 0 ? (size_t)got : 0;
+        if (got > 0)
+            rc = io_pwritev(to, &iov, 1, at, err);
+    }
+    return rc;
+}
+
 static int copy_bytes(struct io_file *from, struct io_file *to, struct err *err)
 {
     uint8_t *buf = malloc(LOG_LOOK_BYTES);
     struct io_stat st;
-    uint64_t at = 0;
-    int64_t n = 1;
     int rc = buf != NULL ? io_fstat(from, &st, err) : err_set(err, ERR_NOMEM, "log: out of memory");
 
-    while (rc == 0 && at < st.size && n > 0) {
-        struct iovec iov = { buf, 0 };
-
-        n = io_pread(from, buf, LOG_LOOK_BYTES, at, err);
-        iov.iov_len = n > 0 ? (size_t)n : 0;
-        rc = n < 0 ? (int)n : n > 0 ? io_pwritev(to, &iov, 1, at, err) : 0;
-        at += n > 0 ? (uint64_t)n : 0;
-    }
+    if (rc == 0)
+        rc = io_ftruncate(to, st.size, err);
+    if (rc == 0)
+        rc = copy_range(from, to, 0, st.size, LOG_LOOK_BYTES, buf, err);
     free(buf);
     return rc == 0 ? io_fdatasync(to, err) : rc;
 }
 
-/* Who reads in the old one goes on: the bytes are the same. Nobody else does: the new one is opened by who comes next. */
-static struct io_file *swap_out(struct log *log, struct segment *seg)
+/* Who reads in the old one goes on: the bytes are the same. Who comes next has the new one, ${anew}: 0. BUSY: the old one is not done with. */
+static int swap(struct log *log, struct segment *old, struct segment *anew, struct err *err)
 {
-    struct io_file *old = NULL;
+    int rc;
 
+    pthread_mutex_lock(&log->make_lock);
+    rc = log_grow(log, err);             /* (of the dead) */
     pthread_mutex_lock(&log->mutex);
-    if (seg->refs == 1 && !seg->pinned) {
-        old = seg->file;
-        seg->file = NULL;
-        log_open_remove_locked(log, seg);
+    if (rc == 0 && (old->pinned || old->dropped || old == log->cur))
+        rc = err_set(err, ERR_BUSY, "log: the segment that begins @%" PRIu64 " is still being written", old->first);
+    for (size_t i = 0; rc == 0 && i < log->n_segs; i++) {
+        if (log->segs[i] != old)
+            continue;
+        anew->end = old->end;
+        anew->cut = old->cut;
+        log->segs[i] = anew;
+        log_open_remove_locked(log, old);
+        log->dead[log->n_dead++] = old;  /* closed with the log */
+        break;
     }
     pthread_mutex_unlock(&log->mutex);
-    return old;
+    pthread_mutex_unlock(&log->make_lock);
+    return rc;
 }
 
 static int copy_open(struct log *log, struct segment *seg, const char *name, struct err *err)
 {
-    struct io_file *f = NULL, *old;
-    int rc = io_unlink(log->io, LOG_HEALED, err);
+    const struct segment_header h = { .first = seg->first, .gen = seg->gen };
+    struct segment *anew = log_segment_new(&h, NULL);
+    struct io_file *f = NULL;
+    int rc = anew != NULL ? io_unlink(log->io, LOG_HEALED, err) : err_set(err, ERR_NOMEM, "log: out of memory");
 
     if (rc == 0 || rc == ERR_NOENT)
         rc = io_open(log->io, LOG_HEALED, IO_RDWR | IO_CREATE, &f, err);
-    if (rc < 0)
-        return rc;
-    rc = copy_bytes(seg->file, f, err);
-    io_close(f);
+    if (rc == 0)
+        rc = copy_bytes(seg->file, f, err);
+    if (f != NULL)
+        io_close(f);
     if (rc == 0)
         rc = io_rename(log->io, LOG_HEALED, name, err);
-    if (rc < 0) {
+    if (rc < 0)
         (void)io_unlink(log->io, LOG_HEALED, NULL);
-        return rc;
+    else if ((rc = io_syncdir(log->io, "log", err)) == 0) {
+        anew->header_known = false;      /* read when it is opened */
+        rc = swap(log, seg, anew, err);
     }
-    rc = io_syncdir(log->io, "log", err);
-    old = swap_out(log, seg);
-    if (old != NULL)
-        io_close(old);
+    if (rc < 0)
+        free(anew);
     return rc;
+}
+
+/* All that the segment before ${end} will ever have is in its file, durable. */
+static int settled(struct log *log, uint64_t end, struct err *err)
+{
+    int rc = log_wait_written(log, end - 1) < 0 ? err_set(err, ERR_POISONED, "log: an earlier write or flush failed") : log_sync(log, err);
+
+    return rc == 0 && log_durable(log) < end ? err_set(err, ERR_BUSY, "log: the segment that ends @%" PRIu64 " is still being written", end) : rc;
 }
 
 int log_heal_name(struct log *log, uint64_t first, struct err *err)
@@ -323,25 +403,31 @@ int log_heal_name(struct log *log, uint64_t first, struct err *err)
     struct segment *seg = NULL;
     struct log_gone g;
     struct io_stat st;
+    uint64_t gen;
     int rc;
 
     around(log, first, &g);
+    gen = g.gen;
     segment_name(g.first, g.gen, name);
     rc = g.first == first ? io_stat_path(log->io, name, &st, err) : err_set(err, ERR_NOENT, "log: no segment begins @%" PRIu64, first);
     if (rc != ERR_NOENT || g.first != first)
         return rc;
-    if (g.next == UINT64_MAX)
-        rc = log_roll(log, err);         /* what is appended from here on has a name */
-    else
-        rc = 0;
+    rc = 0;
+    if (g.next == UINT64_MAX && (rc = log_roll(log, err)) == 0) {        /* what is appended from here on has a name */
+        around(log, first, &g);
+        if (g.next == UINT64_MAX && g.gen == gen) {                      /* nothing was appended yet */
+            rc = log_cover(log, first, err);
+            return rc == 0 ? 1 : rc;
+        }
+    }
     if (rc == 0)
-        rc = log_sync(log, err);
+        rc = g.first != first || g.gen != gen || g.next == UINT64_MAX ? err_set(err, ERR_BUSY, "log: another segment begins @%" PRIu64 " by now", first) : settled(log, g.next, err);
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&log->drop_lock);
     rc = log_hold(log, first, &seg, err);
     if (rc == 0)
-        rc = seg->first == first ? copy_open(log, seg, name, err) : err_set(err, ERR_NOENT, "log: no segment begins @%" PRIu64 " any more", first);
+        rc = seg->first == first && seg->gen == gen ? copy_open(log, seg, name, err) : err_set(err, ERR_NOENT, "log: no segment begins @%" PRIu64 " any more", first);
     log_release(log, seg);
     pthread_mutex_unlock(&log->drop_lock);
     return rc < 0 ? rc : 1;
@@ -416,8 +502,8 @@ int64_t log_segment_anew(struct log *log, const struct super *sb, const struct l
     }
     if (rc == 0)
         rc = write_file(log, &h, g->next, p, (size_t)own, err);
-    if (rc == 0 && seg != NULL)
-        rc = insert(log, seg, g->next, err);
+    if (rc == 0 && seg != NULL && (rc = insert(log, seg, g->next, err)) < 0)
+        log_unlink(log, h.first, h.gen);         /* else the next try would make another one beside it */
     pthread_mutex_unlock(&log->drop_lock);
     if (rc < 0)
         free(seg);

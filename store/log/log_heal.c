@@ -258,8 +258,8 @@ static void leave(struct log *log, struct segment **seg, struct io_file **f)
     *seg = NULL;
 }
 
-/* One behind the other, each segment synced: those that are there in place, one that is gone whole. */
-static int put_heads(struct log *log, const struct super *sb, const uint8_t *p, size_t len, struct err *err)
+/* One behind the other up to ${end}, each segment synced: those that are there in place, one that is gone whole. */
+static int put_heads(struct log *log, const struct super *sb, const uint8_t *p, size_t len, uint64_t end, struct err *err)
 {
     struct log_gone gone = { 0 };
     struct segment *seg = NULL;
@@ -278,6 +278,8 @@ static int put_heads(struct log *log, const struct super *sb, const uint8_t *p, 
         }
         if (rc == 0 && seg == NULL)
             rc = log_look_gone(log, rec.lsn, &gone, err);
+        if (rc == 0 && seg == NULL && gone.shared && end >= gone.next)
+            log_gone_from(&gone, rec.lsn);
         if (rc == 0 && seg == NULL && log_is_gone(&gone, &rec)) {
             took = log_segment_anew(log, sb, &gone, p + off, len - off, err);
             rc = took < 0 ? (int)took : 0;
@@ -310,5 +312,5 @@ int log_heal_heads(struct log *log, const struct super *sb, uint64_t from, const
     rc = log_behind(log, end, &lsn, &hash, err);
     if (rc == 0 && (lsn != last.lsn || !hash128_eq(&hash, &last.hash)))
         rc = err_set(err, ERR_DAMAGE, "records of another site: @%" PRIu64 " is not what the record @%" PRIu64 " here follows", last.lsn, end);
-    return rc == 0 ? put_heads(log, sb, heads, len, err) : rc;
+    return rc == 0 ? put_heads(log, sb, heads, len, end, err) : rc;
 }

@@ -32,6 +32,7 @@ struct segment {
     uint64_t end;               /* mutex; where the next one begins, UINT64_MAX for the last */
     uint64_t capacity;          /* these two where header_known, which they do not change behind */
     uint64_t incarnation;
+    uint64_t cut;               /* from here on its file has records of another timeline, UINT64_MAX: nowhere; set by log_open */
     _Atomic bool header_known;  /* its header was read and is good; set under the mutex, read anywhere */
     bool     header_bad;        /* it was read and is damaged */
     bool     reserved;          /* make_lock; disk space for all of capacity is allocated */
@@ -140,6 +141,8 @@ void log_next_drop(struct log *log);
 int log_trim(struct io_file *f, uint64_t bytes, struct err *err);
 /* log_header_fill(log, h): store identity, writer and time; the caller sets the rest. */
 void log_header_fill(struct log *log, struct segment_header *h);
+/* log_cover(log, first, err): a new segment in the place of the current one, which begins @${first} and holds nothing; that one goes, with its file. Errors: BUSY it holds something by now, or the log is being closed; as log_roll. */
+int log_cover(struct log *log, uint64_t first, struct err *err);
 /* log_publish(log, h, out, err): write ${h} to log->next, sync, rename, sync the directory. After it the
  * segment exists for good. On failure nothing is known: poison. */
 int log_publish(struct log *log, const struct segment_header *h, struct segment **out, struct err *err);
@@ -167,7 +170,7 @@ struct log_bad {
     char why[ERR_MSG_MAX / 2];
 };
 
-/* log_frame_at(seg, pos, buf, f): true iff ${buf} is a frame this segment's writer put at ${pos}. */
+/* log_frame_at(seg, pos, buf, f): true iff ${buf} is a frame this segment's writer put at ${pos}, on this store's timeline. */
 bool log_frame_at(const struct segment *seg, uint64_t pos, const uint8_t *buf, struct frame *f);
 /*
  * log_scan(w, seg, pos, limit, f, rec, raw, bad, err):
@@ -214,6 +217,9 @@ static inline struct hash128 hash128_none(void)
 /* log_writer(log): the incarnation of what is appended. */
 uint64_t log_writer(struct log *log);
 
+/* log_part(log, sb): of files that went on another way than this store did (it went back; a branch may have a link to them) what lies behind is not its. By log_open, before anything is scanned. */
+void log_part(struct log *log, const struct super *sb);
+
 /* log_header_say(log, sb, rec, first, gen, capacity, incarnation, h): the header of a segment that begins with ${rec} (its lsn, epoch, wall_ns, prev_*). What cannot be known any more (when it was made, what was before it and is gone) nobody asks for. */
 void log_header_say(struct log *log, const struct super *sb, const struct record *rec, uint64_t first, uint64_t gen, uint64_t capacity, uint64_t incarnation, struct segment_header *h);
 
@@ -222,13 +228,14 @@ uint64_t log_no_bytes(struct log *log, uint64_t addr);
 
 /*
  * log_look_gone(log, addr, g, err): what is known of the segment that has ${addr} by its name, and whether there was another one between it and the next. log_is_gone(g, rec): whether that record lay in a file that is gone.
- * Errors: DAMAGE it is the newest one that is gone; IO.
+ * Errors: DAMAGE it is the newest one that is gone; IO. log_gone_from(g, lsn): the heads from ${lsn} on go up to the next segment: of a file that is shared nobody knows where it ended, so these become one of their own.
  * log_segment_anew(log, sb, g, heads, len, err): that file once more, of these heads, from the first on: returns the bytes of them that are in it. Durable under its name on return. Takes drop_lock, make_lock.
- * Errors: DAMAGE they are not all of it, or no generation is free for it; IO, NOSPC, NOMEM: nothing has its name.
+ * Errors: DAMAGE they are not all of it, or no generation is free for it; IO, NOSPC, NOMEM: nothing has its name (but after a power cut it may be there, whole).
  */
-struct log_gone { uint64_t first, gen, next, next_gen; bool whole; uint64_t from, from_gen, room; };     /* whole: its own file; from: where another one began; room: what begins, or ends, behind is not in this one */
+struct log_gone { uint64_t first, gen, next, next_gen; bool whole, shared; uint64_t from, from_gen, room; };     /* whole: its own file; shared: a branch has it, too, and more may have been behind it; from: where another one began; room: what begins, or ends, behind is not in this one */
 int     log_look_gone(struct log *log, uint64_t addr, struct log_gone *g, struct err *err);
 bool    log_is_gone(const struct log_gone *g, const struct record *rec);
+void    log_gone_from(struct log_gone *g, uint64_t lsn);
 int64_t log_segment_anew(struct log *log, const struct super *sb, const struct log_gone *g, const uint8_t *heads, size_t len, struct err *err);
 
 #endif

@@ -251,6 +251,36 @@ out:
     return rc;
 }
 
+int log_cover(struct log *log, uint64_t first, struct err *err)
+{
+    struct segment *old = NULL;
+    int rc;
+
+    pthread_mutex_lock(&log->make_lock);
+    rc = log_poisoned(log) ? err_set(err, ERR_POISONED, "log: an earlier write or flush failed") : settle_older(log, err);
+    if (rc == 0 && (log->finished || log->cur->first != first || log_head(log) != first))
+        rc = err_set(err, ERR_BUSY, "log: expected the current segment to begin @%llu and to hold nothing", (unsigned long long)first);
+    if (rc == 0 && log->next == NULL)
+        rc = log_next_open(log, log->opt.segment_bytes, log->opt.preallocate, err);
+    if (rc != 0)
+        goto out;
+    pthread_mutex_lock(&log->mutex);
+    old = log->cur;
+    old->refs++;
+    pthread_mutex_unlock(&log->mutex);
+    rc = switch_segment(log, err);
+    if (rc == 0 && log->cur->first != first) {
+        rc = err_set(err, ERR_BUSY, "log: a record came into the segment that begins @%llu", (unsigned long long)first);
+    } else if (rc == 0) {
+        log_forget(log, old);
+        log_unlink(log, old->first, old->gen);
+    }
+    log_release(log, old);
+out:
+    pthread_mutex_unlock(&log->make_lock);
+    return rc;
+}
+
 int log_prepare(struct log *log, struct err *err)
 {
     bool due;

@@ -51,7 +51,7 @@ int log_window_get(struct log_window *w, struct segment *seg, uint64_t off, size
 
 bool log_frame_at(const struct segment *seg, uint64_t pos, const uint8_t *buf, struct frame *f)
 {
-    return frame_decode(buf, f) && f->lsn == pos && f->gen == seg->gen &&
+    return pos < seg->cut && frame_decode(buf, f) && f->lsn == pos && f->gen == seg->gen &&
            (!seg->header_known || f->incarnation == seg->incarnation);
 }
 
@@ -69,7 +69,9 @@ static void bad_frame(const struct segment *seg, uint64_t pos, const uint8_t *p,
     static const uint8_t zero[FRAME_BYTES];
     struct frame f;
 
-    if (got < FRAME_BYTES) {
+    if (pos >= seg->cut) {
+        snprintf(bad->why, sizeof bad->why, "expected a frame of this store, found that from address %" PRIu64 " on the file went another way: the one that had these is gone", seg->cut);
+    } else if (got < FRAME_BYTES) {
         bad->blank = got == 0 || memcmp(p, zero, got) == 0;
         snprintf(bad->why, sizeof bad->why, "expected a frame, found the end of the file after %zu bytes", got);
     } else if (memcmp(p, zero, FRAME_BYTES) == 0) {

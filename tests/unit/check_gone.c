@@ -12,6 +12,8 @@
 #include "store/pack/archive.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
+#include "tests/lib/packrig.h"
+#include "tests/lib/parted.h"
 #include "tests/lib/twosites.h"
 
 #include <check.h>
@@ -290,6 +292,140 @@ START_TEST(what_was_removed_while_it_is_open_is_written_again)
 }
 END_TEST
 
+static int last_segment(void *arg, const struct log_segment_info *i)
+{
+    *(struct log_segment_info *)arg = *i;
+    return 0;
+}
+
+/* Nothing was appended to it yet (${_i}: something was, while it had no name): what is appended from then on has a name. */
+START_TEST(an_empty_current_segment_is_covered)
+{
+    struct log_segment_info last = { 0 }, now = { 0 };
+    struct err err = { 0 };
+
+    filled(&a);
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    (void)log_segments(store_log(a.s), last_segment, &last);
+    ck_assert_uint_eq(last.first, log_head(store_log(a.s)));
+    ck_assert_int_eq(io_unlink(store_io(a.s), last.name, NULL), 0);
+    ck_assert_int_eq(io_syncdir(store_io(a.s), "log", NULL), 0);
+    if (_i == 1)
+        ts_save(&a, "between", "while it has no name");
+    ck_assert_uint_gt(found(&a), 0);
+    (void)log_segments(store_log(a.s), last_segment, &now);
+    ck_assert_uint_gt(now.gen, last.gen);
+    ck_assert_int_eq(io_stat_path(store_io(a.s), now.name, &(struct io_stat){ 0 }, NULL), 0);
+    ck_assert_uint_eq(found(&a), 0);
+    ts_save(&a, "at last", "precious");
+    ck_assert_int_eq(store_sync(a.s, &err), 0);
+    ts_reopen(&a, true);
+    ts_is(&a, "at last", "precious");
+    if (_i == 1)
+        ts_is(&a, "between", "while it has no name");
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+    ck_assert_uint_eq(found(&a), 0);
+}
+END_TEST
+
+START_TEST(a_log_that_is_closed_is_not_said_to_be_healed)
+{
+    struct log_segment_info last = { 0 };
+    struct err err = { 0 };
+
+    filled(&a);
+    (void)log_segments(store_log(a.s), last_segment, &last);
+    ck_assert_int_eq(store_sync(a.s, &err), 0);
+    ck_assert_int_eq(log_finish(store_log(a.s), &err), 0);
+    ck_assert_int_eq(io_unlink(store_io(a.s), last.name, NULL), 0);
+    ck_assert_int_eq(log_heal_name(store_log(a.s), last.first, &err), ERR_BUSY);
+}
+END_TEST
+
+/* A reader is in the file that was removed: it goes on there, who comes next reads the new one. What the disk does not give of it is damage in the new one, nothing else is. */
+START_TEST(a_name_comes_back_while_it_is_read)
+{
+    struct log_iter *it = NULL;
+    struct listed l;
+    struct record rec;
+    struct err err = { 0 };
+    unsigned n = 0;
+
+    filled(NULL);
+    l = listed(&a, 'l');
+    ck_assert_int_eq(log_iter_new(store_log(a.s), l.v[1].first, l.v[1].end, LOG_ITER_DATA, &it, &err), 0);
+    ck_assert_int_eq(log_iter_next(it, &rec, &err), 1);
+    removed(&a, 'l', 1, 1);
+    if (_i == 1)
+        simio_fail_at(a.sim, SIMIO_PREAD, 1, ERR_IO);
+    ck_assert_msg(log_heal_name(store_log(a.s), l.v[1].first, &err) == 1, "%s", err.msg);
+    simio_fail_clear(a.sim);
+    while (log_iter_next(it, &rec, &err) == 1)
+        n++;
+    ck_assert_uint_gt(n, 5);
+    log_iter_free(it);
+    ck_assert(simio_flip(a.sim, l.v[1].name, 4096 + 200, 0x40));        /* which who comes next sees at once */
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_eq(healed(&a), 0);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+    ck_assert_uint_eq(found(&a), 0);
+}
+END_TEST
+
+/*
+ * A store that went back: its file has what the branch goes on with, and the one that began there is gone (${_i} & 1: the one behind it, too). ${_i} & 2: nobody has the branch. What it says is not taken for
+ * this store's, nor written over.
+ */
+START_TEST(another_timeline_is_not_read_as_this_one)
+{
+    static struct parted p;
+    struct listed l;
+    struct rewind r;
+    struct record rec;
+    struct err err = { 0 };
+    void *buf = NULL;
+    int n = 0;
+
+    parted_make(&p, 0);
+    r = parted_fork(&p.b, p.at);
+    r.keep = (_i & 2) == 0;
+    packrig_close(&p.a);
+    ck_assert_msg(store_rewind(simio_io(p.a.sim), NULL, &r, &err) == 0, "%s", err.msg);
+    parted_reindex(&p.a);
+    for (int i = 0; i < 4; i++) {
+        ts_save(&p.b, "more", i ? "again" : "once");
+        ts_save(&p.b, "more2", "and more");
+        ck_assert_msg(twosites_send(&p.b, &p.a, &err) == 0, "%s", err.msg);
+        ck_assert_int_eq(store_roll(p.a.s, &err), 0);
+    }
+    l = listed(&p.a, 'l');
+    for (size_t i = 0; i < l.n; i++)
+        if (l.v[i].first >= p.at && n < 1 + (_i & 1)) {
+            ck_assert_int_eq(io_unlink(store_io(p.a.s), l.v[i].name, NULL), 0);
+            n++;
+        }
+    ck_assert_int_eq(io_syncdir(store_io(p.a.s), "log", NULL), 0);
+    a = p.b;
+    b = p.a;
+    b.opt.threads = true;                /* as link_receive needs them */
+    ts_reopen(&b, false);
+    ck_assert_int_eq(log_read_record(store_log(b.s), p.at, false, &rec, &buf, &err), ERR_DAMAGE);
+    ck_assert_msg(strstr(err.msg, "went another way") != NULL, "%s", err.msg);
+    ck_assert_uint_gt(found(&b), 0);
+    ck_assert_uint_eq(healed(&b), 0);
+    for (int cut = 0; cut < 2; cut++) {
+        ck_assert_uint_gt(twosites_same_records(&a, &b), 40);
+        ts_is(&b, "more", "again");
+        p.a = b;
+        if (r.keep)
+            parted_branch_is_whole(&p, r.branch);
+        ts_reopen(&b, true);
+    }
+    ck_assert_uint_eq(found(&b), 0);
+}
+END_TEST
+
 /* What the other one lacks, too, stays named, and takes nothing with it: neither packing nor scrub puts anything in the place of what is there. ${_i}: which pack. */
 START_TEST(a_pack_that_is_gone_takes_no_other_with_it)
 {
@@ -547,11 +683,19 @@ int main(void)
     tcase_add_checked_fixture(t, both, neither);
     tcase_add_loop_test(t, what_is_gone_is_found_and_healed, 0, 2 * KINDS);
     tcase_add_loop_test(t, what_was_removed_while_it_is_open_is_written_again, 0, 2);
+    tcase_add_loop_test(t, an_empty_current_segment_is_covered, 0, 2);
+    tcase_add_test(t, a_log_that_is_closed_is_not_said_to_be_healed);
+    tcase_add_loop_test(t, a_name_comes_back_while_it_is_read, 0, 2);
     tcase_add_loop_test(t, a_pack_that_is_gone_takes_no_other_with_it, 0, 3);
     tcase_add_test(t, what_nobody_has_stays_named);
     tcase_add_loop_test(t, a_segment_of_one_record_is_made_whole, 0, 2);
     tcase_add_test(t, bytes_of_another_record_fill_no_hole);
     tcase_add_loop_test(t, what_makes_anew_may_be_killed, 0, 4);
+    suite_add_tcase(s, t);
+    t = tcase_create("parted");
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, NULL, neither);
+    tcase_add_loop_test(t, another_timeline_is_not_read_as_this_one, 0, 4);
     suite_add_tcase(s, t);
     srunner_run_all(sr, CK_ENV);
     failed = srunner_ntests_failed(sr);
