@@ -32,5 +32,24 @@ static int emit_scrub(void *arg, const char *type, const json_t *o, const void *
 
 int cmd_scrub(int argc, char **argv)
 {
-    return session_flagged(argc, argv, "scrub", "again", emit_scrub);
+    static const struct option longs[] = { { "again", no_argument, NULL, OPT_FIRST }, { "close-gaps", no_argument, NULL, OPT_FIRST + 1 } };
+    bool again = false, close_gaps = false;
+    struct place p;
+    json_t *req;
+    int code = 0, o;
+
+    while ((o = cli_option(argc, argv, "", longs, 2, &code)) != -1) {
+        if (o != OPT_FIRST && o != OPT_FIRST + 1)
+            return code;
+        again |= o == OPT_FIRST;
+        close_gaps |= o == OPT_FIRST + 1;
+    }
+    if (session_place("scrub", argc, argv, &p, &code))
+        return code;
+    req = session_request("scrub");
+    json_object_set_new(req, "again", json_boolean(again));
+    json_object_set_new(req, "close_gaps", json_boolean(close_gaps));
+    code = session_ask(&p, req, emit_scrub, NULL);
+    locate_release(&p);
+    return code;
 }

@@ -119,8 +119,10 @@ const struct command commands[] = {
     { "rebuild-index", "[STORE]", "make the index anew from archive and log; the store must not be mounted", "", cmd_rebuild_index },
     { "check", "[STORE] [--read-data]", "verify; never changes anything",
       "  --read-data          also read and verify every byte of file data\n", cmd_check },
-    { "scrub", "[STORE] [--again]", "read every byte of data, slowly; what is damaged is healed from the other site",
-      "  --again              from the beginning; else it goes on where the last one was stopped\n", cmd_scrub },
+    { "scrub", "[STORE] [--again] [--close-gaps]", "read every byte of data, slowly; what is damaged is healed from the other site",
+      "  --again              from the beginning; else it goes on where the last one was stopped\n"
+      "  --close-gaps         where packs are gone that no other site has: what they had stays\n"
+      "                       lost, and named; packing, and new standbys, go on without\n", cmd_scrub },
     { "dump", "FILE", "print a log segment, a pack, an archive file, a base, a superblock or a retained set", "", cmd_dump },
     { "dr", "plan|failover|switchover|commit|rollback|rejoin|ack|list|report [PLAN]", "disaster recovery: the plan, and what is done by it",
       "  PLAN                 its name, a store that has it at .spare/plan.yaml, or a file; by default the only one of this machine\n"

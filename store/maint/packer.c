@@ -41,6 +41,26 @@ static uint64_t settled(struct store *s, uint64_t upto)
     return upto < info.persisted ? upto : info.persisted;
 }
 
+/* A file that is gone among those before the log is no reason to let the log grow: nothing of it is packed anew, or taken the place of. */
+uint64_t packer_from(struct store *s)
+{
+    uint64_t first = log_first(store_log(s)), end = packs_end(store_packs(s)), run = end > 0 && end < first ? packs_run(store_packs(s), first - FRAME_ALIGN) : 0;
+
+    return run > 0 ? run : end;
+}
+
+/* The same of the archive. */
+static uint64_t archived_to(struct store *s)
+{
+    uint64_t first = log_first(store_log(s)), end = history_end(store_history(s));
+    struct history_file f;
+
+    if (end > 0 && end < first && history_file_of(store_history(s), first - FRAME_ALIGN, &f))
+        for (end = f.end; history_file_of(store_history(s), end, &f);)
+            end = f.end;
+    return end;
+}
+
 /*
  * The next window: 1, 0 none. The archive is written first, so that after a crash it may be one file ahead: then that file says what the window is, and
  * *${archived} is set.
@@ -49,7 +69,7 @@ static int choose(struct store *s, uint64_t upto, struct window *w, bool *archiv
 {
     struct store_info info;
     struct io_space_info sp;
-    uint64_t packed = packs_end(store_packs(s)), arc = history_end(store_history(s));
+    uint64_t packed = packer_from(s), arc = archived_to(s);
     struct choice c = { .from = packed > 0 ? packed : history_first(store_history(s)), .upto = settled(s, upto), .room = UINT64_MAX };
 
     store_info(s, &info);
@@ -58,7 +78,7 @@ static int choose(struct store *s, uint64_t upto, struct window *w, bool *archiv
     if (io_space(store_io(s), &sp, NULL) == 0)
         c.room = sp.avail / 2;           /* it is on the disk twice until the log lets go of it */
     if (c.from < log_first(store_log(s)))        /* what is packed of addresses whose data are not there would take the place of what comes behind them, too */
-        return err_set(err, ERR_DAMAGE, "packs: expected data of addresses up to @%" PRIu64 ", where the log begins, found packs up to @%" PRIu64 ": a file is gone; spare scrub heals it with what another site has",
+        return err_set(err, ERR_DAMAGE, "packs: expected data of addresses up to @%" PRIu64 ", where the log begins, found packs up to @%" PRIu64 ": a file is gone; spare scrub heals it with what another site has. Where none has it, spare scrub --close-gaps goes on without",
                        log_first(store_log(s)), c.from);
     w->first = c.from;
     *archived = arc > c.from;
@@ -205,7 +225,7 @@ static int write_pack(struct store *s, const struct packer_options *opt, struct 
 /* Lets go of what packs and archive have, and the persisted index is past. */
 static int drop(struct store *s, struct err *err)
 {
-    uint64_t packed = packs_end(store_packs(s)), archived = history_end(store_history(s)), upto = packed < archived ? packed : archived;
+    uint64_t packed = packer_from(s), archived = archived_to(s), upto = packed < archived ? packed : archived;
 
     int rc;
 

@@ -49,4 +49,7 @@ struct packer_result {
  */
 int packer_step(struct store *s, const struct packer_options *opt, uint64_t upto, struct packer_result *res, struct err *err);
 
+/* packer_from(s): the address from which on nothing is packed yet; 0: nothing is. Where a pack is gone further down that is what hangs together with the log. */
+uint64_t packer_from(struct store *s);
+
 #endif

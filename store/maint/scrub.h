@@ -10,6 +10,7 @@
 
 struct scrub_options {
     bool again;                      /* from the beginning, wherever the last one was stopped */
+    bool close;                      /* gaps of packs are closed that have data which moments need, too: nobody has them any more */
     bool gentle;                     /* rests as long as it reads */
     int (*stop)(void *arg);          /* asked often: nonzero ends it; the next one goes on there */
     void (*tell)(void *arg, uint64_t done, uint64_t total);      /* addresses; now and then */

@@ -338,11 +338,11 @@ static void say_range(struct files *c, size_t i)
     c->found(c->arg, &w, &why);
 }
 
-/* Of which no moment needs anything: nobody is asked. */
+/* Of which no moment needs anything: nobody is asked. On request others, too: what is lost stays named, place by place, and would still be filled. */
 static void close_ranges(struct files *c, const uint64_t *n)
 {
-    for (size_t i = 0; i < c->n && c->writable && !c->whole; i++) {
-        int rc = n[i] == 0 ? ERR_BUSY : 0;
+    for (size_t i = 0; i < c->n && c->writable; i++) {
+        int rc = (n[i] == 0 && !c->whole) || (c->opt->close && c->end[i]) ? ERR_BUSY : 0;
 
         while (rc == ERR_BUSY && !store_maint_try(c->s) && wait_for_turn(c) == 0)
             ;

@@ -158,7 +158,7 @@ static void give_back(struct upkeep *u)
 struct needed *upkeep_needed(struct store *s)
 {
     struct store_info info;
-    uint64_t packed = packs_end(store_packs(s));
+    uint64_t packed = packer_from(s);
 
     if (store_flush(s, NULL) < 0)
         return NULL;
@@ -208,7 +208,7 @@ static void look(struct upkeep *u)
     u->still_ms = head == u->head ? u->still_ms + LOOK_MS : 0;
     u->head = head;
     u->wait_ms = u->wait_ms > LOOK_MS ? u->wait_ms - LOOK_MS : 0;
-    unpacked = packs_end(store_packs(u->s));
+    unpacked = packer_from(u->s);
     unpacked = head - (unpacked > 0 ? unpacked : LOG_FIRST_ADDR);
     if (u->wait_ms == 0 && ((u->still_ms >= QUIET_MS && unpacked >= WORTH_BYTES) || unpacked >= LONG_BYTES)) {
         rc = upkeep_pack(u->s, NULL, pause_or_stop, u, NULL, &err);

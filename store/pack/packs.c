@@ -262,20 +262,28 @@ int packs_find_named(struct packs *ps, uint64_t addr, struct pack **out, uint64_
 
 /* ---- all of them ---- */
 
-uint64_t packs_end(struct packs *ps)
+uint64_t packs_run(struct packs *ps, uint64_t addr)
 {
-    uint64_t at = 0, until;
+    uint64_t at = addr, until;
     struct pack *p;
 
-    pthread_mutex_lock(&ps->mutex);
-    if (ps->n)
-        at = ps->pack[0]->first;
-    pthread_mutex_unlock(&ps->mutex);
     while (at && search(ps, at, false, true, &p, &until, NULL) == 0 && p) {
         packs_release(ps, p);
         at = until;
     }
-    return at;
+    return at == addr ? 0 : at;
+}
+
+uint64_t packs_end(struct packs *ps)
+{
+    uint64_t first = 0, end;
+
+    pthread_mutex_lock(&ps->mutex);
+    if (ps->n)
+        first = ps->pack[0]->first;
+    pthread_mutex_unlock(&ps->mutex);
+    end = packs_run(ps, first);
+    return end > 0 ? end : first;
 }
 
 int packs_gap(struct packs *ps, uint64_t from, uint64_t until, uint64_t *first, uint64_t *end, struct err *err)

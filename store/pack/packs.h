@@ -33,6 +33,8 @@ void packs_epochs(struct packs *ps, const struct epoch_row *epochs, uint32_t n);
 
 /* packs_end(ps): behind the last address in packs that lie end to end from the first one on; 0: none. packs_next_gen: for a new one. */
 uint64_t packs_end(struct packs *ps);
+/* packs_run(ps, addr): behind the last address in packs that lie end to end from the one on that has ${addr}; 0: none has it. */
+uint64_t packs_run(struct packs *ps, uint64_t addr);
 /* packs_gap(ps, from, until, first, end, err): 1 addresses [*${first}, *${end}) are the first ones of these that no pack has: one is gone; 0 none are. Names alone say it. */
 int packs_gap(struct packs *ps, uint64_t from, uint64_t until, uint64_t *first, uint64_t *end, struct err *err);
 uint64_t packs_next_gen(struct packs *ps);

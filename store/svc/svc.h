@@ -35,7 +35,7 @@
     X(config,   false, "")                                                                     \
     X(config_set, true, "name value")                                                          \
     X(check,    false, "read_data")                                                            \
-    X(scrub,    true,  "again")                                                                \
+    X(scrub,    true,  "again close_gaps")                                                     \
     X(reclaim,  true,  "now")                                                                  \
     X(retain,   false, "policy measure")                                                       \
     X(space,    false, "path free")                                                            \

@@ -401,7 +401,7 @@ static int check_past_files(struct svc_check *c, struct err *err)
         r = svc_finding(c, "archive", "archive: expected records up to @%llu, where the log begins, found them up to @%llu", (unsigned long long)held,
                         (unsigned long long)p.end);
     for (uint64_t at = LOG_FIRST_ADDR, from; r == 0 && (r = packs_gap(store_packs(p.s), at, held, &from, &at, err)) == 1;)
-        r = svc_finding(c, "pack", "packs: expected the data of addresses @%llu to @%llu, found no pack that has them: a file is gone; spare scrub heals it with what another site has",
+        r = svc_finding(c, "pack", "packs: expected the data of addresses @%llu to @%llu, found no pack that has them: a file is gone; spare scrub heals it with what another site has. Where none has it, spare scrub --close-gaps goes on without",
                         (unsigned long long)from, (unsigned long long)at);
     if (r == 0 && p.n > 0)
         r = svc_looked(c, "archive files", p.n);

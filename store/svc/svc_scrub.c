@@ -108,6 +108,8 @@ int svc_op_scrub(struct svc_req *q, struct err *err)
     json_t *o;
     int r = svc_arg_bool(q, "again", &opt.again, err);
 
+    if (r == 0)
+        r = svc_arg_bool(q, "close_gaps", &opt.close, err);
     if (opt.gentle)                      /* the thread is this client's alone, and a mount has others to serve */
         (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
     if (r == 0)

@@ -161,9 +161,9 @@ static int list_once(struct listing *l)
     l->end = arc < pack ? arc : pack;
     l->len = 0;
     l->list->n = l->list->n_epochs = 0;
-    rc = packs_gap(store_packs(l->s), LOG_FIRST_ADDR, l->end, &first, &end, l->err);
+    rc = packs_gap(store_packs(l->s), LOG_FIRST_ADDR, log_first(store_log(l->s)), &first, &end, l->err);
     if (rc == 1)
-        rc = err_set(l->err, ERR_DAMAGE, "packs: expected the data of addresses @%llu to @%llu, found no pack that has them; spare scrub heals it with what another site has", (unsigned long long)first, (unsigned long long)end);
+        rc = err_set(l->err, ERR_DAMAGE, "packs: expected the data of addresses @%llu to @%llu, found no pack that has them: a file is gone, and no new standby is made of the rest. spare scrub heals it with what another site has; where none has it, spare scrub --close-gaps goes on without", (unsigned long long)first, (unsigned long long)end);
     if (rc < 0) {
         free(sb);
         return rc;

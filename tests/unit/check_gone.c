@@ -12,6 +12,7 @@
 #include "store/pack/archive.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
+#include "store/sync/boot.h"
 #include "tests/lib/packrig.h"
 #include "tests/lib/parted.h"
 #include "tests/lib/twosites.h"
@@ -114,15 +115,20 @@ static void each(void *arg, const struct wound *w, uint64_t ino, const char *mes
     ++*(unsigned *)arg;
 }
 
-static unsigned found(struct teststore *t)
+static unsigned scrubbed(struct teststore *t, bool close)
 {
     unsigned n = 0;
-    struct scrub_options opt = { .again = true, .found = each, .arg = &n };
+    struct scrub_options opt = { .again = true, .close = close, .found = each, .arg = &n };
     struct scrub_result res;
     struct err err = { 0 };
 
     ck_assert_msg(scrub(t->s, &opt, &res, &err) == 0, "%s", err.msg);
     return n;
+}
+
+static unsigned found(struct teststore *t)
+{
+    return scrubbed(t, false);
 }
 
 /* What is still found when nothing was healed any more for a while: it heals behind, and a busy machine takes its time. */
@@ -426,7 +432,20 @@ START_TEST(another_timeline_is_not_read_as_this_one)
 }
 END_TEST
 
-/* What the other one lacks, too, stays named, and takes nothing with it: neither packing nor scrub puts anything in the place of what is there. ${_i}: which pack. */
+static int made_anew(struct teststore *t, struct err *err)
+{
+    struct proto_list list = { 0 };
+    uint64_t end;
+    int rc = boot_list(t->s, &list, &end, err);
+
+    free((void *)(uintptr_t)list.p);
+    return rc;
+}
+
+/*
+ * What the other one lacks, too, stays named, and takes nothing with it: neither packing nor scrub puts anything in the place of what is there. ${_i}: which pack. The one right before the log keeps packing from
+ * going on, any of them a new standby from being made, until somebody says that they are lost; and then they would still be healed.
+ */
 START_TEST(a_pack_that_is_gone_takes_no_other_with_it)
 {
     struct err err = { 0 };
@@ -437,13 +456,48 @@ START_TEST(a_pack_that_is_gone_takes_no_other_with_it)
     ts_reopen(&a, false);
     left = whole(&a);
     ck_assert_uint_lt(left, (ROUNDS + 1) * FILES);
-    ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), _i == 0 ? 0 : ERR_DAMAGE);      /* (behind the first one they lie end to end) */
-    ck_assert(_i == 0 || strstr(err.msg, "a file is gone") != NULL);
+    ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), _i == 2 ? ERR_DAMAGE : 0);
+    ck_assert(_i != 2 || strstr(err.msg, "a file is gone") != NULL);
+    ck_assert(_i == 2 || log_first(store_log(a.s)) == log_head(store_log(a.s)));
+    ck_assert_uint_eq(whole(&a), left);
+    err.code = 0;
+    ck_assert_int_eq(made_anew(&a, &err), ERR_DAMAGE);
+    ck_assert_msg(strstr(err.msg, "--close-gaps") != NULL, "%s", err.msg);
     ck_assert_uint_gt(found(&a), 0);
     ck_assert_uint_gt(found(&a), 0);
     ck_assert_uint_eq(whole(&a), left);
     ts_reopen(&a, true);
     ck_assert_uint_eq(whole(&a), left);
+    ck_assert_uint_gt(scrubbed(&a, true), 0);
+    ts_save(&a, "behind", "what is lost");
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(log_first(store_log(a.s)), log_head(store_log(a.s)));
+    ck_assert_msg(made_anew(&a, &err) == 0, "%s", err.msg);
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_eq(whole(&a), left);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(whole(&a), left);
+    ts_is(&a, "behind", "what is lost");
+    ck_assert_uint_eq(healed(&a), 0);
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+}
+END_TEST
+
+/* The same of the archive; what is right before the log cannot be gone on from. */
+START_TEST(a_file_of_the_archive_that_is_gone_stops_no_packing)
+{
+    struct err err = { 0 };
+
+    filled(&a);
+    removed(&a, 'a', (size_t)_i, 1);
+    ts_reopen(&a, false);
+    ck_assert_int_eq(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err), _i == 2 ? ERR_DAMAGE : 0);
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_eq(healed(&a), 0);
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(log_first(store_log(a.s)), log_head(store_log(a.s)));
+    ck_assert_uint_gt(twosites_same_records(&a, &b), 40);
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
 }
 END_TEST
 
@@ -687,6 +741,7 @@ int main(void)
     tcase_add_test(t, a_log_that_is_closed_is_not_said_to_be_healed);
     tcase_add_loop_test(t, a_name_comes_back_while_it_is_read, 0, 2);
     tcase_add_loop_test(t, a_pack_that_is_gone_takes_no_other_with_it, 0, 3);
+    tcase_add_loop_test(t, a_file_of_the_archive_that_is_gone_stops_no_packing, 0, 3);
     tcase_add_test(t, what_nobody_has_stays_named);
     tcase_add_loop_test(t, a_segment_of_one_record_is_made_whole, 0, 2);
     tcase_add_test(t, bytes_of_another_record_fill_no_hole);
