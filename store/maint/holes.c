@@ -113,7 +113,8 @@ int holes_gone(struct store *s, int (*each)(void *arg, const struct packs_state 
     int rc = 0;
 
     for (uint64_t at = LOG_FIRST_ADDR; rc == 0 && at < until; at = r.end) {
-        rc = packs_sound(store_packs(s), at, &r, err);
+        rc = packs_sound(store_packs(s), at, &r, NULL);
+        rc = rc == ERR_IO ? 0 : rc < 0 ? err_set(err, rc, "packs: the tables of the pack that has @%llu cannot be looked at: %s", (unsigned long long)at, err_text(rc)) : rc;
         r.end = r.end < until ? r.end : until;
         rc = rc == 0 ? each(arg, &r) : rc < 0 ? rc : 0;
     }
@@ -121,6 +122,19 @@ int holes_gone(struct store *s, int (*each)(void *arg, const struct packs_state 
 }
 
 /* ---- what came ---- */
+
+bool holes_block(struct store *s, const struct wound *w, uint32_t *from, uint32_t *to)
+{
+    struct record rec;
+    void *buf = NULL;
+    uint64_t end = ((uint64_t)w->doff + w->len + REC_SUM_BYTES - 1) / REC_SUM_BYTES * REC_SUM_BYTES;
+    int rc = history_record(store_history(s), w->lsn, &rec, &buf, NULL);
+
+    free(buf);
+    *from = w->doff / REC_SUM_BYTES * REC_SUM_BYTES;
+    *to = rc == 0 && end > rec.data_len ? rec.data_len : (uint32_t)end;
+    return rc == 0 && *to >= w->doff + w->len && (*from < w->doff || *to > w->doff + w->len);
+}
 
 bool holes_prove(struct store *s, const struct packs_piece *k)
 {
@@ -131,7 +145,7 @@ bool holes_prove(struct store *s, const struct packs_piece *k)
 
     if (history_record(store_history(s), k->lsn, &rec, &buf, NULL) < 0)
         return false;
-    yes = to <= rec.data_len && (k->dstart == 0 || k->dstart == record_dstart(rec.head_len));
+    yes = (rec.type != REC_WRITE || (k->ino == rec.ino && k->off == rec.u.write.off + k->doff)) && to <= rec.data_len && (k->dstart == 0 || k->dstart == record_dstart(rec.head_len));
     to = to == rec.data_len ? to : to / REC_SUM_BYTES * REC_SUM_BYTES;
     if (yes && from < to)
         yes = record_check_data(&rec, k->bytes + (from - k->doff), from, to - from, &bad) == 0;
@@ -207,13 +221,29 @@ static int64_t put(struct store *s, uint64_t addr, const struct packs_piece *v, 
     return rc < 0 ? rc : packs_salvage(store_packs(s), addr, &h, v, n, err);
 }
 
+/* How many of them lie in the pack that has the first one. */
+static size_t of_its_pack(struct store *s, const struct packs_piece *v, size_t n)
+{
+    struct packs_state r = { 0 };
+    size_t k = 1;
+
+    (void)packs_sound(store_packs(s), v->lsn, &r, NULL);
+    while (k < n && v[k].lsn < r.end)
+        k++;
+    return k;
+}
+
 int holes_apply(struct store *s, const struct packs_piece *v, size_t n, uint64_t behind, struct err *err)
 {
-    int64_t took = 0;
+    int rc = 0;
 
-    for (size_t i = 0; took >= 0 && i < n; i += took > 0 ? (size_t)took : 0)
-        took = put(s, v[i].lsn, v + i, n - i, behind, err);
-    return took < 0 ? (int)took : 0;
+    for (size_t i = 0, k; i < n && (rc == 0 || rc == ERR_IO); i += k) {
+        int64_t took = put(s, v[i].lsn, v + i, n - i, behind, err);
+
+        k = took == ERR_IO ? of_its_pack(s, v + i, n - i) : took > 0 ? (size_t)took : 0;
+        rc = took < 0 ? (int)took : rc;
+    }
+    return rc;
 }
 
 int holes_close(struct store *s, uint64_t addr, struct err *err)

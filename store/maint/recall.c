@@ -27,6 +27,12 @@ static int nomem(struct err *err)
     return err_set(err, ERR_NOMEM, "heal: out of memory");
 }
 
+const char *recall_limit(const struct wound *w)
+{
+    return w->until > w->lsn && w->until - w->lsn > RECALL_BYTES_MAX ?
+           "; where that is more than 64 MiB of heads of records it is not healed in place: a standby is made anew (spare sync STORE TARGET --new), of a primary the standby takes over (spare promote)" : "";
+}
+
 void recall_free(struct recall *r)
 {
     if (r == NULL)

@@ -11,7 +11,10 @@
 
 #include "store/core/wounds.h"
 
-enum { RECALL_BYTES_MAX = 64 << 20 };        /* of heads, for one wound; more is given up */
+enum { RECALL_BYTES_MAX = 64 << 20 };        /* of heads, for one wound; more is given up: they are proven from the end on, so all of them are held until the last one came */
+
+/* recall_limit(w): what a message about this wound says of that bound, where it may be reached: of more addresses than it has bytes; else "". */
+const char *recall_limit(const struct wound *w);
 
 /*
  * recall_new(s, w, out, err): what is needed for a wound of records. Errors: NOENT nothing there is damaged (any more); IO, NOMEM.

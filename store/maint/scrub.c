@@ -202,15 +202,21 @@ static int scrub_record(struct scrubbing *c, const struct record *rec, struct er
 static int skip_record(struct scrubbing *c, const struct err *why, struct err *err)
 {
     uint64_t from = c->at;
+    struct err said = *why;
+    struct wound w;
     int rc;
 
     c->at = log_next_readable(store_log(c->s), c->at + 8, c->end, c->opt->stop, c->opt->arg);
     rc = stopped(c, err);
-    if (rc == 0)
-        found(c, &(struct wound){ .lsn = from, .until = c->at }, 0, why);
-    else
+    w = (struct wound){ .lsn = from, .until = c->at };
+    if (rc < 0) {
         c->at = from;
-    return rc;
+        return rc;
+    }
+    if (*recall_limit(&w) != '\0')
+        (void)err_set(&said, why->code, "%.350s%s", why->msg, recall_limit(&w));
+    found(c, &w, 0, &said);
+    return 0;
 }
 
 static int scrub_log(struct scrubbing *c, struct err *err)

@@ -153,7 +153,7 @@ static int archives_gone(struct files *c)
     while ((rc = recall_gap(c->s, w.until, &w, c->err)) == 1) {
         struct err why = { 0 };
 
-        (void)err_set(&why, ERR_DAMAGE, "archive: expected a file with the records from @%llu to @%llu, which are not in the log any more, found none: it is gone", (unsigned long long)w.lsn, (unsigned long long)w.until);
+        (void)err_set(&why, ERR_DAMAGE, "archive: expected a file with the records from @%llu to @%llu, which are not in the log any more, found none: it is gone%s", (unsigned long long)w.lsn, (unsigned long long)w.until, recall_limit(&w));
         c->found(c->arg, &w, &why);
     }
     return rc;
@@ -353,18 +353,32 @@ static void close_ranges(struct files *c, const uint64_t *n)
     }
 }
 
-static int holes(struct files *c)
+/* All within one turn: a reclaim lets moments go, and makes packs anew, while rows and packs are compared. */
+static int look_for_holes(struct files *c, struct hole_count *h)
 {
-    struct hole_count h = { .c = c };
-    int rc = holes_gone(c->s, note_range, c, c->err);
+    int rc = 0;
 
-    h.n = calloc(c->n + 1, sizeof *h.n);
-    if (rc == 0 && h.n == NULL)
+    while (rc == 0 && !store_reclaim_begin(c->s))
+        rc = wait_for_turn(c);
+    if (rc < 0)
+        return rc;
+    rc = holes_gone(c->s, note_range, c, c->err);
+    h->n = calloc(c->n + 1, sizeof *h->n);
+    if (rc == 0 && h->n == NULL)
         rc = err_set(c->err, ERR_NOMEM, "scrub: out of memory");
     for (size_t i = 0; rc == 0 && i < c->n; i++)
         say_range(c, i);
     if (rc == 0)
-        rc = holes_look(c->s, hole_stop, one_hole, &h, c->err);
+        rc = holes_look(c->s, hole_stop, one_hole, h, c->err);
+    store_reclaim_end(c->s);
+    return rc;
+}
+
+static int holes(struct files *c)
+{
+    struct hole_count h = { .c = c };
+    int rc = look_for_holes(c, &h);
+
     if (rc == 0)
         close_ranges(c, h.n);
     free(h.n);

@@ -229,20 +229,30 @@ int packs_rewrite(struct packs_mark *m, size_t i, size_t n, const struct pack_he
 
 /* ---- files that were left ---- */
 
-/* Whether every address of ${p} is of another pack, which can be read. */
+/* Whether a pack names data: 1, 0; < 0 its tables cannot be read. */
+static int names_any(struct packs *ps, struct pack *p)
+{
+    struct cached *dir = NULL;
+    int rc = packs_dir(ps, p, false, &dir, NULL), any = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < dir->n; i++)
+        any |= dir->u.dir[i].kind == PACK_ADDRESSES && dir->u.dir[i].entries > 0;
+    packs_put(ps, dir);
+    return rc < 0 ? rc : any;
+}
+
+/* Whether every address of ${p} is of another pack, which can be read. One without data took the place of what could not be read (holes.c), and perhaps not of this one. */
 static int superseded(struct packs *ps, struct pack *p, bool *yes, struct err *err)
 {
     uint64_t until = 0;
-    int rc = 0;
+    int rc = 0, any = names_any(ps, p);      /* (of one whose tables are damaged: nothing that anybody could read) */
 
-    *yes = true;
+    *yes = any >= 0 || any == ERR_DAMAGE || any == ERR_NOENT;
     for (uint64_t at = p->first; rc == 0 && *yes && at < p->end; at = until) {
         struct pack *q = NULL;
-        struct cached *dir = NULL;
 
         rc = packs_find(ps, at, false, &q, &until, err);
-        *yes = rc == 0 && q != NULL && q != p && packs_dir(ps, q, false, &dir, NULL) == 0;
-        packs_put(ps, dir);
+        *yes = rc == 0 && q != NULL && q != p && names_any(ps, q) >= (any > 0);
         packs_release(ps, q);
     }
     if (rc == ERR_DAMAGE) {

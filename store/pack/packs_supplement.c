@@ -82,13 +82,17 @@ int packs_holes(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int
         rc = packs_dir(ps, p, false, &dir, NULL);
     if (rc == 0 && dir != NULL && (i = packs_seek(dir, PACK_ADDRESSES, lsn)) != UINT32_MAX)
         rc = packs_block(ps, p, dir->u.dir, i, false, &table, NULL);
-    rc = is_lost(rc) ? 0 : rc;
+    rc = is_lost(rc) || rc == ERR_IO ? 0 : rc;       /* (a sector that the disk does not give is lost here as everywhere, but for who would write anew what it is in) */
     for (i = table != NULL ? packs_seek_addr(table, lsn) : 0; rc == 0 && table != NULL && pos < end && i < table->n && table->u.addr[i].lsn == lsn; i++) {
         const struct pack_addr *a = &table->u.addr[i];
         uint64_t stop = (uint64_t)a->doff + a->len;
 
-        if (stop <= pos || a->doff >= end || leads_nowhere(ps, p, a, &rc))
+        if (stop <= pos || a->doff >= end)
             continue;
+        if (leads_nowhere(ps, p, a, &rc) || rc == ERR_IO) {
+            rc = 0;
+            continue;
+        }
         if (rc == 0 && a->doff > pos)
             rc = fn(arg, (uint32_t)pos, (uint32_t)(a->doff - pos));
         pos = stop;
@@ -99,6 +103,22 @@ int packs_holes(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int
     packs_put(ps, dir);
     packs_release(ps, p);
     return rc < 0 && err != NULL && err->code == 0 ? err_set(err, rc, "packs: the data of @%" PRIu64 " cannot be looked up: %s", lsn, err_text(rc)) : rc;
+}
+
+/* Where the addresses around ${addr} begin that are ${p}'s: a newer one may have others of those that its name says. */
+static int begins_to_count(struct packs *ps, const struct pack *p, uint64_t addr, uint64_t *first, struct err *err)
+{
+    uint64_t until;
+    int rc = 0;
+
+    for (uint64_t at = p->first; rc == 0 && at <= addr; at = until) {
+        struct pack *q = NULL;
+
+        *first = at;
+        rc = packs_find_named(ps, at, &q, &until, err);
+        packs_release(ps, q);
+    }
+    return rc;
 }
 
 int packs_sound(struct packs *ps, uint64_t addr, struct packs_state *out, struct err *err)
@@ -112,8 +132,11 @@ int packs_sound(struct packs *ps, uint64_t addr, struct packs_state *out, struct
     out->some = false;
     if (rc < 0 || p == NULL)
         return rc;
-    out->first = p->first;
-    out->end = p->end;
+    rc = begins_to_count(ps, p, addr, &out->first, err);
+    if (rc < 0) {
+        packs_release(ps, p);
+        return rc;
+    }
     rc = packs_load_head(ps, p, false, NULL);
     if (rc == 0)
         rc = packs_dir(ps, p, false, &dir, NULL);

@@ -22,7 +22,7 @@ int packs_lacking(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, i
 
 /*
  * packs_holes(ps, lsn, doff, len, fn, arg, err): the same, where more is wrong: also what a pack would name whose tables cannot be read, and what is named but in a chunk that is not there, or is shorter.
- * packs_sound(ps, addr, out, err): whether a pack has ${addr} whose head and tables can be read: 1; 0 none has (gone), or not all of them can (some: of head and directory one copy can). first, end: those of the pack, or of the gap
+ * packs_sound(ps, addr, out, err): whether a pack has ${addr} whose head and tables can be read: 1; 0 none has (gone), or not all of them can (some: of head and directory one copy can). first, end: of the addresses around ${addr} for which the pack counts, or of the gap
  * from ${addr} to the next one. Errors: IO, NOMEM.
  */
 int packs_holes(struct packs *ps, uint64_t lsn, uint32_t doff, uint32_t len, int (*fn)(void *arg, uint32_t doff, uint32_t len), void *arg, struct err *err);

@@ -85,12 +85,19 @@ static int want_holes(struct loop *l, struct link_data *d, struct proto_fetch *f
     store_maint_end(l->s);
     if (d->holes == NULL && (d->holes = malloc(FETCH_PARTS * sizeof *d->holes)) == NULL)
         return nomem(err);
-    d->n_holes = wounds_holes(l->s, d->holes, FETCH_PARTS, &d->behind);
+    d->bare = d->n_again > 0;
+    d->n_holes = d->bare ? d->n_again : wounds_holes(l->s, d->holes, FETCH_PARTS, &d->behind);
+    d->n_again = 0;
     for (size_t i = 0; i < d->n_holes; i++) {
         const struct wound *w = &d->holes[i];
-        const struct proto_data_part p = { .lsn = w->lsn, .dstart = w->dstart, .doff = w->doff, .len = w->len };
+        struct proto_data_part p = { .lsn = w->lsn, .dstart = w->dstart, .doff = w->doff, .len = w->len };
+        uint32_t from, to;
 
-        if ((bytes += w->len) > PROTO_DATA_MAX) {
+        if (!d->bare && holes_block(l->s, w, &from, &to) && to - from <= PROTO_PART_MAX) {
+            p.doff = from;
+            p.len = to - from;
+        }
+        if ((bytes += p.len) > PROTO_DATA_MAX) {
             d->behind = i > 0 && w->lsn > d->holes[i - 1].lsn && w->lsn < d->behind ? w->lsn : d->behind;
             d->n_holes = i;
             break;
@@ -215,13 +222,28 @@ static int by_address(const void *x, const void *y)
     return (a->doff > b->doff) - (a->doff < b->doff);
 }
 
-/* A wound is over with what came for it, whatever that is: what stays lacking the next look finds. */
+/* The wounds of which something came, or nothing could, are over: what stays lacking the next look finds. Others are asked for again, without what would make them whole blocks. */
+static void over(struct loop *l, struct link_data *d, const struct proto_data *data)
+{
+    for (size_t i = 0; i < d->n_holes; i++) {
+        const struct wound w = d->holes[i];
+        struct proto_data_part a = { .had = true };
+
+        if (i < data->n)
+            proto_data_get(data->p, (uint32_t)i, &a);
+        if (!a.had && a.len > w.len)
+            d->holes[d->n_again++] = w;
+        else
+            wounds_done(l->s, &w, heal_good(l->s, &w) == w.len);
+    }
+    d->n_holes = 0;
+}
+
 static int take_holes(struct loop *l, struct link_data *d, const struct proto_data *data, struct err *err)
 {
     struct packs_piece *v = calloc(data->n, sizeof *v);
     const uint8_t *p = data->data;
     size_t n = 0;
-    int rc = 0;
 
     if (v == NULL)
         return nomem(err);
@@ -230,22 +252,28 @@ static int take_holes(struct loop *l, struct link_data *d, const struct proto_da
         free(v);
         return 0;
     }
-    for (uint32_t i = 0; i < data->n; i++) {
+    for (uint32_t i = 0; i < data->n && i < d->n_holes; i++) {
+        const struct wound *w = &d->holes[i];
         struct proto_data_part a;
+        uint32_t skip;
 
         proto_data_get(data->p, i, &a);
         if (!a.had)
             continue;
         v[n] = (struct packs_piece){ a.lsn, a.ino, a.off, a.dstart, a.doff, a.len, p };
-        n += holes_prove(l->s, &v[n]);
         p += a.len;
+        if (!holes_prove(l->s, &v[n]))
+            continue;
+        skip = w->doff - a.doff;
+        v[n].off += skip;
+        v[n].doff += skip;
+        v[n].bytes += skip;
+        v[n++].len = w->len;
     }
     qsort(v, n, sizeof *v, by_address);
-    rc = holes_apply(l->s, v, n, d->behind, NULL);
+    (void)holes_apply(l->s, v, n, d->behind, NULL);
     store_maint_end(l->s);
-    for (size_t i = 0; i < d->n_holes; i++)
-        wounds_done(l->s, &d->holes[i], rc == 0 && heal_good(l->s, &d->holes[i]) == d->holes[i].len);
-    d->n_holes = 0;
+    over(l, d, data);
     free(v);
     return 0;
 }

@@ -51,7 +51,8 @@ struct link_data {
     uint64_t asked_from, asked_until;   /* by the other side: records; until 0: parts of data */
     struct wound wound;
     struct wound *holes;        /* instead, where it is what no pack has: so many, and where the next ones begin */
-    size_t n_holes;
+    size_t n_holes, n_again;    /* again: the first of them were asked for as whole blocks, which the other side does not have */
+    bool bare;                  /* these were asked for as they are */
     uint64_t behind;
     uint8_t *buf;               /* PROTO_DATA_MAX */
 };

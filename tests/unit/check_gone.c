@@ -4,6 +4,7 @@
 #include "store/core/version.h"
 #include "store/core/wounds.h"
 #include "store/log/frame.h"
+#include "store/log/segment.h"
 #include "store/maint/heal.h"
 #include "store/maint/holes.h"
 #include "store/maint/recall.h"
@@ -12,6 +13,7 @@
 #include "store/pack/archive.h"
 #include "store/pack/history.h"
 #include "store/pack/packs.h"
+#include "store/pack/packs_mark.h"
 #include "store/sync/boot.h"
 #include "tests/lib/packrig.h"
 #include "tests/lib/parted.h"
@@ -556,7 +558,7 @@ START_TEST(bytes_of_another_record_fill_no_hole)
     ck_assert_int_eq(history_iter_new(store_history(a.s), LOG_FIRST_ADDR, UINT64_MAX, &it, NULL), 0);
     while (history_next(it, &rec, NULL, NULL) == 1)
         if (rec.type == REC_WRITE && rec.data_len == 20000) {
-            struct packs_piece k = { rec.lsn, rec.ino, 0, record_dstart(rec.head_len), 0, rec.data_len, bytes };
+            struct packs_piece k = { rec.lsn, rec.ino, rec.u.write.off, record_dstart(rec.head_len), 0, rec.data_len, bytes };
 
             ck_assert_int_eq(store_try_data(a.s, rec.lsn, k.dstart, 0, k.len, bytes, false, NULL), 0);
             ck_assert(holes_prove(a.s, &k));
@@ -566,11 +568,224 @@ START_TEST(bytes_of_another_record_fill_no_hole)
             k.dstart += 8;
             ck_assert(!holes_prove(a.s, &k));
             k.dstart -= 8;
+            k.off += 8;
+            ck_assert(!holes_prove(a.s, &k));
+            k.off -= 8;
+            k.ino++;
+            ck_assert(!holes_prove(a.s, &k));
+            k.ino--;
             k.lsn += 8;
             ck_assert(!holes_prove(a.s, &k));
         }
     history_iter_free(it);
     free(bytes);
+}
+END_TEST
+
+/* Rows name parts of blocks, which have no sum of their own: whole blocks are asked for, and what was named of them is put into packs. */
+START_TEST(parts_of_blocks_are_made_whole)
+{
+    static uint8_t buf[SIZE], want[FILES][SIZE];
+    struct err err = { 0 };
+
+    save(0);
+    for (unsigned i = 0; i < FILES; i++) {
+        char name[16];
+        uint64_t ino;
+
+        snprintf(name, sizeof name, "r0f%u", i);
+        ino = ts_ino(&a, name);
+        content(0, i, want[i]);
+        content(7, i, buf);
+        for (uint32_t off = 3000 + 100 * i; off + 500 < SIZE; off += 9000) {
+            ts_write(&a, ino, off, buf + off, 500);
+            memcpy(want[i] + off, buf + off, 500);
+        }
+    }
+    twosites_ship(&a, &b, NULL);
+    ck_assert_int_eq(store_roll(a.s, &err), 0);
+    ck_assert_msg(upkeep_pack(a.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    if (_i == 1)
+        ck_assert_msg(upkeep_pack(b.s, NULL, NULL, NULL, NULL, &err) == 0, "%s", err.msg);
+    removed(&a, 'p', 0, 32);
+    ts_reopen(&a, false);
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_eq(healed(&a), 0);
+    for (int cut = 0; cut < 2; cut++) {
+        for (unsigned i = 0; i < FILES; i++) {
+            char name[16];
+
+            snprintf(name, sizeof name, "r0f%u", i);
+            ck_assert_int_eq(store_read(a.s, AT_LIVE, ts_ino(&a, name), 0, buf, SIZE, false, NULL, &err), SIZE);
+            ck_assert_mem_eq(buf, want[i], SIZE);
+        }
+        ts_reopen(&a, true);
+    }
+}
+END_TEST
+
+static void blank(struct teststore *t, uint64_t first, uint64_t end, char name[PACK_NAME_MAX])
+{
+    struct super *sb = twosites_super(t->s);
+    struct pack_head h = { .retained_gen = store_retained_gen(t->s), .gen = packs_next_gen(store_packs(t->s)), .key_id = sb->key_id, .first = first, .end = end };
+    struct err err = { 0 };
+
+    memcpy(h.lineage, sb->lineage, 16);
+    memcpy(h.site, sb->site, 16);
+    ck_assert_msg(packs_blank(store_packs(t->s), &h, sb->epochs[0].id, &err) == 0, "%s", err.msg);
+    pack_name(first, end, h.gen, name);
+}
+
+/* What a pack without data covers is hidden, not let go of; and a pack counts for what no newer one has, whatever its name says. */
+START_TEST(a_pack_without_data_takes_the_place_of_none_that_has_some)
+{
+    char small[PACK_NAME_MAX], large[PACK_NAME_MAX];
+    struct packs_state r;
+    struct io_stat st;
+    struct err err = { 0 };
+    struct name p;
+    uint64_t mid;
+
+    filled(&a);
+    p = listed(&a, 'p').v[1];
+    mid = p.first + (p.end - p.first) / 16 * 8;
+    blank(&a, mid, p.end, small);
+    ck_assert_int_eq(packs_sound(store_packs(a.s), p.first + 8, &r, &err), 1);
+    ck_assert(r.first == p.first && r.end == mid);
+    ck_assert_int_eq(packs_sound(store_packs(a.s), mid + 8, &r, &err), 1);
+    ck_assert(r.first == mid && r.end == p.end);
+    ck_assert_int_eq(packs_tidy(store_packs(a.s), &err), 0);
+    blank(&a, p.first, p.end, large);
+    ck_assert_uint_lt(whole(&a), (ROUNDS + 1) * FILES);
+    ck_assert_int_eq(packs_tidy(store_packs(a.s), &err), 1);
+    ck_assert_int_eq(io_stat_path(store_io(a.s), small, &st, NULL), ERR_NOENT);
+    ck_assert_int_eq(io_stat_path(store_io(a.s), p.name, &st, NULL), 0);
+    ck_assert_int_eq(io_unlink(store_io(a.s), large, NULL), 0);
+    ck_assert_int_eq(io_syncdir(store_io(a.s), "packs", NULL), 0);
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+}
+END_TEST
+
+/* ---- while others work ---- */
+
+static struct { struct store *s; unsigned calls, upto, found; bool held; } turn;
+
+static int turn_stop(void *arg)
+{
+    (void)arg;
+    if (++turn.calls > turn.upto && turn.held) {
+        turn.held = false;
+        store_reclaim_end(turn.s);
+    }
+    return 0;
+}
+
+static void turn_found(void *arg, const struct wound *w, uint64_t ino, const char *message)
+{
+    (void)arg;
+    (void)ino;
+    (void)message;
+    ck_assert(!turn.held || !w->hole);
+    turn.found += w->hole;
+}
+
+/* A reclaim lets go of what moments needed a moment ago, and makes packs anew: nobody looks for holes meanwhile. */
+START_TEST(holes_are_looked_for_between_reclaims)
+{
+    struct scrub_options opt = { .again = true, .stop = turn_stop, .found = turn_found };
+    struct scrub_result res;
+    struct err err = { 0 };
+
+    filled(&a);
+    removed(&a, 'p', 1, 1);
+    ts_reopen(&a, false);
+    memset(&turn, 0, sizeof turn);
+    turn.s = a.s;
+    ck_assert_msg(scrub(a.s, &opt, &res, &err) == 0, "%s", err.msg);
+    ck_assert_uint_gt(turn.found, 0);
+    turn.upto = turn.calls + 2;          /* more than it asks but for waiting */
+    turn.calls = turn.found = 0;
+    ck_assert(store_reclaim_begin(a.s));
+    turn.held = true;
+    ck_assert_msg(scrub(a.s, &opt, &res, &err) == 0, "%s", err.msg);
+    ck_assert(!turn.held);
+    ck_assert_uint_gt(turn.found, 0);
+}
+END_TEST
+
+/* ---- sectors that the disk does not give ---- */
+
+static const struct io_ops *disk;
+static struct { char name[64]; struct io_file *f[64]; size_t n; uint64_t at[2], len; bool on; } sick;
+
+static int sick_open(struct io *io, const char *path, int flags, struct io_file **out, struct err *err)
+{
+    int rc = disk->open(io, path, flags, out, err);
+
+    if (rc == 0 && strcmp(path, sick.name) == 0) {
+        ck_assert_uint_lt(sick.n, 64);
+        sick.f[sick.n++] = *out;
+    }
+    return rc;
+}
+
+static int64_t sick_pread(struct io_file *f, void *buf, size_t len, uint64_t off, struct err *err)
+{
+    for (size_t i = 0; sick.on && i < sick.n; i++)
+        for (int k = 0; k < 2; k++)
+            if (sick.f[i] == f && off < sick.at[k] + sick.len && off + len > sick.at[k])
+                return err_set(err, ERR_IO, "%s: a bad sector", sick.name);
+    return disk->pread(f, buf, len, off, err);
+}
+
+static void sick_close(struct io_file *f)
+{
+    for (size_t i = 0; i < sick.n; i++)
+        if (sick.f[i] == f)
+            sick.f[i] = sick.f[--sick.n];
+    disk->close(f);
+}
+
+/* Both copies of one pack's tables (${_i} 0: all, 1: the end of them): scrub goes on, all that is nowhere else is named, another pack is healed; the file is not touched, and when the disk gives them again all is there. */
+START_TEST(tables_the_disk_does_not_give_end_nothing)
+{
+    static struct io_ops ops;
+    struct name p;
+    struct io *io;
+
+    filled(&a);
+    p = listed(&a, 'p').v[1];
+    memset(&sick, 0, sizeof sick);
+    memcpy(sick.name, p.name, sizeof sick.name);
+    for (int i = 0; i < 2; i++)
+        sick.at[i] = le64_at(&a, p.name, 144 + 8 * (uint64_t)i);
+    sick.len = le64_at(&a, p.name, 160);
+    if (_i == 1) {
+        for (int i = 0; i < 2; i++)
+            sick.at[i] += sick.len - 9;
+        sick.len = 8;
+    }
+    removed(&a, 'p', 2, 1);
+    ts_reopen(&a, false);
+    io = store_io(a.s);
+    disk = io->ops;
+    ops = *disk;
+    ops.open = sick_open;
+    ops.pread = sick_pread;
+    ops.close = sick_close;
+    io->ops = &ops;
+    sick.on = true;
+    ck_assert_uint_gt(found(&a), 0);
+    ck_assert_uint_gt(healed(&a), 0);
+    ck_assert_int_eq(io_stat_path(io, p.name, &(struct io_stat){ 0 }, NULL), 0);
+    sick.on = false;
+    packs_cold(store_packs(a.s));
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+    io->ops = disk;
+    ts_reopen(&a, true);
+    ck_assert_uint_eq(whole(&a), (ROUNDS + 1) * FILES);
+    ck_assert_uint_eq(healed(&a), 0);
 }
 END_TEST
 
@@ -657,6 +872,58 @@ static int note_range(void *arg, const struct packs_state *r)
     return 1;
 }
 
+/* The records of a segment that is gone, between the first one and the next that is there. */
+static struct wound second_segment(void)
+{
+    struct listed l = listed(&a, 'l');
+    struct wound w = { .lsn = l.v[0].first, .until = l.v[1].first };
+    struct record rec;
+    void *buf = NULL;
+
+    for (; log_read_record(store_log(a.s), w.lsn, false, &rec, &buf, NULL) == 0; w.lsn += frame_span(rec.head_len + rec.data_len)) {
+        free(buf);
+        buf = NULL;
+    }
+    return w;
+}
+
+static int count_segment(void *arg, const char *name)
+{
+    uint64_t first, gen;
+
+    *(size_t *)arg += segment_parse(name, &first, &gen);
+    return 0;
+}
+
+/* It got its name, and whether that lasts is not known: it has it no more, so that the next try makes no second one beside it. */
+START_TEST(a_directory_that_cannot_be_synced_leaves_no_file)
+{
+    struct listed l;
+    struct wound w;
+    struct recall *r;
+    struct err err = { 0 };
+    size_t n = 0;
+
+    filled(NULL);
+    hurt(&a, 0);
+    l = listed(&a, 'l');
+    w = second_segment();
+    r = asked(&w);
+    simio_fail_at(a.sim, SIMIO_SYNCDIR, 1, ERR_IO);
+    ck_assert_int_eq(recall_apply(r, &err), ERR_IO);
+    simio_fail_clear(a.sim);
+    recall_free(r);
+    ck_assert_int_eq(io_list(store_io(a.s), "log", count_segment, &n, &err), 0);
+    ck_assert_uint_eq(n, l.n);
+    r = asked(&w);
+    ck_assert_msg(recall_apply(r, &err) == 0, "%s", err.msg);
+    recall_free(r);
+    ts_reopen(&a, true);
+    ck_assert_uint_gt(twosites_same_records(&a, &b), 40);
+    ck_assert_uint_eq(healed(&a), 0);
+}
+END_TEST
+
 /* ${_i}: a segment, a file of the archive, a pack that is gone, one whose tables are. Cut off at each call, with what is left of any of the writes: what is left is whole, or damage that heals. */
 START_TEST(what_makes_anew_may_be_killed)
 {
@@ -669,15 +936,7 @@ START_TEST(what_makes_anew_may_be_killed)
     filled(_i > 0 ? &a : NULL);
     hurt(&a, _i == 0 ? 0 : _i == 1 ? 12 : _i == 2 ? 5 : 8);
     if (_i == 0) {
-        struct listed l = listed(&a, 'l');
-        struct record rec;
-        void *buf = NULL;
-
-        w = (struct wound){ .lsn = listed(&b, 'l').v[1].first, .until = l.v[1].first };
-        for (w.lsn = l.v[0].first; log_read_record(store_log(a.s), w.lsn, false, &rec, &buf, NULL) == 0; w.lsn += frame_span(rec.head_len + rec.data_len)) {
-            free(buf);
-            buf = NULL;
-        }
+        w = second_segment();
     } else if (_i == 1) {
         ck_assert_int_eq(recall_gap(a.s, 0, &w, &err), 1);
     }
@@ -745,6 +1004,11 @@ int main(void)
     tcase_add_test(t, what_nobody_has_stays_named);
     tcase_add_loop_test(t, a_segment_of_one_record_is_made_whole, 0, 2);
     tcase_add_test(t, bytes_of_another_record_fill_no_hole);
+    tcase_add_loop_test(t, parts_of_blocks_are_made_whole, 0, 2);
+    tcase_add_test(t, a_pack_without_data_takes_the_place_of_none_that_has_some);
+    tcase_add_test(t, holes_are_looked_for_between_reclaims);
+    tcase_add_loop_test(t, tables_the_disk_does_not_give_end_nothing, 0, 2);
+    tcase_add_test(t, a_directory_that_cannot_be_synced_leaves_no_file);
     tcase_add_loop_test(t, what_makes_anew_may_be_killed, 0, 4);
     suite_add_tcase(s, t);
     t = tcase_create("parted");
